@@ -1,0 +1,45 @@
+# make setup | demo | test | test-slow | lint: each sets up .venv by itself first.
+# Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
+# make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+PIP_ARGS ?=
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+
+.PHONY: setup demo test test-slow lint
+.DELETE_ON_ERROR:
+
+setup: $(STAMP)
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(STAMP): requirements.lock
+	@rm -f $@
+	@for python in $(CANDIDATES); do \
+		if "$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			echo "Setting up $(VENV) with $$python (torch is large: this takes some minutes) ..."; \
+			exec "$$python" -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "No Python 3.11 or newer with venv among: $(CANDIDATES). Install one, or name it: make PYTHON=/path/to/python3" >&2; \
+	exit 1
+	@$(PIP) install $(PIP_ARGS) -r requirements.lock
+	@$(PIP) check
+	@touch $@
+
+demo: setup
+	$(PY) main.py demo --output runs/demo
+
+# Two workers, each with one thread: more threads than cores make torch slower.
+test: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2
+
+test-slow: setup
+	$(PY) -m pytest -m slow
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .

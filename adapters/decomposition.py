@@ -1,0 +1,79 @@
+"""The canonical singular value decomposition that SALT and S-SAM adapt in."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Below this share of the largest singular value, the Gram matrix (whose eigenvalues are the squares) has lost the
+# digits that float32 factors need, and the slower direct decomposition is used.
+_GRAM_RELATIVE_LIMIT = 1e-5
+_SKETCHES = 4
+# A flipped sign or a mixed pair of vectors moves a sketch by about 1; float32 rounding moves it by about 1e-5.
+_FINGERPRINT_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """W = U diag(s) Vh with s descending: U (out, r), s (r,), Vh (r, in), r = min(out, in); dtype of W."""
+
+    U: Tensor
+    s: Tensor
+    Vh: Tensor
+
+
+def decompose(weight: Tensor) -> Decomposition:
+    """Thin SVD of a matrix (out, in), the same on every machine.
+
+    Computed in float64, so that even close singular values (a weight of 768 x 768 holds pairs that differ by 1e-6)
+    get the same vectors from every LAPACK, then rounded to `weight`'s dtype. The sign of each pair of vectors
+    is fixed by making the largest component of the column of U positive.
+    """
+    matrix = weight.detach().to(torch.float64)
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
+    U, s, Vh = _gram_svd(tall)
+    if s[-1] <= _GRAM_RELATIVE_LIMIT * s[0]:
+        U, s, Vh = torch.linalg.svd(tall, full_matrices=False)
+    if tall is not matrix:
+        U, Vh = Vh.mT, U.mT
+    largest = U.abs().argmax(dim=0, keepdim=True)
+    sign = U.gather(0, largest).sign().squeeze(0)
+    sign = torch.where(sign == 0, 1.0, sign)
+    return Decomposition(
+        (U * sign).to(weight.dtype).contiguous(),
+        s.to(weight.dtype).contiguous(),
+        (Vh * sign[:, None]).to(weight.dtype).contiguous(),
+    )
+
+
+def _gram_svd(tall: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """SVD of a tall float64 matrix by the eigenvectors of its small Gram matrix: several times faster than gesdd."""
+    eigenvalues, vectors = torch.linalg.eigh(tall.mT @ tall)
+    s = eigenvalues.clamp_min(0).sqrt().flip(0)
+    V = vectors.flip(1)
+    U = (tall @ V) / s.clamp_min(torch.finfo(s.dtype).tiny)
+    return U, s, V.mT
+
+
+def fingerprint(U: Tensor, Vh: Tensor) -> Tensor:
+    """Eight float64 numbers that tell one basis from another: (2, 4), a row for U and one for V.
+
+    Each is a weighted sum of the vectors' projections on a fixed direction, so it moves when a vector changes its
+    sign, or two of them change places or mix, and stays when only rounding differs.
+    """
+    return torch.stack([_sketch(U), _sketch(Vh.mT)])
+
+
+def same_basis(first: Tensor, second: Tensor) -> bool:
+    """Whether two fingerprints are of one basis, up to rounding."""
+    return bool((first.cpu() - second.cpu()).abs().max() <= _FINGERPRINT_TOLERANCE)
+
+
+def _sketch(basis: Tensor) -> Tensor:
+    length, count = basis.shape
+    basis = basis.detach().to("cpu", torch.float64)
+    # Cosines of incommensurable steps stand for random numbers: they need no generator that versions may change.
+    steps = torch.tensor([0.7548776662, 1.5698402910, 2.3571113170, 3.0411920334], dtype=torch.float64)
+    rows = torch.cos(steps[:, None] * torch.arange(1, length + 1) ** 1.5) * 2**0.5
+    columns = torch.cos(steps[:, None].flip(0) * torch.arange(1, count + 1) ** 1.5 + 0.5) * 2**0.5
+    return ((rows @ basis) * columns).sum(dim=1)

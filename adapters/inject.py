@@ -1,0 +1,111 @@
+"""Puts adapters into a model, takes them out again, and counts what they train."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adapters.base import Adaptable, AdaptedLayer, AdapterError, adapted_layers
+from adapters.lora import LoRALayer
+from adapters.ranks import RankRule
+from adapters.salt import SALTLayer
+from adapters.svd import SVDLayer
+
+METHODS: dict[str, type[AdaptedLayer]] = {cls.method: cls for cls in (SALTLayer, SVDLayer, LoRALayer)}
+
+
+def inject(
+    module: nn.Module, method: str, targets: Sequence[str], ranks: RankRule | None = None, **options: Any
+) -> list[str]:
+    """Replaces the Linear and Conv2d layers whose names match `targets` by adapted ones, in place.
+
+    Args:
+        module: the model; its other parameters are left as they are.
+        method: "salt", "svd" or "lora".
+        targets: name patterns (fnmatch), such as "blocks.*.attn.qkv".
+        ranks: which ranks a layer gets; default `RankRule()`.
+        options: of the method: `init`, `init_std`, `generator` (salt); `dropout`, `generator` (lora).
+
+    Returns:
+        The names of the adapted layers.
+
+    Raises:
+        AdapterError: unknown method; a pattern that matches no layer; a rank above min(out, in) of a layer.
+    """
+    if method not in METHODS:
+        raise AdapterError(f"unknown adapter method '{method}'; known: {', '.join(METHODS)}")
+    rule = ranks or RankRule()
+    layers = _matching_layers(module, targets)
+    _check_pattern_used(rule, layers)
+    for name, layer in layers.items():
+        chosen = rule.of(name, isinstance(layer, nn.Conv2d))
+        _check_ranks(method, name, layer, chosen.svd_rank, chosen.r_lora)
+    for name, layer in layers.items():
+        chosen = rule.of(name, isinstance(layer, nn.Conv2d))
+        try:
+            adapted = METHODS[method].build(layer, chosen, **options)
+        except AdapterError as error:
+            raise AdapterError(f"{name}: {error}") from None
+        adapted.train(layer.training)
+        module.set_submodule(name, adapted)
+    return list(layers)
+
+
+def _matching_layers(module: nn.Module, targets: Sequence[str]) -> dict[str, Adaptable]:
+    candidates = {name: m for name, m in module.named_modules() if name and isinstance(m, nn.Linear | nn.Conv2d)}
+    matched: dict[str, Adaptable] = {}
+    for pattern in targets:
+        found = {name: layer for name, layer in candidates.items() if fnmatchcase(name, pattern)}
+        if not found:
+            raise AdapterError(f"the target pattern '{pattern}' matches no Linear or Conv2d layer")
+        matched.update(found)
+    return matched
+
+
+def _check_pattern_used(rule: RankRule, layers: dict[str, Adaptable]) -> None:
+    for pattern in rule.pattern:
+        if not any(fnmatchcase(name, pattern) for name in layers):
+            raise AdapterError(f"the rank pattern '{pattern}' matches no adapted layer")
+
+
+def _check_ranks(method: str, name: str, layer: Adaptable, svd_rank: int, r_lora: int) -> None:
+    limit = min(layer.weight.shape[0], layer.weight[0].numel())
+    if method == "salt" and not 0 <= svd_rank <= limit:
+        raise AdapterError(f"{name}: svd_rank {svd_rank} is outside 0..{limit}, the layer's min(out, in)")
+    if method in ("salt", "lora") and not 0 <= r_lora <= limit:
+        raise AdapterError(f"{name}: r_lora {r_lora} is outside 0..{limit}, the layer's min(out, in)")
+
+
+def merge(module: nn.Module) -> nn.Module:
+    """Replaces every adapted layer by a plain one with the merged weight, in place; returns `module`."""
+    for name, layer in list(adapted_layers(module)):
+        module.set_submodule(name, layer.plain_layer().train(layer.training))
+    return module
+
+
+def regularization_loss(module: nn.Module) -> Tensor:
+    """Sum of the adapted layers' regularizers (SALT: eq. 5 of arXiv 2503.16055), a scalar; 0 without any."""
+    terms = [layer.regularization() for _, layer in adapted_layers(module)]
+    if not terms:
+        parameter = next(module.parameters(), None)
+        return torch.zeros((), device=None if parameter is None else parameter.device)
+    return torch.stack(terms).sum()
+
+
+def adapter_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that the adapters of `module` declare, by full name."""
+    return {
+        f"{name}.{key}" if name else key: parameter
+        for name, layer in adapted_layers(module)
+        for key, parameter in layer.adapter_parameters().items()
+    }
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """(trainable, total). A weight that an adapter holds as its factors counts once, as the weight it is."""
+    parameters = list(module.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    held = sum(layer.base_numel for _, layer in adapted_layers(module))
+    return trainable, sum(p.numel() for p in parameters) + held

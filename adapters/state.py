@@ -1,0 +1,58 @@
+"""What an adapter saves, and how it comes back."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from adapters.base import AdaptedLayer, AdapterError, adapted_layers
+
+
+def adapter_state_dict(module: nn.Module) -> dict[str, Tensor]:
+    """The adapters' parameters, and the fingerprints of the bases they live in, by full name, on the CPU."""
+    state: dict[str, Tensor] = {}
+    for name, layer in adapted_layers(module):
+        for key, tensor in {**layer.adapter_parameters(), **layer.adapter_buffers()}.items():
+            state[_join(name, key)] = tensor.detach().cpu().clone()
+    return state
+
+
+def load_adapter_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Loads what `adapter_state_dict` gave, strictly; nothing is changed when it does not fit.
+
+    Raises:
+        AdapterError: missing or unexpected keys, other shapes, or a basis that is not the one the state was trained in.
+    """
+    layers = dict(adapted_layers(module))
+    expected = {_join(name, key) for name, layer in layers.items() for key in _keys(layer)}
+    if expected != set(state):
+        missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
+        raise AdapterError(f"adapter state does not fit: missing {_some(missing)}, unexpected {_some(unexpected)}")
+    for name, layer in layers.items():
+        _check_layer(name, layer, state)
+    with torch.no_grad():
+        for name, layer in layers.items():
+            for key, parameter in layer.adapter_parameters().items():
+                parameter.copy_(state[_join(name, key)])
+
+
+def _check_layer(name: str, layer: AdaptedLayer, state: Mapping[str, Tensor]) -> None:
+    for key, parameter in layer.adapter_parameters().items():
+        saved = state[_join(name, key)]
+        if saved.shape != parameter.shape:
+            raise AdapterError(f"{name}.{key}: the state has shape {tuple(saved.shape)}, not {tuple(parameter.shape)}")
+    problem = layer.check_buffers({key: state[_join(name, key)] for key in layer.adapter_buffers()})
+    if problem:
+        raise AdapterError(f"{name}: {problem}")
+
+
+def _keys(layer: AdaptedLayer) -> list[str]:
+    return [*layer.adapter_parameters(), *layer.adapter_buffers()]
+
+
+def _join(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
+
+
+def _some(keys: list[str]) -> str:
+    return f"{', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''} ({len(keys)})" if keys else "nothing"

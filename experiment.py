@@ -1,0 +1,173 @@
+"""One run from config to results: train, evaluate both sets of weights, and write the run's folder."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import checkpoint
+from datasets.data import GeneralDataset, read_split
+from model import build_model, load_model, parameter_counts, save_model
+from test import ImageScore, evaluate, summary, write_per_image
+from train import Progress, Run, fit
+from utils.config import Config
+from utils.environment import environment_info, peak_memory_bytes, seed_everything
+from utils.errors import ConfigError, UserError
+from utils.figures import plot_curves, save_overlay
+from utils.files import sha256, write_json, write_text
+from utils.run_log import METRICS_FILE
+
+log = logging.getLogger(__name__)
+
+OVERLAYS = 16
+RANK_KEYS = {"svd_rank_linear", "svd_rank_conv2d", "r_lora", "rank_pattern"}
+
+
+def run_folder(save_path: Path) -> Path:
+    """The folder of a run's records: that of its weights, or one named after them where another run has that one.
+
+    So `--save_path runs/x/model.safetensors` keeps everything in runs/x, and checkpoints/salt_model.pth and
+    checkpoints/lora_model.pth do not overwrite each other's records.
+    """
+    folder = save_path.parent
+    owner = folder / "run.txt"
+    if not owner.is_file() or owner.read_text(encoding="utf-8").strip() == save_path.name:
+        return folder
+    return folder / save_path.stem
+
+
+def train_and_evaluate(config: Config, save_path: Path, device: torch.device, resume: bool = False) -> dict[str, Any]:
+    """Trains (strategy "none": does not), evaluates on the test split, writes the run's folder; returns the results.
+
+    Raises:
+        UserError: the folder holds another run; data or weights that do not fit; a run that failed.
+    """
+    folder = run_folder(save_path)
+    if not resume and (folder / "results.json").exists():
+        raise UserError(f"{folder}: holds a finished run; give another --save_path, or remove it")
+    seed_everything(config.seed)
+    train_set, val_set, test_set = _datasets(config)
+    model = build_model(config).to(device)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "run.txt", save_path.name + "\n")
+    write_text(folder / "config.yaml", config.to_yaml())
+    write_json(folder / "environment.json", environment_info(device))
+
+    progress, weights = Progress(), {"last": "last"}
+    if config.strategy != "none":
+        run = Run(
+            model,
+            config,
+            device,
+            folder,
+            lambda path, epoch: save_model(model, config, path, epoch),
+            train_set,
+            val_set,
+        )
+        progress = fit(run, resume)
+        plot_curves(folder / METRICS_FILE, folder / "curves.png")
+        weights["best_val"] = str(run.best_file)
+    save_model(model, config, save_path, progress.epoch)
+
+    scores = {"last": _evaluate_with_overlays(model, test_set, config, device, folder / "overlays")}
+    if "best_val" in weights:
+        best = checkpoint.read_weights(run.best_file)
+        checkpoint.load_trained_state(model, best.tensors, everything=config.pretrained_path is None)
+        scores["best_val"] = evaluate(model, test_set, device, config.training.batch_size)
+    write_per_image(folder / "per_image.csv", scores)
+    results = _results(config, model, progress, scores, save_path, device)
+    write_json(folder / "results.json", results)
+    return results
+
+
+def evaluate_checkpoint(
+    path: Path, device: torch.device, split: str, data: Config | None = None, pretrained_path: Path | None = None
+) -> dict[str, Any]:
+    """Evaluates a weights file on a split of its own dataset, or of `data`'s.
+
+    Writes results.json, per_image.csv and overlays/ to test_<dataset>_<split>/ beside it.
+    """
+    model, config = load_model(path, pretrained_path)
+    if data is not None:
+        config = config.model_copy(update={"data": data.require_data()})
+    dataset = GeneralDataset(config, split, train=False)
+    folder = path.parent / f"test_{config.require_data().name}_{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = _evaluate_with_overlays(model.to(device), dataset, config, device, folder / "overlays")
+    results = {"checkpoint": str(path), "dataset": config.require_data().name, "split": split, **summary(scores)}
+    write_per_image(folder / "per_image.csv", {path.stem: scores})
+    write_json(folder / "results.json", results)
+    return results
+
+
+def _datasets(config: Config) -> tuple[GeneralDataset, GeneralDataset, GeneralDataset]:
+    data = config.require_data()
+    splits = read_split(data)
+    if config.strategy != "none" and data.val not in splits:
+        raise ConfigError(
+            f"{data.data_split_csv}: has no split '{data.val}' to pick the best epoch by; "
+            "add one, or set data.val=test (results will say so)"
+        )
+    val = data.val if data.val in splits else "test"
+    first = "train" if config.strategy != "none" else "test"
+    return (
+        GeneralDataset(config, first, train=True, seed=config.seed),
+        GeneralDataset(config, val, train=False),
+        GeneralDataset(config, "test", train=False),
+    )
+
+
+def _evaluate_with_overlays(
+    model: nn.Module, dataset: GeneralDataset, config: Config, device: torch.device, folder: Path
+) -> list[ImageScore]:
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def draw(index: int, prediction: Any, score: ImageScore) -> None:
+        if index < OVERLAYS:
+            path = folder / f"{Path(score.name).stem}_{score.label}.png"
+            image, truth = dataset.native_image(index), dataset.native_mask(index)
+            save_overlay(path, image, truth, prediction, name=score.name, label=score.label, dice=score.native.dice)
+
+    data = config.require_data()
+    return evaluate(model, dataset, device, config.training.batch_size, data.num_workers, draw)
+
+
+def _results(
+    config: Config,
+    model: nn.Module,
+    progress: Progress,
+    scores: dict[str, list[ImageScore]],
+    save_path: Path,
+    device: torch.device,
+) -> dict[str, Any]:
+    data, counts, ft = config.require_data(), parameter_counts(model), config.ft
+    by_weights: dict[str, Any] = {"last": None, "best_val": None}
+    epochs = {"last": progress.epoch, "best_val": progress.best_epoch}
+    for weights, of_weights in scores.items():
+        by_weights[weights] = {"epoch": epochs[weights], **summary(of_weights)}
+    return {
+        "method": config.strategy,
+        "arch": config.arch,
+        "sam_type": config.sam.sam_type,
+        "profile": config.profile,
+        "ranks": ft.model_dump(mode="json", include=RANK_KEYS) if ft.type else None,
+        "text_encoder": config.prompts.text_encoder,
+        "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
+        "dataset": data.name,
+        "split": "test",
+        "val_split": data.val,
+        "img_size": config.sam.img_size,
+        "seed": config.seed,
+        "checkpoint": {
+            "path": str(save_path),
+            "sha256": sha256(save_path),
+            "base_sha256": sha256(config.pretrained_path) if config.pretrained_path else None,
+        },
+        **{key: counts[key] for key in ("trainable", "total", "percent")},
+        **by_weights,
+        "epochs": progress.epoch,
+        "seconds_per_epoch": sum(progress.seconds) / len(progress.seconds) if progress.seconds else None,
+        "peak_memory_bytes": peak_memory_bytes(device),
+    }

@@ -1,0 +1,190 @@
+"""SALT's command line: parse, load the configs, call the part that does the work."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from utils.config import Config, load_config
+from utils.errors import ConfigError, UserError
+
+STRATEGIES = ("salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full", "none")
+COMMANDS = ("train", "test", "params", "prepare", "check", "export", "demo")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog}: {message}; see --help")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = Parser(prog="main.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def add(name: str, help_text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help_text, description=help_text, parents=[common])
+
+    train = add("train", "train, then evaluate (the default command)")
+    _add_configs(train)
+    train.add_argument("--save_path", type=Path, help="where the final weights go; the run's records go beside it")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    train.add_argument("--resume", action="store_true", help="go on from the run's last complete epoch")
+
+    test = add("test", "evaluate a checkpoint")
+    test.add_argument("--checkpoint", type=Path, required=True)
+    test.add_argument("--data_config", type=Path, help="another dataset than the checkpoint's own")
+    test.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
+    test.add_argument("--split", default="test", choices=("train", "val", "test"))
+    test.add_argument("--device", default="auto")
+
+    params = add("params", "count a model's parameters, without weights")
+    _add_configs(params)
+    params.add_argument("--json", action="store_true", help="print one JSON object")
+
+    prepare = add("prepare", "bring a dataset into this project's layout")
+    prepare.add_argument("name", help="drive, synthetic or shapes")
+    prepare.add_argument("--source", type=Path, help="the archive as downloaded, or its unpacked folder")
+    prepare.add_argument("--output", type=Path, required=True)
+    prepare.add_argument("--seed", type=int, default=0, help="of the split, and of generated images")
+    prepare.add_argument("--force", action="store_true", help="replace what is in --output")
+    prepare.add_argument("--count", type=int, help="number of generated images")
+    prepare.add_argument("--size", type=int, help="side of generated images, in pixels")
+    prepare.add_argument("--labels", type=int, help="number of foreground labels of the synthetic set, 1 or 2")
+
+    check = add("check", "check a dataset: files, sizes, labels, splits, duplicates")
+    check.add_argument("--data_config", type=Path, required=True)
+
+    export = add("export", "write a trained model in another format")
+    export.add_argument("--checkpoint", type=Path, required=True)
+    export.add_argument("--output", type=Path, required=True)
+    export.add_argument("--format", default="sam", choices=("sam",))
+    export.add_argument("--half", action="store_true", help="store float16")
+    export.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
+
+    demo = add("demo", "nano SAM before and after SALT on generated vessels, in a few minutes on a CPU")
+    demo.add_argument("--output", type=Path, default=Path("runs/demo"))
+    demo.add_argument("--epochs", type=int, help="fewer or more epochs than the demo's own")
+    return parser
+
+
+def _add_configs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data_config", type=Path, help="YAML with the sections data and data_transforms")
+    parser.add_argument("--model_config", type=Path, required=True, help="YAML with the model and training sections")
+    parser.add_argument("--pretrained_path", type=Path, help="base weights: a SAM checkpoint")
+    parser.add_argument("--training_strategy", choices=STRATEGIES)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+
+
+def _config(args: argparse.Namespace) -> Config:
+    return load_config(
+        args.model_config, args.data_config, args.overrides, args.training_strategy, args.pretrained_path, args.seed
+    )
+
+
+# Each command imports what it needs: torch and MONAI take seconds, which a mistyped option should not wait for.
+def run_train(args: argparse.Namespace) -> None:
+    config = _config(args)
+    data = config.require_data()
+    from experiment import train_and_evaluate
+    from utils.environment import resolve_device
+
+    save_path = args.save_path or Path("runs") / f"{data.name}_{config.strategy}_{config.seed}" / "model.safetensors"
+    results = train_and_evaluate(config, save_path, resolve_device(args.device), args.resume)
+    for weights in ("last", "best_val"):
+        if results[weights]:
+            _print_summary(f"{weights} (epoch {results[weights]['epoch']})", results[weights])
+    print(f"weights: {save_path}")
+
+
+def run_test(args: argparse.Namespace) -> None:
+    from experiment import evaluate_checkpoint
+    from utils.environment import resolve_device
+
+    data = load_config(None, args.data_config) if args.data_config else None
+    results = evaluate_checkpoint(args.checkpoint, resolve_device(args.device), args.split, data, args.pretrained_path)
+    _print_summary(f"{results['dataset']} {results['split']}", results)
+
+
+def run_params(args: argparse.Namespace) -> None:
+    config = _config(args)
+    from model import build_model, parameter_counts
+
+    counts = parameter_counts(build_model(config, counted_only=True))
+    if args.json:
+        print(json.dumps({**counts, "percent": round(counts["percent"], 2)}))
+        return
+    print(f"{'module':<16}{'trainable':>14}{'total':>14}")
+    for name, module in {**counts["modules"], "all": counts}.items():
+        print(f"{name:<16}{module['trainable']:>14,}{module['total']:>14,}")
+    print(f"{counts['percent']:.2f}% trainable")
+
+
+def run_prepare(args: argparse.Namespace) -> None:
+    from datasets.prepare import prepare
+
+    options = {key: getattr(args, key) for key in ("count", "size", "labels") if getattr(args, key) is not None}
+    summary = prepare(args.name, args.source, args.output, seed=args.seed, force=args.force, **options)
+    print(f"{args.output}: {', '.join(f'{key} {value}' for key, value in summary.items())}")
+
+
+def run_check(args: argparse.Namespace) -> None:
+    from datasets.check import check
+
+    report = check(load_config(None, args.data_config))
+    print("\n".join(report.lines()))
+    if not report.ok:
+        raise UserError(f"{args.data_config}: the dataset has errors, listed above")
+
+
+def run_export(args: argparse.Namespace) -> None:
+    from export import export_sam
+
+    export_sam(args.checkpoint, args.output, args.half, args.pretrained_path)
+    print(f"written: {args.output}")
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    from demo import demo
+
+    print(demo(args.output, args.epochs))
+
+
+def _print_summary(title: str, result: dict[str, Any]) -> None:
+    for size, name in (("img_size", "at the model's image size"), ("native", "at the images' own size")):
+        dice, hd95, n, n_empty = (result[size][key] for key in ("dice", "hd95", "n", "n_empty"))
+        low, high = dice["ci95"]
+        print(
+            f"{title}: Dice {dice['mean']:.4f} [{low:.4f}, {high:.4f}], HD95 {hd95['mean']:.2f} px, "
+            f"n {n}, {n_empty} with one mask empty, {name}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status (0, 1 failed, 2 bad command line or config, 3 stopped by a signal)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help")):
+        argv = ["train", *argv]
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    debug = "--debug" in argv
+    try:
+        args = build_parser().parse_args(argv)
+        globals()[f"run_{args.command}"](args)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

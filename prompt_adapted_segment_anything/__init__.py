@@ -1,0 +1,26 @@
+"""SAM at any image size: build, load official checkpoints, and say which layers are adapted."""
+
+from prompt_adapted_segment_anything.build import (
+    ADAPTED_LAYERS,
+    GEOMETRIES,
+    SamGeometry,
+    build_image_encoder,
+    build_mask_decoder,
+    build_prompt_encoder,
+)
+from prompt_adapted_segment_anything.checkpoint import SAM_PREFIXES, LoadReport, load_sam, read_state_dict
+from prompt_adapted_segment_anything.decoding import decode_masks
+
+__all__ = [
+    "ADAPTED_LAYERS",
+    "GEOMETRIES",
+    "SAM_PREFIXES",
+    "LoadReport",
+    "SamGeometry",
+    "build_image_encoder",
+    "build_mask_decoder",
+    "build_prompt_encoder",
+    "decode_masks",
+    "load_sam",
+    "read_state_dict",
+]

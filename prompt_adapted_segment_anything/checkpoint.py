@@ -1,0 +1,138 @@
+"""SAM weights files: read safely, fitted to another image size, every key accounted for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from torch import Size, Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from prompt_adapted_segment_anything.build import GEOMETRIES
+from utils.errors import UserError
+from utils.tensor_files import read_tensor_file
+
+PosEmbedResize = Literal["bicubic", "avg_pool"]
+SAM_PREFIXES = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+
+
+@dataclass
+class LoadReport:
+    """What became of every key of a weights file, and of every key of the model."""
+
+    loaded: list[str] = field(default_factory=list)
+    resized: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} loaded", f"{len(self.resized)} of them resized to the image size"]
+        if self.unused:
+            parts.append(f"{len(self.unused)} without use here (relative positions, encoder_attention: released)")
+        return ", ".join(parts)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The state dict of a .safetensors or .pth file, unwrapped ("model", "state_dict") and without "module." prefixes.
+
+    Pickled code is refused, never run.
+
+    Raises:
+        UserError: missing, truncated or foreign file.
+    """
+    state, _ = read_tensor_file(path)
+    while isinstance(state, Mapping):
+        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
+        if inner is None:
+            break
+        state = inner
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path}: holds no state dict of tensors")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def load_sam(model: nn.Module, path: Path, pos_embed_resize: PosEmbedResize = "bicubic") -> LoadReport:
+    """Loads a SAM weights file into `model` (modules image_encoder, prompt_encoder, mask_decoder), in place.
+
+    pos_embed and the relative positions are resized where the image size differs from the file's.
+
+    Raises:
+        UserError: the file is unreadable, of another architecture (the message says which), or a key is missing,
+            unexpected or of another shape.
+    """
+    state = read_state_dict(path)
+    target = {key: value for key, value in model.state_dict().items() if key.startswith(SAM_PREFIXES)}
+    _check_architecture(state, target, path)
+    report = LoadReport()
+    fitted: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key not in target:
+            if ".rel_pos_" in key:
+                report.unused.append(key)
+                continue
+            raise UserError(f"{path}: unexpected key '{key}'; this model has no such weight")
+        new = _fit(key, value.float(), target[key].shape, pos_embed_resize)
+        if new.shape != target[key].shape:
+            raise UserError(
+                f"{path}: '{key}' has shape {tuple(value.shape)}, the model needs {tuple(target[key].shape)}"
+            )
+        if new.shape != value.shape:
+            report.resized.append(key)
+        report.loaded.append(key)
+        fitted[key] = new
+    missing = sorted(set(target) - set(fitted))
+    if missing:
+        raise UserError(f"{path}: {len(missing)} weights are missing, the first is '{missing[0]}'")
+    model.load_state_dict(fitted, strict=False)
+    return report
+
+
+def sam_type_of(state: Mapping[str, Tensor]) -> str | None:
+    """Which of GEOMETRIES a state dict belongs to, by its width and depth; None for something else."""
+    pos_embed = state.get("image_encoder.pos_embed")
+    if pos_embed is None or pos_embed.dim() != 4:
+        return None
+    depth = len({key.split(".")[2] for key in state if key.startswith("image_encoder.blocks.")})
+    for name, geometry in GEOMETRIES.items():
+        if (pos_embed.shape[-1], depth) == (geometry.embed_dim, geometry.depth):
+            return name
+    return None
+
+
+def _check_architecture(state: Mapping[str, Tensor], target: Mapping[str, Tensor], path: Path) -> None:
+    found, wanted = sam_type_of(state), sam_type_of(target)
+    if found == wanted:
+        return
+    if found is None:
+        first = next(iter(state))
+        raise UserError(
+            f"{path}: is no SAM weights file (its first key is '{first}'); official ones hold image_encoder.pos_embed"
+        )
+    raise UserError(
+        f"{path}: is a SAM of sam_type '{found}', the config asks for '{wanted}'; set sam.sam_type: {found}"
+    )
+
+
+def _fit(key: str, value: Tensor, shape: Size, pos_embed_resize: PosEmbedResize) -> Tensor:
+    if value.shape == shape:
+        return value
+    if key == "image_encoder.pos_embed" and value.dim() == len(shape) and value.shape[-1] == shape[-1]:
+        return resize_pos_embed(value, (shape[1], shape[2]), pos_embed_resize)
+    if ".rel_pos_" in key and value.dim() == len(shape) and value.shape[-1] == shape[-1]:
+        return resize_rel_pos(value, shape[0])
+    return value
+
+
+def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], how: PosEmbedResize = "bicubic") -> Tensor:
+    """(1, h, w, C) -> (1, *grid, C). "avg_pool" is what the released SALT code does."""
+    channels_first = pos_embed.permute(0, 3, 1, 2)
+    if how == "avg_pool":
+        resized = adaptive_avg_pool2d(channels_first, grid)
+    else:
+        resized = interpolate(channels_first, size=grid, mode="bicubic", antialias=True, align_corners=False)
+    return resized.permute(0, 2, 3, 1).contiguous()
+
+
+def resize_rel_pos(rel_pos: Tensor, length: int) -> Tensor:
+    """(2 h - 1, d) -> (length, d), linearly, as segment_anything does when the sizes differ at run time."""
+    return interpolate(rel_pos.T[None], size=length, mode="linear")[0].T.contiguous()

@@ -1,0 +1,113 @@
+"""Evaluation: a model and a dataset in, Dice and HD95 of every image out."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from data_transforms.data_transforms import to_native
+from datasets.data import GeneralDataset
+from utils.files import atomic_path
+from utils.metrics import PairScore, score_pair, summarize
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """Scores of one image for one label: at the model's image size (the paper's way) and at the image's own size."""
+
+    name: str
+    label: str
+    img_size: PairScore
+    native: PairScore
+
+
+OnPrediction = Callable[[int, np.ndarray, ImageScore], None]
+
+
+def predictions(
+    model: nn.Module, dataset: GeneralDataset, device: torch.device, batch_size: int, num_workers: int = 0
+) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
+    """Yields (index, logits (h, w), mask (h, w), size (H, W), valid (h, w)) of each sample, in order, on the CPU.
+
+    Logits and mask are cropped to `valid`, the part of the model's square that the image fills.
+    """
+    model.eval()
+    loader = DataLoader(dataset, batch_size, num_workers=num_workers)
+    for batch in loader:
+        with torch.inference_mode():
+            logits = model(batch["image"].to(device), batch["label"]).float().cpu()
+        for i, index in enumerate(batch["index"].tolist()):
+            h, w = (int(side[i]) for side in batch["valid"])
+            size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
+            yield index, logits[i, :h, :w], batch["mask"][i, :h, :w], size, (h, w)
+
+
+def mean_dice(
+    model: nn.Module, dataset: GeneralDataset, device: torch.device, batch_size: int, workers: int = 0
+) -> float:
+    """Mean Dice at the model's image size: the quick score that picks the best epoch."""
+    scores = []
+    for _, logits, mask, _, _ in predictions(model, dataset, device, batch_size, workers):
+        pred, truth = logits > 0, mask > 0
+        total = int(pred.sum() + truth.sum())
+        scores.append(2 * int((pred & truth).sum()) / total if total else 1.0)
+    return float(np.mean(scores))
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: GeneralDataset,
+    device: torch.device,
+    batch_size: int,
+    num_workers: int = 0,
+    on_prediction: OnPrediction | None = None,
+) -> list[ImageScore]:
+    """Scores every sample of `dataset`; `on_prediction` is called with (index, prediction (H, W) bool, score)."""
+    scores = []
+    progress = tqdm(total=len(dataset), desc="evaluate", unit="image", leave=False, disable=None)
+    for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers):
+        native = (to_native(logits, valid, size) > 0).numpy()
+        sample = dataset.samples[index]
+        score = ImageScore(
+            sample.image_path.name,
+            sample.label_name,
+            score_pair(logits > 0, mask > 0),
+            score_pair(native, dataset.native_mask(index)),
+        )
+        scores.append(score)
+        if on_prediction:
+            on_prediction(index, native, score)
+        progress.update()
+    progress.close()
+    return scores
+
+
+def summary(scores: Sequence[ImageScore]) -> dict[str, Any]:
+    """Means and intervals over all samples, and of each label where there are several (`utils.metrics.summarize`)."""
+    result: dict[str, Any] = {
+        "img_size": summarize([score.img_size for score in scores]),
+        "native": summarize([score.native for score in scores]),
+    }
+    labels = sorted({score.label for score in scores})
+    if len(labels) > 1:
+        result["labels"] = {label: summary([score for score in scores if score.label == label]) for label in labels}
+    return result
+
+
+def write_per_image(path: Path, scores_by_weights: dict[str, Sequence[ImageScore]]) -> None:
+    """Writes per_image.csv: a row for each image, label and set of weights ("last", "best_val")."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["weights", "image", "label", "dice", "hd95", "dice_native", "hd95_native", "one_empty"])
+        for weights, scores in scores_by_weights.items():
+            for s in scores:
+                values = (s.img_size.dice, s.img_size.hd95, s.native.dice, s.native.hd95)
+                numbers = [f"{value:.6f}" for value in values]
+                writer.writerow([weights, s.name, s.label, *numbers, int(s.native.one_empty)])

@@ -1,0 +1,173 @@
+"""What the user wrote: YAML files and `a.b=value` overrides, merged, with the place where each key stood."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from utils.errors import ConfigError
+
+KeyPath = tuple[str, ...]
+
+COMMAND_LINE = "--set"
+
+# YAML 1.1 reads 1e-4 as text, for want of a dot; this is its float with the dot and the exponent's sign optional.
+_FLOAT = re.compile(
+    r"""^[-+]?(?:
+        (?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?
+        |[0-9][0-9_]*[eE][-+]?[0-9]+
+        |\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)
+    )$""",
+    re.VERBOSE,
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-4 as a number and refuses a key written twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that quotes every text that _Loader would read as a number."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+@dataclass
+class Draft:
+    """Raw config values with the place each came from: a file's path, `--set`, or a command line option.
+
+    A null value is the same as leaving the key out, so it is never stored.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+
+    def get(self, path: KeyPath) -> Any:
+        """Return the value at `path`, or None where it is not set."""
+        node: Any = self.values
+        for part in path:
+            if not isinstance(node, dict) or part not in node:
+                return None
+            node = node[part]
+        return node
+
+    def set(self, path: KeyPath, value: Any, origin: str) -> None:
+        """Set the value at `path`; null takes the key out. Raises ConfigError where `path` runs through a value."""
+        node = self.values
+        for depth, part in enumerate(path[:-1], start=1):
+            node = node.setdefault(part, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"{origin} {dotted(path)}: {dotted(path[:depth])} is a value, not a section")
+            self.origins.setdefault(path[:depth], origin)
+        if value is None:
+            node.pop(path[-1], None)
+            return
+        node[path[-1]] = value
+        self.origins = {known: place for known, place in self.origins.items() if known[: len(path)] != path}
+        self.origins[path] = origin
+
+    def origin(self, path: KeyPath) -> str:
+        """Return where `path`, or else the nearest section around it, was written."""
+        for depth in range(len(path), 0, -1):
+            if path[:depth] in self.origins:
+                return self.origins[path[:depth]]
+        return "config"
+
+    def add(self, values: dict[str, Any], origin: str, prefix: KeyPath = ()) -> None:
+        """Merge `values` in. Raises ConfigError where a key already has another value from another file."""
+        for key, value in values.items():
+            path = (*prefix, key)
+            present = self.get(path)
+            if value is None:
+                continue
+            if isinstance(value, dict) and (present is None or isinstance(present, dict)):
+                if present is None:
+                    self.set(path, {}, origin)
+                self.add(value, origin, path)
+            elif present is None:
+                self.set(path, value, origin)
+            elif present != value:
+                first = f"{self.origin(path)} says {show(present)}"
+                raise ConfigError(f"{origin}: {dotted(path)} = {show(value)}, but {first}; keep it in one of the two")
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """Return a key path as a person writes it: ('training', 'steps', 0) -> 'training.steps[0]'."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def show(value: Any) -> str:
+    """Return a value as one short line for an error."""
+    text = "true" if value is True else "false" if value is False else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises ConfigError with the file, and the line of a syntax error."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, origin: str) -> dict[str, Any]:
+    """Read a YAML mapping from text; `origin` names it in errors. Raises ConfigError."""
+    values = _load(text, origin)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin}: is not a YAML mapping of `key: value` lines")
+    return values
+
+
+def parse_override(text: str) -> tuple[KeyPath, Any]:
+    """Split `a.b=value` into its path and its value, read as YAML. Raises ConfigError."""
+    key, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise ConfigError(f"{COMMAND_LINE} {text}: write it as section.key=value")
+    return path, _load(value, f"{COMMAND_LINE} {text}")
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Return `values` as YAML that `parse_yaml` reads back to the same values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _load(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        place = f"{origin}:{mark.line + 1}" if mark and not origin.startswith(COMMAND_LINE) else origin
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "not valid YAML"
+        raise ConfigError(f"{place}: {' '.join(str(problem).split())}") from error
+    except ValueError as error:  # an impossible date such as 2020-13-01
+        raise ConfigError(f"{origin}: not valid YAML ({error})") from error
+    except RecursionError as error:
+        raise ConfigError(f"{origin}: is nested too deeply") from error

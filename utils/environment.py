@@ -1,0 +1,127 @@
+"""The machine and software a run used, its device, its memory peak and its seeds."""
+
+import os
+import platform
+import random
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from utils.errors import ConfigError
+
+PACKAGES = ("torch", "torchvision", "numpy", "monai", "segment_anything")
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+def environment_info(device: torch.device) -> dict:
+    """What a run's environment.json holds; no environment variables, since those may carry secrets.
+
+    Returns:
+        {"python", "packages": {name: version or None where not installed}, "platform", "cpu_count" (the cores this
+        process may use), "device", "device_name", "cuda" (None on the CPU), "git": {"commit", "dirty"} or None outside
+        a git checkout, "command" (the command line)}.
+    """
+    on_cuda = device.type == "cuda"
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_count": _usable_cores(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
+        "cuda": torch.version.cuda if on_cuda else None,
+        "git": _git_state(PROJECT_ROOT),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+    }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Peak memory so far, in bytes.
+
+    On CUDA the most that torch's allocator has held in tensors on `device` (`torch.cuda.max_memory_allocated`); on the
+    CPU the largest resident size of this process since it started (`ru_maxrss`), interpreter and libraries included.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # Unix only, like ru_maxrss itself
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device for "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        ConfigError: another name, no CUDA, or an N that does not exist.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (name != "cuda" and not index.isdecimal()):
+        raise ConfigError(f"device: {name!r} is not known, use auto, cpu or cuda:N")
+    if not torch.cuda.is_available():
+        raise ConfigError(f"device: {name!r} asks for CUDA, which torch does not find here; use cpu or auto")
+    count = torch.cuda.device_count()
+    if int(index or 0) >= count:
+        raise ConfigError(f"device: {name!r} does not exist, this machine has cuda:0 to cuda:{count - 1}")
+    return torch.device("cuda", int(index or 0))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of python, numpy and torch (all devices).
+
+    Raises:
+        ConfigError: a seed that numpy does not take (below 0, or 2^32 and above).
+    """
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"seed: {seed} is outside 0 to 2^32 - 1")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _usable_cores() -> int | None:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _git_state(root: Path) -> dict | None:
+    commit = _git(root, "rev-parse", "HEAD")
+    top = _git(root, "rev-parse", "--show-toplevel")
+    # An unpacked copy inside some other project's checkout must not report that project's commit.
+    if not commit or top is None or Path(top).resolve() != root:
+        return None
+    return {"commit": commit, "dirty": _git(root, "status", "--porcelain") != ""}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,150 @@
+"""Dice and HD95 of binary masks, and how a list of scores is summarized."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.metrics import compute_hausdorff_distance
+
+Mask = np.ndarray | torch.Tensor
+
+
+@dataclass(frozen=True)
+class PairScore:
+    """Score of one prediction against its truth.
+
+    Attributes:
+        dice: in [0, 1].
+        hd95: in pixels, at least 0; the image diagonal where `one_empty`.
+        one_empty: exactly one of the two masks has no foreground, so that no distance is defined.
+    """
+
+    dice: float
+    hd95: float
+    one_empty: bool
+
+
+def dice(pred: Mask, truth: Mask) -> float:
+    """Dice coefficient 2|A & B| / (|A| + |B|) of two bool masks (H, W); 1.0 when both are empty.
+
+    Raises:
+        TypeError: a mask that is not bool.
+        ValueError: masks that are not (H, W) or differ in shape.
+    """
+    return _dice(*_as_pair(pred, truth))
+
+
+def hd95(pred: Mask, truth: Mask) -> float:
+    """95th percentile Hausdorff distance in pixels of two bool masks (H, W), as MONAI defines it.
+
+    The distance runs between the masks' edges (a foreground pixel with a 4-neighbour in the background or outside the
+    image); each direction's 95th percentile is taken on its own (linear interpolation), then the larger of the two.
+    Both masks empty: 0. Exactly one empty: the image diagonal sqrt(H^2 + W^2).
+
+    Raises:
+        TypeError: a mask that is not bool.
+        ValueError: masks that are not (H, W) or differ in shape.
+    """
+    return _hd95(*_as_pair(pred, truth))
+
+
+def score_pair(pred: Mask, truth: Mask) -> PairScore:
+    """Dice and HD95 of two bool masks (H, W); errors as in `dice`."""
+    pair = _as_pair(pred, truth)
+    one_empty = bool(pair[0].any()) != bool(pair[1].any())
+    return PairScore(dice=_dice(*pair), hd95=_hd95(*pair), one_empty=one_empty)
+
+
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray, n: int = 2000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of the mean of `values`.
+
+    Args:
+        values: at least one number; one number alone gives an interval of width 0.
+        n: resamples, each of len(values) draws with replacement.
+        seed: of the generator made for this call, so that equal values give equal intervals.
+        level: probability between the two ends, in (0, 1).
+
+    Raises:
+        ValueError: no values, or `n` or `level` out of range.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"expected at least one value in one dimension, got shape {array.shape}")
+    if n < 1 or not 0.0 < level < 1.0:
+        raise ValueError(f"expected n >= 1 and 0 < level < 1, got n={n} and level={level}")
+    generator = np.random.default_rng(seed)
+    # One resample at a time keeps memory at len(values), however many resamples.
+    means = [array[generator.integers(array.size, size=array.size)].mean() for _ in range(n)]
+    low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
+
+
+def summarize(scores: Sequence[PairScore]) -> dict:
+    """Means, spreads and counts of a list of scores, ready for JSON.
+
+    Returns:
+        {"dice": {"mean", "std", "ci95": [low, high]},
+         "hd95": {"mean", "std", "ci95": [low, high], "mean_without_empty"}, "n", "n_empty"}.
+        `std` is the sample standard deviation over the scores (0 for a single one). `n_empty` counts the pairs with
+        exactly one empty mask, whose HD95 is the image diagonal; `mean_without_empty` leaves those out and is None
+        when nothing remains.
+
+    Raises:
+        ValueError: no scores.
+    """
+    if not scores:
+        raise ValueError("no scores to summarize")
+    distances = [score.hd95 for score in scores]
+    measured = [score.hd95 for score in scores if not score.one_empty]
+    return {
+        "dice": _spread([score.dice for score in scores]),
+        "hd95": {**_spread(distances), "mean_without_empty": float(np.mean(measured)) if measured else None},
+        "n": len(scores),
+        "n_empty": len(scores) - len(measured),
+    }
+
+
+def _spread(values: list[float]) -> dict:
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": std, "ci95": list(bootstrap_interval(values))}
+
+
+def _as_pair(pred: Mask, truth: Mask) -> tuple[torch.Tensor, torch.Tensor]:
+    pair = _as_tensor(pred), _as_tensor(truth)
+    for mask in pair:
+        # A float or 0/255 mask would count every nonzero value as foreground, probabilities included.
+        if mask.dtype != torch.bool:
+            raise TypeError(f"expected a bool mask, got {mask.dtype}")
+    if pair[0].ndim != 2 or pair[0].shape != pair[1].shape:
+        raise ValueError(f"expected two masks (H, W), got {tuple(pair[0].shape)} and {tuple(pair[1].shape)}")
+    return pair
+
+
+def _as_tensor(mask: Mask) -> torch.Tensor:
+    if isinstance(mask, torch.Tensor):
+        return mask.detach().cpu()
+    # A copy in C order: torch takes neither flipped views nor read-only arrays without complaint.
+    return torch.from_numpy(np.array(mask, order="C"))
+
+
+def _dice(pred: torch.Tensor, truth: torch.Tensor) -> float:
+    total = int(pred.sum()) + int(truth.sum())
+    return 1.0 if total == 0 else 2.0 * int((pred & truth).sum()) / total
+
+
+def _hd95(pred: torch.Tensor, truth: torch.Tensor) -> float:
+    if not pred.any() and not truth.any():
+        return 0.0
+    if not pred.any() or not truth.any():
+        return math.hypot(*pred.shape)
+    with warnings.catch_warnings():
+        # MONAI 1.6 warns about an argument that it passes to itself.
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        # (1, 1, H, W); MONAI crops to the bounding box of both masks itself.
+        pair = pred[None, None], truth[None, None]
+        return float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))

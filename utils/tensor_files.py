@@ -1,0 +1,36 @@
+"""Reading files of tensors without running anything that is in them."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from utils.errors import UserError
+
+TORCH_SUFFIXES = (".pth", ".pt")
+
+
+def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
+    """(content, metadata) of a .safetensors file or of one written by torch.save (any other name; no metadata).
+
+    Raises:
+        UserError: a file that is missing, truncated, of another kind, or that holds pickled code, which is refused.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        return torch.load(path, map_location="cpu", weights_only=True), {}
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: refused, it is no plain file of tensors: it holds pickled code, or is damaged"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"{path}: cannot be read as weights, it may be truncated or of another kind ({reason})"
+        ) from error
