@@ -45,8 +45,7 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
         UserError: the folder holds another run; data or weights that do not fit; a run that failed.
     """
     folder = run_folder(save_path)
-    if not resume and (folder / "results.json").exists():
-        raise UserError(f"{folder}: holds a finished run; give another --save_path, or remove it")
+    _refuse_to_overwrite(folder, resume)
     seed_everything(config.seed)
     train_set, val_set, test_set = _datasets(config)
     model = build_model(config).to(device)
@@ -82,6 +81,15 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
     return results
 
 
+def _refuse_to_overwrite(folder: Path, resume: bool) -> None:
+    if resume:
+        return
+    if (folder / "results.json").exists():
+        raise UserError(f"{folder}: holds a finished run; give another --save_path, or remove it")
+    if (folder / METRICS_FILE).exists():
+        raise UserError(f"{folder}: holds an unfinished run; go on with --resume, or give another --save_path")
+
+
 def evaluate_checkpoint(
     path: Path, device: torch.device, split: str, data: Config | None = None, pretrained_path: Path | None = None
 ) -> dict[str, Any]:
@@ -105,12 +113,12 @@ def evaluate_checkpoint(
 def _datasets(config: Config) -> tuple[GeneralDataset, GeneralDataset, GeneralDataset]:
     data = config.require_data()
     splits = read_split(data)
-    if config.strategy != "none" and data.val not in splits:
+    if config.strategy != "none" and not splits[data.val]:
         raise ConfigError(
-            f"{data.data_split_csv}: has no split '{data.val}' to pick the best epoch by; "
+            f"{data.data_split_csv}: has no image of split '{data.val}' to pick the best epoch by; "
             "add one, or set data.val=test (results will say so)"
         )
-    val = data.val if data.val in splits else "test"
+    val = data.val if splits[data.val] else "test"
     first = "train" if config.strategy != "none" else "test"
     return (
         GeneralDataset(config, first, train=True, seed=config.seed),

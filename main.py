@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -133,7 +134,8 @@ def run_prepare(args: argparse.Namespace) -> None:
 
     options = {key: getattr(args, key) for key in ("count", "size", "labels") if getattr(args, key) is not None}
     summary = prepare(args.name, args.source, args.output, seed=args.seed, force=args.force, **options)
-    print(f"{args.output}: {', '.join(f'{key} {value}' for key, value in summary.items())}")
+    splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items() if count)
+    print(f"{args.output}: {summary['images']} images ({splits})")
 
 
 def run_check(args: argparse.Namespace) -> None:
@@ -174,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help")):
         argv = ["train", *argv]
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # Said by a library's use of torch at import; nothing that a user of this program can mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")
     debug = "--debug" in argv
     try:
         args = build_parser().parse_args(argv)

@@ -110,8 +110,6 @@ def fit(run: Run, resume: bool = False) -> Progress:
     training = run.config.training
     if resume:
         load_state(run)
-    else:
-        save_state(run)
     loss = SegmentationLoss(training.loss, training.focal_alpha, training.focal_gamma, training.focal_on)
     sampler = EpochSampler(run.train_set, run.config.seed)
     loader = DataLoader(
@@ -123,6 +121,8 @@ def fit(run: Run, resume: bool = False) -> Progress:
     )
     with RunLog(run.folder, resume) as run_log, stop_requests() as stop_requested:
         run_log.truncate_after(run.progress.epoch)
+        if not resume:
+            save_state(run)
         while run.progress.epoch < training.num_epochs:
             epoch = run.progress.epoch + 1
             started = time.perf_counter()
@@ -137,8 +137,9 @@ def fit(run: Run, resume: bool = False) -> Progress:
             if validated and record["val"]["dice"] > run.progress.best_dice:
                 run.progress.best_dice, run.progress.best_epoch = record["val"]["dice"], epoch
                 run.save(run.best_file, epoch)
-            save_state(run)
+            # The line first: a run that is killed in between writes it again, and resuming drops the first one.
             run_log.epoch({"epoch": epoch, **record, "seconds": seconds})
+            save_state(run)
             _log_epoch(run, record, seconds)
     return run.progress
 

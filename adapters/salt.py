@@ -15,8 +15,8 @@ SaltInit = Literal["identity", "normal"]
 class SALTLayer(SpectralLayer):
     """W~ = U ReLU(blockdiag(diag(alpha * s_top + beta), diag(s_rest) + X Y)) V^T.
 
-    alpha, beta (r,) are 1 and 0 at the start; X (r', d) and Y (d, r') with r' = r_max - r and d the LoRA rank; ReLU acts
-    on every element of the core. Source: arXiv 2503.16055, eq. 2-5. Its regularizer (eq. 5) is
+    alpha, beta (r,) are 1 and 0 at the start; X (r', d) and Y (d, r') with r' = r_max - r and d the LoRA rank;
+    ReLU acts on every element of the core. Source: arXiv 2503.16055, eq. 2-5. Its regularizer (eq. 5) is
     ||alpha * s_top + beta - s_top||_F + ||X Y||_F.
 
     Two starts of X, Y are offered:

@@ -33,7 +33,8 @@ def read_image(path: str | Path) -> np.ndarray:
     RGB, the first frame of a GIF or TIFF is taken. A PGM or PPM whose maxval is not 255 or 65535 is scaled to the full
     range, since maxval means white.
 
-    Raises: UserError that names the file, if it is missing, unreadable, truncated, too large or of floats.
+    Raises: UserError that names the file, if it is missing, unreadable, truncated, too large, of floats, or a TIFF or
+        PPM of more than 8 bits a colour.
     """
     return _read(Path(path), _image_values)
 
@@ -41,7 +42,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def read_mask(path: str | Path) -> np.ndarray:
     """Return a mask as (H, W) integers, the values as stored.
 
-    Palette files give indices and 1-bit files 0/1; a 2- or 4-bit PNG and a PGM of any maxval give what the file
+    Palette files give indices and 1-bit files 0/1; a 2- or 4-bit PNG and a PGM or PPM of any maxval give what the file
     holds, not what a viewer shows. Colour files pass only if their channels agree; alpha is dropped.
 
     Raises: UserError that names the file, if it is missing, unreadable, truncated, too large, coloured or of floats.
@@ -64,6 +65,8 @@ def _read(path: Path, values: Callable[[Image.Image, Path], _T]) -> _T:
             return values(image, path)
     except UserError:
         raise
+    except Image.DecompressionBombError:  # far over the limit
+        raise UserError(f"{path}: over the limit of {MAX_PIXELS} pixels") from None
     except Exception as error:  # decoders raise anything on damaged files: OSError, ValueError, struct.error, ...
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a readable image ({reason}); replace the file") from error
@@ -73,7 +76,7 @@ def _image_values(image: Image.Image, path: Path) -> np.ndarray:
     image.load()
     if _is_deep_colour_png(path):
         return _as_rgb(_decode_deep_png(path))
-    _refuse_deep_colour_tiff(image, path)
+    _refuse_deep_colour(image, path)
     if image.mode in _EIGHT_BIT_MODES:
         return np.array(image.convert("RGB"))
     return _as_rgb(_sixteen_bits(np.asarray(image), path)[..., None])
@@ -83,7 +86,7 @@ def _mask_values(image: Image.Image, path: Path) -> np.ndarray:
     image.load()
     if _is_deep_colour_png(path):
         return _one_channel(_decode_deep_png(path), path)
-    _refuse_deep_colour_tiff(image, path)
+    _refuse_deep_colour(image, path)
     if image.mode == "1":
         return np.array(image).astype(np.uint8)
     if image.mode in ("L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N"):
@@ -91,7 +94,7 @@ def _mask_values(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode == "PA":
         return np.array(image)[..., 0]
     if image.mode in ("LA", "RGB", "RGBA", "RGBX"):
-        return _one_channel(np.array(image), path)
+        return _unscale(_one_channel(np.array(image), path), path)
     raise UserError(f"{path}: a mask of mode {image.mode}; save it as a grey or palette PNG of label indices")
 
 
@@ -124,10 +127,10 @@ def _unscale(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _grey_levels(path: Path) -> int | None:
-    """The value that means white in a PGM or a 2- or 4-bit grey PNG; None where nothing was scaled."""
+    """The value that means white in a PGM, a PPM or a 2- or 4-bit grey PNG; None where nothing was scaled."""
     with open(path, "rb") as file:
         head = file.read(4096)
-    if head[:2] in (b"P2", b"P5"):
+    if head[:2] in (b"P2", b"P3", b"P5", b"P6"):
         return int(re.sub(rb"#[^\n]*", b" ", head).split()[3])
     depth, colour_type = _png_depth(head)
     return 2**depth - 1 if colour_type == _PNG_GREY and depth in (2, 4) else None
@@ -154,7 +157,11 @@ def _decode_deep_png(path: Path) -> np.ndarray:
     return decode_png(data, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
 
 
-def _refuse_deep_colour_tiff(image: Image.Image, path: Path) -> None:
-    bits = getattr(image, "tag_v2", {}).get(258, (8,))
-    if image.mode in _EIGHT_BIT_MODES and max(np.atleast_1d(bits)) > 8:
-        raise UserError(f"{path}: a colour TIFF of {max(bits)} bits a channel; save it as a 16-bit PNG")
+def _refuse_deep_colour(image: Image.Image, path: Path) -> None:
+    """Refuse colour of more than 8 bits in the formats where Pillow cuts it to 8 without a word."""
+    if image.mode not in _EIGHT_BIT_MODES:
+        return
+    bits = max(np.atleast_1d(getattr(image, "tag_v2", {}).get(258, 8)))
+    levels = _grey_levels(path)
+    if bits > 8 or (levels is not None and levels > 255):
+        raise UserError(f"{path}: more than 8 bits a colour in a file of kind {image.format}; save it as a 16-bit PNG")

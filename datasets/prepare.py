@@ -1,12 +1,11 @@
 """Making a data set: `prepare` runs one converter and puts its result in place as a whole, or not at all."""
 
 import inspect
-import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from datasets.sources import open_source
 from datasets.writer import SetWriter
 from utils.errors import ConfigError, UserError
 from utils.files import write_json
-
-logger = logging.getLogger(__name__)
 
 # A converter is `convert(source: folder or None, writer, *, seed, and options with defaults) -> {image name: split}`.
 Converter = Callable[..., Mapping[str, str]]
@@ -54,8 +51,7 @@ def prepare(
     converter, output = CONVERTERS[name], Path(output)
     chosen = _check_options(name, converter, options)
     _check_output(output, force)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with _in_place_of(output) as folder:
+    with _folders_above(output), _in_place_of(output) as folder:
         writer = SetWriter(folder)
         with open_source(Path(source) if source is not None else None, output.parent) as opened:
             splits = writer.finish(converter(opened, writer, seed=seed, **chosen))
@@ -69,7 +65,6 @@ def prepare(
             **writer.notes,
         }
         write_json(folder / "dataset.json", {key: value for key, value in summary.items() if key != "output"})
-    logger.info("%s: %d images in %s (%s)", name, summary["images"], output, _in_words(splits))
     return summary
 
 
@@ -99,6 +94,23 @@ def _is_empty(folder: Path) -> bool:
 
 
 @contextmanager
+def _folders_above(output: Path) -> Iterator[None]:
+    """Make the folders above `output`; if the block fails, remove those that weren't there."""
+    missing = [folder for folder in output.parents if not folder.exists()]  # the innermost first
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output}: its folder can't be made ({error.strerror}); choose another") from error
+    try:
+        yield
+    except BaseException:
+        for folder in missing:
+            with suppress(OSError):  # something else has put a file there meanwhile
+                folder.rmdir()
+        raise
+
+
+@contextmanager
 def _in_place_of(output: Path) -> Iterator[Path]:
     """Yield a folder beside `output` that takes its place if the block succeeds and is removed if it doesn't."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
@@ -116,7 +128,3 @@ def _in_place_of(output: Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _in_words(splits: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {split}" for split, count in splits.items() if count)

@@ -19,20 +19,23 @@ _CYCLE = 40  # of so many images in a row one is for validation and one for test
 
 
 def convert(
-    source: Path | None, writer: SetWriter, *, seed: int, count: int = 8000, size: int = 128
+    source: Path | None, writer: SetWriter, *, seed: int, count: int = 5000, size: int = 128, labels: int = 1
 ) -> Mapping[str, str]:
     """Draw `count` images of `size` x `size` pixels; one in forty is for validation, one for testing.
 
-    Masks hold 1, 2, 3: LABELS. Image i depends on (seed, i) alone, not on the number of processes.
+    With one label, masks are 0/255 curves, and blobs and textures only distract. With three they hold 1, 2, 3: LABELS.
+    Image i depends on (seed, i) alone, not on the number of processes.
 
-    Raises: ConfigError for a source, which this set has not, or a count or size too small.
+    Raises: ConfigError for a source, which this set has not, or an option out of its range.
     """
     if source is not None:
         raise ConfigError("prepare shapes draws its images and takes no --source")
-    if count < _CYCLE or size < 32:
-        raise ConfigError(f"prepare shapes needs --count of at least {_CYCLE} and --size of at least 32")
+    if count < _CYCLE or size < 32 or labels not in (1, 3):
+        raise ConfigError(
+            f"prepare shapes needs --count of at least {_CYCLE}, --size of at least 32, --labels of 1 or 3"
+        )
     names = [writer.register(f"shape_{i:05d}") for i in range(count)]
-    draw = partial(_write, seed=seed, size=size, images=writer.images, masks=writer.masks)
+    draw = partial(_write, seed=seed, size=size, labels=labels, images=writer.images, masks=writer.masks)
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         drawn = pool.map(draw, range(count), names, chunksize=8)
         for _ in tqdm(drawn, total=count, desc="shapes", unit="image", disable=None):
@@ -41,10 +44,10 @@ def convert(
     return {name: held_out.get(i % _CYCLE, "train") for i, name in enumerate(names)}
 
 
-def _write(index: int, name: str, seed: int, size: int, images: Path, masks: Path) -> None:
+def _write(index: int, name: str, seed: int, size: int, labels: int, images: Path, masks: Path) -> None:
     image, mask = draw_shapes(np.random.default_rng([seed, index]), size)
     write_png(images / name, image)
-    write_png(masks / name, mask)
+    write_png(masks / name, mask if labels == 3 else np.where(mask == 3, 255, 0).astype(np.uint8))
 
 
 def draw_shapes(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,8 +58,8 @@ def draw_shapes(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
     image = _ground(rng, size)
     labels = np.zeros((size, size), np.uint8)
     many = rng.random() < 0.5
-    kinds = [1] * int(rng.integers(0, 3)) + [2] * int(rng.integers(0, 3))
-    kinds += [3] * int(rng.integers(5, 18) if many else rng.integers(1, 5))
+    kinds = [1] * int(rng.integers(1, 4)) + [2] * int(rng.integers(1, 3))
+    kinds += [3] * int(rng.integers(6, 18) if many else rng.integers(2, 6))
     contrast = _curve_contrast(rng)
     # Curves of one image share a colour more often than not, as the structures of a medical image do.
     for kind in rng.permutation(kinds):
@@ -83,11 +86,11 @@ def _ground(rng: Rng, size: int) -> np.ndarray:
         base = np.array([0.75, 0.4, 0.2]) * rng.uniform(0.6, 1.2)
     image = np.broadcast_to(base, (size, size, 3)).copy()
     for cells in (2, 5, 12, 30):
-        amplitude = rng.uniform(0, 0.5) * 1.6 / cells**0.5
+        amplitude = rng.uniform(0, 0.25) * 1.6 / cells**0.5
         tint = rng.uniform(0.5, 1.0, 3) if palette >= 0.4 else np.ones(3)
         image += amplitude * 0.4 * clouds(rng, size, cells)[..., None] * tint
-    if rng.random() < 0.25:
-        image += rng.uniform(0.02, 0.1) * _pattern(rng, size)[..., None]
+    if rng.random() < 0.15:
+        image += rng.uniform(0.01, 0.05) * _pattern(rng, size)[..., None]
     return image
 
 
@@ -127,8 +130,8 @@ def _textured(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
 
 
 def _curve_contrast(rng: Rng) -> np.ndarray:
-    strength = rng.uniform(0.08, 0.2) if rng.random() < 0.6 else rng.uniform(0.2, 0.5)
-    return rng.choice([-1, -1, 1]) * strength * rng.uniform(0.5, 1, 3)
+    strength = rng.uniform(0.12, 0.3) if rng.random() < 0.5 else rng.uniform(0.3, 0.6)
+    return rng.choice([-1, -1, -1, 1]) * strength * rng.uniform(0.5, 1, 3)
 
 
 def _region(rng: Rng, size: int) -> np.ndarray:
@@ -204,7 +207,7 @@ def _photographed(rng: Rng, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns the image, uint8, and where it shows anything (size, size) bool: nothing can be seen in a dark surround.
     """
     size = len(image)
-    image = image * (1 + rng.uniform(0, 0.25) * clouds(rng, size, 2)[..., None])
+    image = image * (1 + rng.uniform(0, 0.15) * clouds(rng, size, 2)[..., None])
     y, x = (np.mgrid[:size, :size] - size / 2) / (size / 2)
     radius = np.hypot(x - rng.uniform(-0.2, 0.2), y - rng.uniform(-0.2, 0.2))[..., None]
     light = np.ones_like(radius)
@@ -214,8 +217,8 @@ def _photographed(rng: Rng, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     elif surround < 0.45:
         light = np.clip((rng.uniform(0.9, 1.2) - radius) * 40, 0.02, 1)
     image = image * light
-    if rng.random() < 0.15:
+    if rng.random() < 0.05:
         image = 1 - image
-    image = gaussian_filter(image, (*[rng.uniform(0, 1.1)] * 2, 0))
-    image += rng.uniform(0, 0.06) * rng.standard_normal(image.shape[:2] + ((3,) if rng.random() < 0.5 else (1,)))
+    image = gaussian_filter(image, (*[rng.uniform(0, 0.9)] * 2, 0))
+    image += rng.uniform(0, 0.04) * rng.standard_normal(image.shape[:2] + ((3,) if rng.random() < 0.5 else (1,)))
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8), light[..., 0] > 0.1

@@ -60,7 +60,8 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     except FileExistsError as error:
         raise UserError(f"{archive}: two members named {Path(error.filename).name}; unpack it yourself") from error
     except Exception as error:  # damaged archives raise zlib.error, EOFError, BadZipFile, TarError, OSError, ...
-        raise UserError(f"{archive}: not a readable archive ({error}); download it again") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        raise UserError(f"{archive}: not a readable archive ({reason}); download it again") from error
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -65,6 +65,7 @@ def row_problems(rows: list[Row]) -> Iterator[RowProblem]:
         if row.split not in SPLITS:
             message = f"split {row.split!r} of {row.image} is none of {', '.join(SPLITS)}"
             yield RowProblem(row.line, row.image, "split", message)
+            continue
         first = seen.setdefault(row.image, row)
         if first is not row and first.split != row.split:
             message = f"{row.image} is in {row.split}, and in {first.split} by row {first.line}; keep one"

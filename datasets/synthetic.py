@@ -24,7 +24,8 @@ def convert(
     """Draw `count` images of `size` x `size`, fundus-like and angiogram-like in turn; 2/3 train, 1/6 val, 1/6 test.
 
     With one label, masks are 0/255 vessels. With two they hold 1 for vessels and 2 for a disc: the optic disc of
-    the fundus, a round marker of the angiogram. A vessel before the disc is a vessel. Image i depends on (seed, i) alone.
+    the fundus, a round marker of the angiogram. A vessel before the disc is a vessel. Image i depends on (seed, i)
+    alone.
 
     Raises: ConfigError for a source, which this set has not, or an option out of its range.
     """

@@ -30,7 +30,7 @@ class SamGeometry:
 
 GEOMETRIES: dict[str, SamGeometry] = {
     # Ours: small enough to ship and to train on a CPU. Patches of 8 keep thin vessels visible at 256 pixels.
-    "nano": SamGeometry(128, 6, 4, (3,), 8, 8, prompt_dim=128, decoder_mlp_dim=512, decoder_heads=4),
+    "nano": SamGeometry(128, 4, 4, (2,), 8, 8, prompt_dim=128, decoder_mlp_dim=512, decoder_heads=4),
     "base": SamGeometry(768, 12, 12, (2, 5, 8, 11)),
     "large": SamGeometry(1024, 24, 16, (5, 11, 17, 23)),
     "huge": SamGeometry(1280, 32, 16, (7, 15, 23, 31)),

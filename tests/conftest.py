@@ -17,7 +17,13 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def draw_dataset(root: Path, splits: dict[str, int], size: tuple[int, int] = (48, 40), labels: int = 1) -> None:
+@pytest.fixture
+def draw_dataset():
+    """The function that draws a dataset: see `_draw_dataset`."""
+    return _draw_dataset
+
+
+def _draw_dataset(root: Path, splits: dict[str, int], size: tuple[int, int] = (48, 40), labels: int = 1) -> None:
     """Bright bars on a noisy ground: `splits` images each, masks with values 0..labels (255 for a single label)."""
     rng = np.random.default_rng(0)
     (root / "images").mkdir(parents=True)
@@ -57,7 +63,7 @@ class Workspace:
 def workspace(tmp_path):
     """A dataset of 4 / 2 / 2 images and a nano SAM at 32 pixels from random weights, 2 epochs."""
     data = tmp_path / "set"
-    draw_dataset(data, {"train": 4, "val": 2, "test": 2})
+    _draw_dataset(data, {"train": 4, "val": 2, "test": 2})
     data_config = tmp_path / "data.yaml"
     data_config.write_text(
         "data_transforms: {use_rotation: true, use_horizontal_flip: true, use_brightness: true}\n"

@@ -93,6 +93,21 @@ def test_resume_needs_a_run_of_the_same_config(workspace):
         run(workspace, "r2/m.safetensors", "training.lr=0.5", resume=True)
 
 
+def test_an_unfinished_run_is_not_overwritten(workspace, monkeypatch):
+    def stopped(*_):
+        raise train.StoppedError("stopped")
+
+    original = train.train_epoch
+    epochs = iter([original, stopped])
+    monkeypatch.setattr(train, "train_epoch", lambda *arguments: next(epochs)(*arguments))
+    with pytest.raises(train.StoppedError):
+        run(workspace, "r/m.safetensors")
+    before = (workspace.folder / "r" / "last" / "state.pth").read_bytes()
+    with pytest.raises(UserError, match="holds an unfinished run; go on with --resume"):
+        run(workspace, "r/m.safetensors")
+    assert (workspace.folder / "r" / "last" / "state.pth").read_bytes() == before
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(workspace, monkeypatch):
     original = train.SegmentationLoss.parts
     calls = []
@@ -116,12 +131,12 @@ def test_a_batch_of_one_trains(workspace):
         assert results["last"]["img_size"]["n"] == 2
 
 
-def test_the_loss_falls_and_every_strategy_learns(workspace):
-    for strategy in ("salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full"):
-        folder = workspace.folder / strategy
-        run(workspace, f"{strategy}/m.safetensors", "training.num_epochs=8", "training.lr=3e-3", strategy=strategy)
-        losses = [line["loss"]["dice"] for line in read_metrics(folder / "metrics.jsonl")]
-        assert min(losses[-2:]) < losses[0] - 0.01, strategy
+@pytest.mark.parametrize("strategy", ["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full"])
+def test_every_strategy_learns(workspace, strategy):
+    """From noise, where only the text prompt and what the strategy trains can make a difference."""
+    run(workspace, "r/m.safetensors", "training.num_epochs=12", "training.lr=3e-3", strategy=strategy)
+    losses = [line["loss"]["dice"] for line in read_metrics(workspace.folder / "r" / "metrics.jsonl")]
+    assert sum(losses[-3:]) / 3 < sum(losses[:3]) / 3 - 0.01
 
 
 def test_a_signal_finishes_the_step_and_exits_3_and_resume_goes_on(workspace):
@@ -147,6 +162,5 @@ def test_a_signal_finishes_the_step_and_exits_3_and_resume_goes_on(workspace):
     done = state["progress"]["epoch"]
     assert done == len(read_metrics(metrics)) >= 2
     assert not (workspace.folder / "r" / "results.json").exists()
-    assert (
-        json.loads((workspace.folder / "r" / "environment.json").read_text())["packages"]["torch"] == torch.__version__
-    )
+    recorded = json.loads((workspace.folder / "r" / "environment.json").read_text())["packages"]["torch"]
+    assert torch.__version__.startswith(recorded)

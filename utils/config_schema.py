@@ -198,6 +198,13 @@ class TrainingConfig(Section):
             raise ValueError("must list epochs in rising order")
         return steps
 
+    @field_validator("focal_gamma")
+    @classmethod
+    def _slope_is_finite(cls, gamma: float) -> float:
+        if 0 < gamma < 1:
+            raise ValueError("must be 0 or at least 1: in between, the focal loss has infinite slopes")
+        return gamma
+
     @field_validator("loss")
     @classmethod
     def _known_loss_parts(cls, loss: str) -> str:

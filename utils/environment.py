@@ -45,14 +45,19 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Peak memory so far, in bytes.
 
     On CUDA the most that torch's allocator has held in tensors on `device` (`torch.cuda.max_memory_allocated`); on the
-    CPU the largest resident size of this process since it started (`ru_maxrss`), interpreter and libraries included.
+    CPU the largest resident size of this process since it started, interpreter and libraries included (Linux: VmHWM;
+    elsewhere: ru_maxrss).
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # Unix only, like ru_maxrss itself
+    # On Linux ru_maxrss is no less than what the parent held when it started this process, so VmHWM goes first.
+    peak = _first_value("/proc/self/status", "VmHWM")
+    if peak:
+        return int(peak.removesuffix(" kB")) * 1024
+    import resource  # Unix only
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, Linux KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
 
 
 def resolve_device(name: str) -> torch.device:
@@ -90,6 +95,8 @@ def seed_everything(seed: int) -> None:
 
 
 def _version(package: str) -> str | None:
+    if package == "torch":
+        return str(torch.__version__)  # names the build too (+cu130), which the installed metadata may leave out
     try:
         return version(package)
     except PackageNotFoundError:
@@ -101,12 +108,17 @@ def _usable_cores() -> int | None:
 
 
 def _cpu_name() -> str:
+    return _first_value("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def _first_value(path: str, key: str) -> str | None:
+    """Value of the first "key: value" line of a /proc file; None where there is no such file or key."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
+        return None
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), None)
 
 
 def _git_state(root: Path) -> dict | None:

@@ -65,7 +65,7 @@ def save_overlay(
     """Write `overlay` as a PNG with a caption over each panel: image name, label, Dice.
 
     Args:
-        path: the PNG; its folder must exist. It is replaced only once the new one is whole.
+        path: the PNG; its folder is made if missing. It is replaced only once the new one is whole.
         image, truth, pred: as for `overlay`. Panels narrower than `MIN_PANEL_WIDTH` are enlarged by a whole factor.
         name, label: shortened where they don't fit the panel.
         dice: of this prediction, in [0, 1].
@@ -96,7 +96,7 @@ def plot_curves(metrics_jsonl: Path, out: Path) -> None:
 
     Args:
         metrics_jsonl: as `RunLog` writes it; a half-written last line is left out.
-        out: the PNG; its folder must exist. It is replaced only once the new one is whole.
+        out: the PNG; its folder is made if missing. It is replaced only once the new one is whole.
 
     Raises:
         UserError: the file is missing or damaged, or holds nothing to draw.
@@ -166,14 +166,25 @@ def _draw_panel(axis: "Axes", title: str, curves: dict[str, list[tuple[int, floa
         epochs, values = zip(*points, strict=True)
         # A lone epoch has no line to draw, so it needs its marker.
         axis.plot(epochs, values, label=name, linewidth=1.6, marker="o" if len(points) < 20 else None, markersize=3.5)
-    values = [value for points in curves.values() for _, value in points]
     if title == "Dice":
         axis.set_ylim(0.0, 1.0)
-    elif title == "loss" and min(values) > 0.0 and max(values) > 20.0 * min(values):
-        axis.set_yscale("log")  # focal is some hundred times smaller than Dice
+    elif title == "loss":
+        _scale_losses(axis, [value for points in curves.values() for _, value in points])
+    else:
+        axis.ticklabel_format(axis="y", style="scientific", scilimits=(-2, 2))
     axis.set(title=title, xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1 or title != "learning rate":
-        axis.legend(frameon=False, fontsize="small")
+        axis.legend(fontsize="small", framealpha=0.85, edgecolor="none")
+
+
+def _scale_losses(axis: "Axes", values: list[float]) -> None:
+    """Logarithmic where the parts differ a lot: focal is some hundred times smaller than Dice."""
+    positive = [value for value in values if value > 0.0]
+    if min(values) < 0.0 or not positive or max(positive) < 20.0 * min(positive):
+        return
+    axis.set_yscale("log")
+    # A regularizer that starts at almost nothing would else squeeze all the rest to a line.
+    axis.set_ylim(bottom=max(min(positive) / 1.5, max(positive) * 1e-4))

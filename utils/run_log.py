@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -61,9 +61,12 @@ class RunLog:
 
         Raises:
             KeyError: no "epoch".
+            TypeError: an epoch that is no int, or a value that JSON cannot hold.
             ValueError: a number that is not finite, which JSON cannot hold.
         """
-        step = int(record["epoch"])
+        step = record["epoch"]
+        if not _is_epoch(step):  # `read_metrics` would refuse the line, and resuming with it
+            raise TypeError(f"expected an int as epoch, got {step!r}")
         line = json.dumps(record, allow_nan=False)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -90,8 +93,7 @@ class RunLog:
         self._close_tensorboard()
 
     def _rewrite(self, records: list[dict]) -> None:
-        with atomic_path(self.path) as temporary:
-            Path(temporary).write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in records))
 
     def _tensorboard(self) -> "SummaryWriter":
         if self._writer is None:
@@ -149,4 +151,8 @@ def _parse(line: str) -> dict | None:
         record = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("epoch"), int) else None
+    return record if isinstance(record, dict) and _is_epoch(record.get("epoch")) else None
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -155,7 +155,7 @@ def test_identity_start_feels_only_the_diagonal_in_its_first_step():
     adapted(example(layer)).square().sum().backward()
     assert adapted.X.grad.abs().max() == 0  # Y is 0
     assert adapted.Y.grad.abs().max() > 0
-    # dL/dY = X^T G: with the gradient of the core G diagonal, row i of X^T G is X's column scaled by G_ii.
+    # dL/dY = X^T G: where the core's gradient G is diagonal, column j of X^T G is column j of X^T times G_jj.
     scale = adapted.Y.grad / adapted.X.detach().T
     assert torch.allclose(scale, scale[:1].expand_as(scale))
     with torch.no_grad():

@@ -63,12 +63,6 @@ def test_random_weights_with_a_checkpoint_are_refused(refused):
     assert "sam.weights = random, but pretrained_path = sam.pth (--pretrained_path)" in message
 
 
-def test_batchnorm_cannot_train_on_a_batch_of_one(load, refused):
-    model = "prompts: {text_affine_norm: batchnorm}\ntraining: {batch_size: 1}"
-    assert "training.batch_size = 1 cannot train with prompts.text_affine_norm = batchnorm" in refused(model)
-    assert load(model, strategy="none").training.batch_size == 1
-
-
 def test_a_clip_path_without_clip_is_named(load, warned):
     load("prompts: {text_encoder: learned, clip_path: clip.pt}")
     assert ["prompts.clip_path has no effect" in line for line in warned()] == [True]

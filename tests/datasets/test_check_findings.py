@@ -1,0 +1,95 @@
+"""Each kind of finding by itself: its severity, its kind and what it names."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.check import check
+
+
+def only(report):
+    """The one finding of a report, as (severity, kind, message)."""
+    assert len(report.findings) == 1, report.lines()
+    finding = report.findings[0]
+    assert "\n" not in finding.message
+    assert report.ok == (finding.severity == "warning")
+    return finding.severity, finding.kind, finding.message
+
+
+def grey(value: int, size: tuple[int, int] = (24, 20)) -> Image.Image:
+    return Image.fromarray(np.full(size, value, np.uint8))
+
+
+FAULTS = {
+    "row": ("error", "row", "data_split.csv, row 5: no image name"),
+    "split": ("error", "split", "row 5: split 'testing' of more.png"),
+    "duplicate row": ("error", "duplicate row", "row 5: train0.png repeats row 2"),
+    "two splits": ("error", "two splits", "row 5: train0.png is in test, and in train by row 2"),
+    "missing image": ("error", "missing image", "images/train1.png"),
+    "unreadable image": ("error", "unreadable image", "images/train1.png: not a readable image"),
+    "mask not found": ("error", "mask not found", "train1.png: no mask"),
+    "two masks": ("error", "mask not found", "train1.png: several masks"),
+    "unreadable mask": ("error", "mask", "masks/train1.png: not a readable image"),
+    "mask of another size": (
+        "error",
+        "mask",
+        "masks/train1.png: mask of 5 x 4 pixels, but image train1.png is 20 x 24",
+    ),
+    "mask values": ("error", "mask", "masks/train1.png: the mask holds values 3; label_list allows 0, 1"),
+    "leak": ("error", "duplicate content", "test0.png (test) has the pixels of train1.png (train)"),
+    "twin": ("warning", "duplicate content", "train1.png (train) has the pixels of train0.png (train)"),
+    "empty mask": ("warning", "empty mask", "masks/train1.png: no pixel of L1"),
+    "leftover": ("warning", "not in the split file", "images/sub/more.png: the split file doesn't list it"),
+    "empty split": ("warning", "empty split", "no image of split 'test'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_fault_is_one_finding(make_set, fault):
+    config = make_set({"train": 2} if fault == "empty split" else {"train": 2, "test": 1})
+    root = config.data.root_path
+    image, mask = root / "images/train1.png", root / "masks/train1.png"
+    row = {"row": ",train", "split": "more.png,testing", "duplicate row": "train0.png,train"}
+    row["two splits"] = "train0.png,test"
+    if fault in row:
+        with open(root / "data_split.csv", "a") as file:
+            file.write(row[fault] + "\n")
+    if fault == "split":
+        grey(9).save(root / "images/more.png")
+        grey(255).save(root / "masks/more.png")
+    elif fault == "missing image":
+        image.unlink()
+    elif fault == "unreadable image":
+        image.write_text("text")
+    elif fault == "mask not found":
+        mask.unlink()
+    elif fault == "two masks":
+        grey(255).save(root / "masks/train1_mask.gif")
+    elif fault == "unreadable mask":
+        mask.write_bytes(mask.read_bytes()[:60])
+    elif fault == "mask of another size":
+        grey(255, (4, 5)).save(mask)
+    elif fault in ("mask values", "empty mask"):
+        grey(3 if fault == "mask values" else 0).save(mask)
+    elif fault in ("leak", "twin"):
+        with Image.open(image) as same:
+            same.save(root / "images" / ("test0.png" if fault == "leak" else "train0.png"), compress_level=0)
+    elif fault == "leftover":
+        (root / "images/sub").mkdir()
+        grey(9).save(root / "images/sub/more.png")
+        (root / "images/notes.txt").write_text("no image")
+    severity, kind, message = only(check(config))
+    assert (severity, kind) == FAULTS[fault][:2]
+    assert FAULTS[fault][2] in message
+
+
+def test_counts_are_of_masks_with_the_label(make_set):
+    config = make_set({"train": 2, "val": 1, "test": 1}, labels=2)
+    grey(2).save(config.data.root_path / "masks/val0.png")
+    report = check(config)
+    assert report.ok
+    assert report.counts == {"images": 4, "train": 2, "val": 1, "test": 1, "L1 masks": 3, "L2 masks": 4}
+    assert report.lines() == [
+        "4 images, 2 train, 1 val, 1 test, 3 L1 masks, 4 L2 masks",
+        "0 errors, 0 warnings",
+    ]

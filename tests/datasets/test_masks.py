@@ -1,0 +1,65 @@
+"""Which mask an image has, and what its values mean."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.masks import find_mask, label_masks, read_labels
+from utils.errors import UserError
+
+
+@pytest.mark.parametrize("mask", ["a.b.gif", "a.b_mask.png"])
+def test_mask_by_stem(tmp_path, mask):
+    for name in (mask, "a.png", "a.b.txt", "a.b2.png"):
+        (tmp_path / name).touch()
+    assert find_mask(tmp_path, "a.b.tif") == tmp_path / mask
+
+
+def test_mask_in_the_image_s_folder(tmp_path):
+    (tmp_path / "left").mkdir()
+    (tmp_path / "left" / "a.png").touch()
+    (tmp_path / "a.png").touch()
+    assert find_mask(tmp_path, "left/a.tif") == tmp_path / "left" / "a.png"
+
+
+def test_no_mask_and_two_masks(tmp_path):
+    (tmp_path / "b.png").touch()
+    with pytest.raises(UserError, match=r"a\.png: no mask a\.\* or a_mask\.\*"):
+        find_mask(tmp_path, "a.png")
+    (tmp_path / "b_mask.png").touch()
+    with pytest.raises(UserError, match=r"b\.png: several masks in .*b\.png, b_mask\.png"):
+        find_mask(tmp_path, "b.png")
+    with pytest.raises(UserError, match="no such folder"):
+        find_mask(tmp_path / "none", "a.png")
+
+
+def test_values_are_label_values():
+    values = np.array([[0, 4], [7, 4]])
+    masks = label_masks(values, [0, 7, 4], Path("m.png"))
+    assert list(masks) == [7, 4]
+    np.testing.assert_array_equal(masks[4], values == 4)
+    np.testing.assert_array_equal(masks[7], values == 7)
+
+
+def test_0_255_for_two_labels_only():
+    values = np.array([[0, 255]])
+    np.testing.assert_array_equal(label_masks(values, [0, 1], Path("m.png"))[1], [[False, True]])
+    np.testing.assert_array_equal(label_masks(values * 0 + 255, [0, 1], Path("m.png"))[1], [[True, True]])
+    with pytest.raises(UserError, match=r"m\.png: the mask holds values 0, 255; label_list allows 0, 1, 2"):
+        label_masks(values, [0, 1, 2], Path("m.png"))
+
+
+@pytest.mark.parametrize("found", [[0, 1, 255], [0, 2], [0, 254]])
+def test_other_values(found):
+    shown = ", ".join(map(str, found))
+    with pytest.raises(UserError, match=rf"m\.png: the mask holds values {shown}; label_list allows 0, 1 "):
+        label_masks(np.array([found]), [0, 1], Path("m.png"))
+
+
+def test_sizes_must_agree(tmp_path):
+    Image.fromarray(np.zeros((4, 6), np.uint8)).save(tmp_path / "m.png")
+    assert read_labels(tmp_path / "m.png", [0, 1], Path("i.png"), (4, 6)).shape == (4, 6)
+    with pytest.raises(UserError, match=r"m\.png: mask of 6 x 4 pixels, but image i\.png is 4 x 6"):
+        read_labels(tmp_path / "m.png", [0, 1], Path("i.png"), (6, 4))

@@ -1,0 +1,281 @@
+"""The real command line, as a user calls it: one-line errors, exit statuses, files it leaves."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from main import main
+from model import build_model
+from prompt_adapted_segment_anything import SAM_PREFIXES
+from utils.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def refused(capsys, arguments, status=1):
+    """Runs a command that must fail; returns its one-line error."""
+    assert main([str(argument) for argument in arguments]) == status
+    error = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in error if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert lines[0] == error[-1]
+    return lines[0]
+
+
+def test_the_published_command_trains_evaluates_and_leaves_the_whole_folder(workspace):
+    """The README's first command, in a process of its own: no subcommand, .pth for save_path, CPU for cuda:0."""
+    arguments = workspace.train_arguments("checkpoints/salt_model.pth", "--training_strategy", "salt")
+    done = subprocess.run(
+        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "last (epoch 2): Dice" in done.stdout
+    assert "best_val (epoch" in done.stdout
+    assert "epoch 2/2: loss" in done.stderr
+    folder = workspace.folder / "checkpoints"
+    names = {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "curves.png",
+        "overlays",
+        "results.json",
+    }
+    names |= {"per_image.csv", "last", "best_val.safetensors", "salt_model.pth"}
+    assert names <= {path.name for path in folder.iterdir()}
+    assert {path.name for path in (folder / "overlays").iterdir()} == {"test0_Bar.png", "test1_Bar.png"}
+
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["method"], results["dataset"], results["split"], results["seed"]) == ("salt", "set", "test", 0)
+    assert results["ranks"] == {"svd_rank_linear": 8, "svd_rank_conv2d": 4, "r_lora": 2, "rank_pattern": {}}
+    assert results["text_encoder"] == "learned"
+    assert results["weights"] == "random"
+    assert 0 < results["trainable"] < results["total"]
+    assert results["percent"] == pytest.approx(100 * results["trainable"] / results["total"])
+    assert results["seconds_per_epoch"] > 0
+    assert results["peak_memory_bytes"] > 1e6
+    rows = list(csv.DictReader((folder / "per_image.csv").open()))
+    assert len(rows) == 4
+    for weights in ("last", "best_val"):
+        dice = [float(row["dice_native"]) for row in rows if row["weights"] == weights]
+        assert results[weights]["native"]["dice"]["mean"] == pytest.approx(np.mean(dice), abs=1e-6)
+        assert results[weights]["native"]["n"] == 2
+
+
+def test_a_second_run_in_the_same_folder_keeps_the_records_of_the_first(workspace):
+    assert main(workspace.train_arguments("checkpoints/salt.pth")) == 0
+    first = (workspace.folder / "checkpoints" / "results.json").read_bytes()
+    assert main(workspace.train_arguments("checkpoints/lora.pth", "--training_strategy", "lora")) == 0
+    assert (workspace.folder / "checkpoints" / "results.json").read_bytes() == first
+    second = json.loads((workspace.folder / "checkpoints" / "lora" / "results.json").read_text())
+    assert second["method"] == "lora"
+    assert (workspace.folder / "checkpoints" / "lora.pth").is_file()
+
+
+def test_a_finished_run_is_not_overwritten(workspace, capsys):
+    assert main(workspace.train_arguments()) == 0
+    before = (workspace.folder / "run" / "model.safetensors").read_bytes()
+    assert "holds a finished run" in refused(capsys, workspace.train_arguments())
+    assert (workspace.folder / "run" / "model.safetensors").read_bytes() == before
+
+
+def test_the_resolved_config_alone_repeats_the_run(workspace):
+    assert main(workspace.train_arguments("a/m.safetensors", "--training_strategy", "lora", "--seed", "3")) == 0
+    again = ["--model_config", str(workspace.folder / "a" / "config.yaml"), "--device", "cpu"]
+    assert main([*again, "--save_path", str(workspace.folder / "b" / "m.safetensors")]) == 0
+    first, second = (load_file(workspace.folder / name / "m.safetensors") for name in "ab")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "best_val.safetensors"])
+def test_testing_a_checkpoint_gives_the_runs_own_numbers(workspace, weights):
+    assert main(workspace.train_arguments("run/model.safetensors", "--training_strategy", "lora")) == 0
+    folder = workspace.folder / "run"
+    assert main(["test", "--checkpoint", str(folder / weights), "--device", "cpu"]) == 0
+    again = json.loads((folder / "test_set_test" / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text())["last" if weights.startswith("model") else "best_val"]
+    for size in ("img_size", "native"):
+        assert again[size]["dice"]["mean"] == pytest.approx(results[size]["dice"]["mean"], abs=1e-6)
+
+
+def test_strategy_none_evaluates_without_training(workspace):
+    assert main(workspace.train_arguments("run/m.safetensors", "--training_strategy", "none")) == 0
+    results = json.loads((workspace.folder / "run" / "results.json").read_text())
+    assert results["best_val"] is None
+    assert results["trainable"] == 0
+    assert results["last"]["img_size"]["n"] == 2
+
+
+def test_several_labels_are_samples_and_results_of_their_own(workspace, draw_dataset):
+    data = workspace.folder / "two"
+    draw_dataset(data, {"train": 2, "val": 1, "test": 2}, labels=2)
+    workspace.data_config.write_text(
+        f"data: {{root_path: {data}, label_list: [0, 1, 2], label_names: [Background, Bar, Rod]}}\n"
+    )
+    assert main(workspace.train_arguments()) == 0
+    results = json.loads((workspace.folder / "run" / "results.json").read_text())["last"]
+    assert results["native"]["n"] == 4
+    assert {label: values["native"]["n"] for label, values in results["labels"].items()} == {"Bar": 2, "Rod": 2}
+    means = [values["native"]["dice"]["mean"] for values in results["labels"].values()]
+    assert results["native"]["dice"]["mean"] == pytest.approx(np.mean(means))
+
+
+def test_merged_sam_export_loads_strictly_in_the_untouched_package(workspace):
+    from functools import partial
+
+    from segment_anything.modeling import ImageEncoderViT
+
+    assert main(workspace.train_arguments()) == 0
+    output = workspace.folder / "sam.safetensors"
+    checkpoint = workspace.folder / "run" / "model.safetensors"
+    assert main(["export", "--checkpoint", str(checkpoint), "--output", str(output)]) == 0
+    state = load_file(output)
+    assert all(key.startswith(SAM_PREFIXES) for key in state)
+    stock = ImageEncoderViT(
+        img_size=32, patch_size=8, embed_dim=128, depth=4, num_heads=4, out_chans=128, window_size=8,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6), use_rel_pos=True, global_attn_indexes=(2,),
+    )  # fmt: skip
+    prefix = "image_encoder."
+    stock.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, strict=True)
+    from model import load_model
+
+    trained, _ = load_model(checkpoint)
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(stock.eval()(x), trained.image_encoder(x), atol=1e-4)
+
+
+@pytest.fixture
+def based(workspace):
+    """The workspace with base weights in a file of the official format."""
+    config = load_config(workspace.model_config, None, (), "none")
+    state = {k: v for k, v in build_model(config).state_dict().items() if k.startswith(SAM_PREFIXES)}
+    base = workspace.folder / "base.safetensors"
+    save_file(state, base)
+    text = yaml.safe_load(workspace.model_config.read_text())
+    del text["sam"]["weights"]
+    workspace.model_config.write_text(yaml.safe_dump(text))
+    return workspace, base
+
+
+def test_the_weights_file_of_an_adapted_model_is_small_and_needs_its_base(based, capsys):
+    workspace, base = based
+    assert main(workspace.train_arguments("run/m.safetensors", "--pretrained_path", str(base))) == 0
+    weights = workspace.folder / "run" / "m.safetensors"
+    assert not any(key.endswith((".weight", ".U", ".Vh")) and ".attn." in key for key in load_file(weights))
+    base.write_bytes(base.read_bytes() + b" ")
+    error = refused(capsys, ["test", "--checkpoint", weights, "--device", "cpu"])
+    assert "was trained on other base weights" in error
+
+
+def image_of(workspace, name):
+    return workspace.data / "images" / name
+
+
+def mask_of(workspace, name):
+    return workspace.data / "masks" / name
+
+
+def spoil_rank(w):
+    return ["--set", "ft.svd_rank_linear=999"], 2, "svd_rank 999 is outside 0..128"
+
+
+def spoil_key(w):
+    return ["--set", "training.lrr=1"], 2, "training.lrr"
+
+
+def spoil_missing_mask(w):
+    mask_of(w, "train1.png").unlink()
+    return [], 1, "train1.png: no mask"
+
+
+def spoil_mask_size(w):
+    Image.new("L", (10, 10)).save(mask_of(w, "val0.png"))
+    return [], 1, "val0.png: mask of 10 x 10 pixels"
+
+
+def spoil_label(w):
+    Image.fromarray(np.full((48, 40), 7, np.uint8)).save(mask_of(w, "test0.png"))
+    return [], 1, "test0.png: the mask holds values 7"
+
+
+def spoil_columns(w):
+    (w.data / "data_split.csv").write_text("image,set\ntrain0.png,train\n")
+    return [], 1, "data_split.csv: no column imgs, split"
+
+
+def spoil_two_splits(w):
+    with (w.data / "data_split.csv").open("a") as file:
+        file.write("train0.png,test\n")
+    return [], 1, "train0.png is in test, and in train"
+
+
+def spoil_no_val(w):
+    text = (w.data / "data_split.csv").read_text().replace(",val", ",train")
+    (w.data / "data_split.csv").write_text(text)
+    return [], 2, "has no image of split 'val' to pick the best epoch by; add one, or set data.val=test"
+
+
+def spoil_image(w):
+    image_of(w, "train0.png").write_bytes(b"not an image")
+    return [], 1, "train0.png"
+
+
+def spoil_weights(w):
+    return ["--set", "sam.weights=pretrained"], 2, "no base weights: give --pretrained_path"
+
+
+def spoil_device(w):
+    return ["--device", "cuda:7"], 2, "cuda"
+
+
+def spoil_option(w):
+    return ["--no_such_option"], 2, "--no_such_option"
+
+
+SPOILERS = [value for name, value in sorted(globals().items()) if name.startswith("spoil_")]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(workspace, capsys, spoil):
+    more, status, message = spoil(workspace)
+    assert message in refused(capsys, workspace.train_arguments("run/m.safetensors", *more), status)
+    assert not (workspace.folder / "run").exists()
+
+
+def test_missing_configs_and_commands_are_named(capsys, tmp_path):
+    assert "no such" in refused(capsys, ["--model_config", tmp_path / "absent.yaml", "--data_config", "x"], 2)
+    assert "--model_config" in refused(capsys, [], 2)
+    assert "holds_nothing" in refused(capsys, ["prepare", "holds_nothing", "--output", tmp_path / "x"], 2)
+    assert "no such file of weights" in refused(capsys, ["test", "--checkpoint", tmp_path / "absent.safetensors"])
+    assert "the section data is missing" in refused(capsys, ["--model_config", "configs/model/nano_salt.yaml"], 2)
+
+
+def test_check_reports_and_fails_on_errors(workspace, capsys):
+    assert main(["check", "--data_config", str(workspace.data_config)]) == 0
+    assert "0 errors, 0 warnings" in capsys.readouterr().out
+    mask_of(workspace, "train1.png").unlink()
+    assert "has errors" in refused(capsys, ["check", "--data_config", workspace.data_config])
+
+
+def test_debug_shows_the_traceback(workspace):
+    with pytest.raises(Exception, match="no base weights"):
+        main(workspace.train_arguments("r/m.safetensors", "--debug", "--set", "sam.weights=pretrained"))
+
+
+def test_params_of_vit_h_takes_seconds_and_no_weights():
+    arguments = ["params", "--model_config", "configs/table1/salt_256.yaml", "--json", "--set", "sam.sam_type=huge"]
+    done = subprocess.run(
+        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(done.stdout)["modules"]["image_encoder"]["total"] > 600_000_000

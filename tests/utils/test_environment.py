@@ -1,0 +1,191 @@
+"""What a run says of its machine, and how it picks its device and its seeds."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from utils import environment
+from utils.environment import environment_info, peak_memory_bytes, resolve_device, seed_everything
+from utils.errors import ConfigError
+
+CPU = torch.device("cpu")
+KEYS = {"python", "packages", "platform", "cpu_count", "device", "device_name", "cuda", "git", "command"}
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """An empty git checkout with one commit, apart from whatever git the tests themselves run in."""
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    folder = tmp_path.resolve() / "checkout"
+    folder.mkdir()
+    for arguments in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "--no-gpg-sign", "-m", "first"],
+    ):
+        subprocess.run(["git", "-C", str(folder), *arguments], check=True, env=outside, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Pretend that torch sees this many GPUs."""
+
+    def pretend(count):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return pretend
+
+
+def test_the_keys_and_what_they_hold(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["main.py", "--set", "a b=1"])
+    monkeypatch.setattr(sys, "executable", "/some/where/python3")
+    info = environment_info(CPU)
+    assert set(info) == KEYS
+    assert info["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert info["packages"]["torch"] == torch.__version__
+    assert info["packages"]["numpy"] == np.__version__
+    assert info["packages"]["segment_anything"] is not None
+    assert info["device"] == "cpu"
+    assert info["device_name"]
+    assert info["cuda"] is None
+    assert 1 <= info["cpu_count"] <= os.cpu_count()
+    assert info["command"] == "python3 main.py --set 'a b=1'"
+    assert json.loads(json.dumps(info)) == info
+
+
+def test_a_package_that_is_not_there_is_none(monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package-here"))
+    assert environment_info(CPU)["packages"] == {"torch": torch.__version__, "no-such-package-here": None}
+
+
+def test_environment_variables_stay_out(monkeypatch):
+    monkeypatch.setenv("UNUSUAL_TOKEN", "s3cret-value-7391")
+    text = json.dumps(environment_info(CPU))
+    assert "UNUSUAL_TOKEN" not in text
+    assert "s3cret-value-7391" not in text
+
+
+def test_git_says_commit_and_whether_files_changed(repository, monkeypatch):
+    monkeypatch.setattr(environment, "PROJECT_ROOT", repository)
+    head = environment_info(CPU)["git"]
+    assert len(head["commit"]) == 40
+    assert head["dirty"] is False
+    (repository / "new.txt").write_text("x")
+    assert environment_info(CPU)["git"] == {"commit": head["commit"], "dirty": True}
+
+
+def test_a_copy_inside_anothers_checkout_has_no_commit(repository, monkeypatch):
+    (repository / "unpacked").mkdir()
+    monkeypatch.setattr(environment, "PROJECT_ROOT", repository / "unpacked")
+    assert environment_info(CPU)["git"] is None
+
+
+def test_a_folder_without_git_has_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "PROJECT_ROOT", tmp_path.resolve())
+    assert environment_info(CPU)["git"] is None
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git program at all
+    assert environment_info(CPU)["git"] is None
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells sizes there")
+def test_peak_memory_is_in_bytes_and_stays_after_the_peak():
+    def resident():
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmRSS"))
+
+    before, step = peak_memory_bytes(CPU), 64 << 20
+    assert before >= resident()
+    block = np.ones(before - resident() + step, np.uint8)
+    grown = peak_memory_bytes(CPU)
+    del block
+    assert grown - before == pytest.approx(step, rel=0.25)
+    assert peak_memory_bytes(CPU) >= grown - (1 << 20)  # the kernel counts pages a little late
+
+
+def test_auto_takes_a_gpu_where_there_is_one(gpus):
+    gpus(0)
+    assert resolve_device("auto") == CPU
+    gpus(1)
+    assert resolve_device("auto") == torch.device("cuda", 0)
+
+
+def test_named_devices(gpus):
+    gpus(2)
+    assert resolve_device("cpu") == CPU
+    assert resolve_device("cuda") == torch.device("cuda", 0)
+    assert resolve_device("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
+def test_cuda_where_there_is_none_is_refused(gpus, name):
+    gpus(0)
+    with pytest.raises(ConfigError, match=f"device: '{name}' asks for CUDA"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:10"])
+def test_a_gpu_that_does_not_exist_is_refused(gpus, name):
+    gpus(2)
+    with pytest.raises(ConfigError, match=f"'{name}' does not exist, this machine has cuda:0 to cuda:1"):
+        resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "CUDA", "cpu:0", "cuda:", "cuda:-1", "cuda:a", "cuda:1:2", "cuda0", "mps"])
+def test_nonsense_names_are_refused(gpus, name):
+    gpus(2)
+    with pytest.raises(ConfigError) as caught:
+        resolve_device(name)
+    assert repr(name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def draw():
+    return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def test_a_seed_repeats_every_generator():
+    seed_everything(5)
+    first = draw()
+    seed_everything(6)
+    other = draw()
+    seed_everything(5)
+    assert draw() == first
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(seed):
+    with pytest.raises(ConfigError, match=f"seed: {seed} "):
+        seed_everything(seed)
+
+
+@pytest.mark.parametrize("seed", [0, 2**32 - 1])
+def test_the_ends_of_the_range_are_seeds(seed):
+    seed_everything(seed)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells the peak there")
+def test_peak_memory_is_not_that_of_the_parent(monkeypatch):
+    # What ru_maxrss says in a process that a larger one started.
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=1 << 40))
+    assert peak_memory_bytes(CPU) < 1 << 40
+
+
+@pytest.mark.parametrize(("system", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_peak_memory_where_there_is_no_proc(monkeypatch, system, unit):
+    monkeypatch.setattr(environment, "_first_value", lambda *_: None)
+    monkeypatch.setattr(resource, "getrusage", lambda _: SimpleNamespace(ru_maxrss=1000))
+    monkeypatch.setattr(sys, "platform", system)
+    assert peak_memory_bytes(CPU) == 1000 * unit

@@ -1,0 +1,203 @@
+"""The loss against its formulas, written out in float64 numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from utils.errors import ConfigError
+from utils.losses import SegmentationLoss
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def direct_focal(logits, masks, alpha=0.75, gamma=3.0):
+    p = sigmoid(logits)
+    foreground = -alpha * (1.0 - p) ** gamma * np.log(p)
+    background = -(1.0 - alpha) * p**gamma * np.log(1.0 - p)
+    return np.where(masks == 1, foreground, background).mean()
+
+
+def direct_dice(logits, masks):
+    p = sigmoid(logits)
+    images = [
+        1.0 - (2.0 * (a * t).sum() + 1.0) / (a.sum() + t.sum() + 1.0) for a, t in zip(p, masks, strict=True)
+    ]  # one value an image: images count alike, however large their vessels are
+    return float(np.mean(images))
+
+
+def direct_bce(logits, masks):
+    p = sigmoid(logits)
+    return -np.where(masks == 1, np.log(p), np.log(1.0 - p)).mean()
+
+
+DIRECT = {"focal": direct_focal, "dice": direct_dice, "bce": direct_bce}
+
+
+@pytest.fixture
+def pair():
+    """Float64 logits (3, 8, 8) and masks whose foreground differs a lot in size, one of them empty."""
+    rng = np.random.default_rng(0)
+    masks = np.zeros((3, 8, 8))
+    masks[0, 2:4, 1:7] = 1
+    masks[1, :, :6] = 1
+    return rng.normal(0.0, 2.0, (3, 8, 8)), masks
+
+
+def tensors(pair):
+    return torch.tensor(pair[0], dtype=torch.float32), torch.tensor(pair[1], dtype=torch.float32)
+
+
+@pytest.mark.parametrize("name", list(DIRECT))
+def test_each_part_follows_its_formula(pair, name):
+    value = SegmentationLoss(name)(*tensors(pair))
+    assert value.dtype == torch.float32
+    assert value.shape == ()
+    assert value.item() == pytest.approx(DIRECT[name](*pair), rel=1e-5)
+
+
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.75, 3.0), (0.25, 2.0), (1.0, 1.0), (0.0, 0.0), (0.5, 1.5)])
+def test_focal_weights_foreground_by_alpha_and_easy_pixels_by_gamma(pair, alpha, gamma):
+    value = SegmentationLoss("focal", focal_alpha=alpha, focal_gamma=gamma)(*tensors(pair))
+    assert value.item() == pytest.approx(direct_focal(*pair, alpha, gamma), rel=1e-5)
+
+
+def test_focal_on_probabilities_is_the_released_double_sigmoid(pair):
+    logits, masks = pair
+    loss = SegmentationLoss("focal+dice+bce", focal_on="probabilities")
+    parts = loss.parts(*tensors(pair))
+    assert parts["focal"].item() == pytest.approx(direct_focal(sigmoid(logits), masks), rel=1e-5)
+    # Only focal: the other parts stay on the logits.
+    assert parts["dice"].item() == pytest.approx(direct_dice(logits, masks), rel=1e-5)
+    assert parts["bce"].item() == pytest.approx(direct_bce(logits, masks), rel=1e-5)
+
+
+def test_released_focal_never_goes_below_its_floor():
+    """sigmoid(sigmoid(x)) stays in [0.5, 0.731]: a perfect prediction still pays."""
+    masks = torch.zeros(1, 4, 4)
+    perfect = torch.full((1, 4, 4), -50.0)
+    assert SegmentationLoss("focal", focal_on="probabilities")(perfect, masks).item() == pytest.approx(
+        0.25 * 0.5**3 * np.log(2.0), rel=1e-5
+    )
+    assert SegmentationLoss("focal")(perfect, masks).item() == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("names", ["focal+dice", "dice+bce", "focal+dice+bce", " bce + focal "])
+def test_total_is_the_plain_sum(pair, names):
+    loss = SegmentationLoss(names)
+    parts = loss.parts(*tensors(pair))
+    chosen = [name.strip() for name in names.split("+")]
+    assert list(parts) == [*chosen, "total"]
+    assert parts["total"].item() == pytest.approx(sum(DIRECT[name](*pair) for name in chosen), rel=1e-5)
+    assert loss(*tensors(pair)).item() == parts["total"].item()
+
+
+def test_the_default_is_the_papers_focal_and_dice(pair):
+    assert SegmentationLoss()(*tensors(pair)).item() == pytest.approx(
+        direct_focal(*pair, 0.75, 3.0) + direct_dice(*pair), rel=1e-5
+    )
+
+
+def test_every_part_carries_its_own_gradient(pair):
+    for name in DIRECT:
+        logits, masks = tensors(pair)
+        logits.requires_grad_(True)
+        SegmentationLoss("focal+dice+bce").parts(logits, masks)[name].backward()
+        # Every part falls when any foreground logit rises, and rises with any background logit.
+        assert (logits.grad[masks == 1] < 0).all()
+        assert (logits.grad[masks == 0] > 0).all()
+
+
+@pytest.mark.parametrize("focal_on", ["logits", "probabilities"])
+@pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("mask", [0.0, 1.0])
+@pytest.mark.parametrize("logit", [-50.0, 50.0])
+def test_saturated_logits_on_empty_and_full_masks_stay_finite(logit, mask, gamma, focal_on):
+    logits = torch.full((2, 4, 4), logit, requires_grad=True)
+    loss = SegmentationLoss("focal+dice+bce", focal_gamma=gamma, focal_on=focal_on)(logits, torch.full((2, 4, 4), mask))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_a_saturated_mistake_still_has_a_gradient():
+    logits = torch.full((1, 4, 4), -50.0, requires_grad=True)
+    SegmentationLoss("focal")(logits, torch.ones(1, 4, 4)).backward()
+    np.testing.assert_allclose(logits.grad.numpy(), -0.75 / 16, rtol=1e-5)
+
+
+def test_an_empty_prediction_of_an_empty_mask_costs_no_dice():
+    loss = SegmentationLoss("dice")
+    assert loss(torch.full((1, 4, 4), -50.0), torch.zeros(1, 4, 4)).item() == pytest.approx(0.0, abs=1e-6)
+    assert loss(torch.full((1, 4, 4), 50.0), torch.zeros(1, 4, 4)).item() == pytest.approx(1.0 - 1.0 / 17.0, rel=1e-5)
+
+
+def test_a_batch_is_the_mean_of_its_images(pair):
+    logits, masks = tensors(pair)
+    loss = SegmentationLoss("focal+dice+bce")
+    alone = [loss(logits[i : i + 1], masks[i : i + 1]).item() for i in range(len(logits))]
+    assert loss(logits, masks).item() == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes_are_computed_in_float32(pair, dtype):
+    logits, masks = tensors(pair)
+    loss = SegmentationLoss("focal+dice+bce")
+    low = logits.to(dtype)
+    for name, value in loss.parts(low, masks.to(dtype)).items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, loss.parts(low.float(), masks)[name])
+
+
+def test_autocast_changes_nothing(pair):
+    logits, masks = tensors(pair)
+    loss = SegmentationLoss("focal+dice+bce")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = loss(logits.bfloat16(), masks)
+    assert torch.equal(inside, loss(logits.bfloat16().float(), masks))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_masks_may_be_of_any_dtype(pair, dtype):
+    logits, masks = tensors(pair)
+    loss = SegmentationLoss("focal+dice+bce")
+    assert torch.equal(loss(logits, masks.to(dtype)), loss(logits, masks))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"loss": "focal+dise"}, "'dise'"),
+        ({"loss": ""}, "''"),
+        ({"loss": "focal+"}, "''"),
+        ({"loss": "Dice"}, "'Dice'"),
+        ({"loss": "dice+dice"}, "twice"),
+        ({"loss": "parts"}, "'parts'"),  # a method of the class is no part
+        ({"focal_on": "sigmoid"}, "'sigmoid'"),
+        ({"focal_alpha": 1.5}, "1.5"),
+        ({"focal_alpha": float("nan")}, "nan"),
+        ({"focal_gamma": -1.0}, "-1.0"),
+        ({"focal_gamma": 0.5}, "0.5"),
+        ({"focal_gamma": float("nan")}, "nan"),
+    ],
+)
+def test_bad_settings_are_named_in_one_line(settings, named):
+    with pytest.raises(ConfigError) as caught:
+        SegmentationLoss(**settings)
+    message = str(caught.value)
+    assert named in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (3, 8), (3, 1, 8, 8), (3, 8, 7)])
+def test_masks_of_another_shape_are_refused(pair, shape):
+    logits, _ = tensors(pair)
+    with pytest.raises(ValueError, match="expected logits and masks"):
+        SegmentationLoss()(logits, torch.zeros(shape))
+
+
+def test_a_channel_axis_is_refused(pair):
+    logits, masks = tensors(pair)
+    with pytest.raises(ValueError, match="expected logits and masks"):
+        SegmentationLoss()(logits[:, None], masks[:, None])
