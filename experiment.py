@@ -1,6 +1,6 @@
 """One run from config to results: train, evaluate both sets of weights, and write the run's folder."""
 
-import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from utils.errors import ConfigError, UserError
 from utils.figures import plot_curves, save_overlay
 from utils.files import sha256, write_json, write_text
 from utils.run_log import METRICS_FILE
-
-log = logging.getLogger(__name__)
 
 OVERLAYS = 16
 RANK_KEYS = {"svd_rank_linear", "svd_rank_conv2d", "r_lora", "rank_pattern"}
@@ -39,7 +37,9 @@ def run_folder(save_path: Path) -> Path:
 
 
 def train_and_evaluate(config: Config, save_path: Path, device: torch.device, resume: bool = False) -> dict[str, Any]:
-    """Trains (strategy "none": does not), evaluates on the test split, writes the run's folder; returns the results.
+    """Trains, evaluates on the test split, writes the run's folder, and returns the results.
+
+    Strategy "none" trains nothing and writes no weights.
 
     Raises:
         UserError: the folder holds another run; data or weights that do not fit; a run that failed.
@@ -47,36 +47,29 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
     folder = run_folder(save_path)
     _refuse_to_overwrite(folder, resume)
     seed_everything(config.seed)
-    train_set, val_set, test_set = _datasets(config)
+    test_set = GeneralDataset(config, "test", train=False)
+    sets = _training_sets(config) if config.strategy != "none" else None
     model = build_model(config).to(device)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "run.txt", save_path.name + "\n")
-    write_text(folder / "config.yaml", config.to_yaml())
-    write_json(folder / "environment.json", environment_info(device))
+    if not resume:
+        write_text(folder / "run.txt", save_path.name + "\n")
+        write_text(folder / "config.yaml", config.to_yaml())
+        write_json(folder / "environment.json", environment_info(device))
 
-    progress, weights = Progress(), {"last": "last"}
-    if config.strategy != "none":
-        run = Run(
-            model,
-            config,
-            device,
-            folder,
-            lambda path, epoch: save_model(model, config, path, epoch),
-            train_set,
-            val_set,
-        )
-        progress = fit(run, resume)
+    run = None
+    if sets:
+        run = Run(model, config, device, folder, partial(save_model, model, config), *sets)
+        fit(run, resume)
         plot_curves(folder / METRICS_FILE, folder / "curves.png")
-        weights["best_val"] = str(run.best_file)
-    save_model(model, config, save_path, progress.epoch)
-
+        save_model(model, config, save_path, run.progress.epoch)
     scores = {"last": _evaluate_with_overlays(model, test_set, config, device, folder / "overlays")}
-    if "best_val" in weights:
+    if run:
         best = checkpoint.read_weights(run.best_file)
         checkpoint.load_trained_state(model, best.tensors, everything=config.pretrained_path is None)
-        scores["best_val"] = evaluate(model, test_set, device, config.training.batch_size)
+        workers = config.require_data().num_workers
+        scores["best_val"] = evaluate(model, test_set, device, config.training.batch_size, workers)
     write_per_image(folder / "per_image.csv", scores)
-    results = _results(config, model, progress, scores, save_path, device)
+    results = _results(config, model, run.progress if run else Progress(), scores, save_path, device)
     write_json(folder / "results.json", results)
     return results
 
@@ -110,21 +103,15 @@ def evaluate_checkpoint(
     return results
 
 
-def _datasets(config: Config) -> tuple[GeneralDataset, GeneralDataset, GeneralDataset]:
+def _training_sets(config: Config) -> tuple[GeneralDataset, GeneralDataset]:
     data = config.require_data()
-    splits = read_split(data)
-    if config.strategy != "none" and not splits[data.val]:
+    if not read_split(data)[data.val]:
         raise ConfigError(
             f"{data.data_split_csv}: has no image of split '{data.val}' to pick the best epoch by; "
             "add one, or set data.val=test (results will say so)"
         )
-    val = data.val if splits[data.val] else "test"
-    first = "train" if config.strategy != "none" else "test"
-    return (
-        GeneralDataset(config, first, train=True, seed=config.seed),
-        GeneralDataset(config, val, train=False),
-        GeneralDataset(config, "test", train=False),
-    )
+    train_set = GeneralDataset(config, "train", train=True, seed=config.seed)
+    return train_set, GeneralDataset(config, data.val, train=False)
 
 
 def _evaluate_with_overlays(
@@ -170,7 +157,7 @@ def _results(
         "seed": config.seed,
         "checkpoint": {
             "path": str(save_path),
-            "sha256": sha256(save_path),
+            "sha256": sha256(save_path) if save_path.exists() else None,
             "base_sha256": sha256(config.pretrained_path) if config.pretrained_path else None,
         },
         **{key: counts[key] for key in ("trainable", "total", "percent")},

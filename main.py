@@ -103,7 +103,8 @@ def run_train(args: argparse.Namespace) -> None:
     for weights in ("last", "best_val"):
         if results[weights]:
             _print_summary(f"{weights} (epoch {results[weights]['epoch']})", results[weights])
-    print(f"weights: {save_path}")
+    if save_path.exists():
+        print(f"weights: {save_path}")
 
 
 def run_test(args: argparse.Namespace) -> None:

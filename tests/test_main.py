@@ -72,6 +72,23 @@ def test_the_published_command_trains_evaluates_and_leaves_the_whole_folder(work
         assert results[weights]["native"]["n"] == 2
 
 
+def test_the_published_configs_train_with_an_official_checkpoint_at_another_size(workspace):
+    """configs/SALT_config.yaml and config_data.yaml as published, but for paths, epochs, and a ViT of nano's size."""
+    config = load_config(workspace.model_config, None, ["sam.img_size=64"], "none")
+    state = {k: v for k, v in build_model(config).state_dict().items() if k.startswith(SAM_PREFIXES)}
+    base = workspace.folder / "sam_vit_n.pth"
+    torch.save(state, base)
+    overrides = ["sam.sam_type=nano", "sam.img_size=32", "data_transforms.img_size=32", "training.num_epochs=1"]
+    overrides += [f"data.root_path={workspace.data}", f"data.data_split_csv={workspace.data}/data_split.csv"]
+    for strategy in ("salt", "lora"):
+        save = workspace.folder / "checkpoints" / f"{strategy}_model.pth"
+        arguments = ["--data_config", "configs/config_data.yaml", "--model_config", "configs/SALT_config.yaml"]
+        arguments += ["--pretrained_path", str(base), "--save_path", str(save), "--training_strategy", strategy]
+        ranks = ["ft.svd_rank_linear=8", "ft.svd_rank_conv2d=8"]
+        assert main([*arguments, "--device", "cpu", "--set", *overrides, *ranks]) == 0
+        assert save.is_file()
+
+
 def test_a_second_run_in_the_same_folder_keeps_the_records_of_the_first(workspace):
     assert main(workspace.train_arguments("checkpoints/salt.pth")) == 0
     first = (workspace.folder / "checkpoints" / "results.json").read_bytes()
@@ -254,7 +271,7 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(workspace, capsy
 
 
 def test_missing_configs_and_commands_are_named(capsys, tmp_path):
-    assert "no such" in refused(capsys, ["--model_config", tmp_path / "absent.yaml", "--data_config", "x"], 2)
+    assert "absent.yaml: cannot be read" in refused(capsys, ["--model_config", tmp_path / "absent.yaml"], 2)
     assert "--model_config" in refused(capsys, [], 2)
     assert "holds_nothing" in refused(capsys, ["prepare", "holds_nothing", "--output", tmp_path / "x"], 2)
     assert "no such file of weights" in refused(capsys, ["test", "--checkpoint", tmp_path / "absent.safetensors"])

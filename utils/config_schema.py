@@ -158,7 +158,7 @@ class PromptsConfig(Section):
     NUM_TEXT_REPEAT: Annotated[int, Field(ge=1)] = 1
     USE_IMAGE_PROMPT: NotBuiltUnlessFalse = False
     USE_SLICE_NUM: NotBuiltUnlessFalse = False
-    text_encoder: Literal["clip", "learned"] = "clip"
+    text_encoder: Literal["clip", "learned"] = "learned"
     clip_path: FilePath | None = None
     text_affine_norm: Literal["layernorm", "batchnorm"] = "layernorm"
     LOCATION: Any = None
