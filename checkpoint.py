@@ -46,7 +46,9 @@ def trained_state(model: nn.Module, everything: bool = False) -> dict[str, Tenso
 
 
 def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], everything: bool = False) -> None:
-    """Loads what `trained_state` gave into a model built from the same config; changes nothing when it does not fit.
+    """Loads what `trained_state` gave into a model built from the same config.
+
+    Where keys, shapes or bases do not fit, the trained parameters stay as they were.
 
     Raises:
         UserError: missing or unexpected keys, other shapes, another singular basis.
@@ -105,7 +107,7 @@ def read_weights(path: Path) -> WeightsFile:
         UserError: missing, truncated, or not written by this project.
     """
     content, metadata = read_tensor_file(path)
-    if path.suffix in TORCH_SUFFIXES and set(content) == {"tensors", "metadata"}:
+    if path.suffix in TORCH_SUFFIXES and isinstance(content, dict) and set(content) == {"tensors", "metadata"}:
         content, metadata = content["tensors"], content["metadata"]
     if metadata.get("format") != FORMAT:
         raise UserError(

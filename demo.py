@@ -9,6 +9,7 @@ import torch
 from datasets.prepare import prepare
 from experiment import train_and_evaluate
 from utils.config import load_config
+from utils.errors import UserError
 
 NANO_WEIGHTS = Path("weights/nano_sam.safetensors")
 DATA_CONFIG = Path("configs/data/synthetic.yaml")
@@ -17,6 +18,11 @@ MODEL_CONFIG = Path("configs/model/nano_salt.yaml")
 
 def demo(output: Path, epochs: int | None = None) -> str:
     """Makes the synthetic set in `output`, scores nano SAM untrained and after SALT, and returns the table as text."""
+    marker = output / "demo.txt"
+    if output.exists() and not marker.exists():
+        raise UserError(f"{output}: exists, and is not an earlier demo's; give another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    marker.write_text("Made by `main.py demo`, which replaces what is in here.\n", encoding="utf-8")
     data = output / "data"
     if not (data / "data_split.csv").is_file():
         prepare("synthetic", None, data)

@@ -11,16 +11,21 @@ import checkpoint
 from datasets.data import GeneralDataset, read_split
 from model import build_model, load_model, parameter_counts, save_model
 from test import ImageScore, evaluate, summary, write_per_image
-from train import Progress, Run, fit
+from train import BEST_FILE, Progress, Run, check_resumable, fit
 from utils.config import Config
 from utils.environment import environment_info, peak_memory_bytes, seed_everything
 from utils.errors import ConfigError, UserError
 from utils.figures import plot_curves, save_overlay
 from utils.files import sha256, write_json, write_text
 from utils.run_log import METRICS_FILE
+from utils.tensor_files import check_writable_name
 
 OVERLAYS = 16
-RANK_KEYS = {"svd_rank_linear", "svd_rank_conv2d", "r_lora", "rank_pattern"}
+# The ranks that a method uses; S-SAM adapts all singular values.
+RANK_KEYS = {
+    "salt": {"svd_rank_linear", "svd_rank_conv2d", "r_lora", "rank_pattern"},
+    "lora": {"r_lora", "rank_pattern"},
+}
 
 
 def run_folder(save_path: Path) -> Path:
@@ -45,7 +50,10 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
         UserError: the folder holds another run; data or weights that do not fit; a run that failed.
     """
     folder = run_folder(save_path)
-    _refuse_to_overwrite(folder, resume)
+    if resume:
+        check_resumable(folder)
+    else:
+        _refuse_to_overwrite(folder, save_path)
     seed_everything(config.seed)
     test_set = GeneralDataset(config, "test", train=False)
     sets = _training_sets(config) if config.strategy != "none" else None
@@ -65,22 +73,27 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
     scores = {"last": _evaluate_with_overlays(model, test_set, config, device, folder / "overlays")}
     if run:
         best = checkpoint.read_weights(run.best_file)
+        run.progress.best_epoch = int(best.metadata["epoch"])
         checkpoint.load_trained_state(model, best.tensors, everything=config.pretrained_path is None)
         workers = config.require_data().num_workers
         scores["best_val"] = evaluate(model, test_set, device, config.training.batch_size, workers)
     write_per_image(folder / "per_image.csv", scores)
-    results = _results(config, model, run.progress if run else Progress(), scores, save_path, device)
+    progress = run.progress if run else Progress()
+    results = _results(config, model, progress, scores, save_path if run else None, device)
     write_json(folder / "results.json", results)
     return results
 
 
-def _refuse_to_overwrite(folder: Path, resume: bool) -> None:
-    if resume:
-        return
+def _refuse_to_overwrite(folder: Path, save_path: Path) -> None:
+    check_writable_name(save_path, "--save_path")
+    if save_path.name == BEST_FILE:
+        raise ConfigError(f"--save_path {save_path}: that name is kept for the best epoch; choose another")
     if (folder / "results.json").exists():
         raise UserError(f"{folder}: holds a finished run; give another --save_path, or remove it")
     if (folder / METRICS_FILE).exists():
         raise UserError(f"{folder}: holds an unfinished run; go on with --resume, or give another --save_path")
+    if save_path.exists():
+        raise UserError(f"{save_path}: exists already; give another --save_path, or remove it")
 
 
 def evaluate_checkpoint(
@@ -88,16 +101,16 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
     """Evaluates a weights file on a split of its own dataset, or of `data`'s.
 
-    Writes results.json, per_image.csv and overlays/ to test_<dataset>_<split>/ beside it.
+    Writes results.json, per_image.csv and overlays/ to <weights>_<dataset>_<split>/ beside it.
     """
     model, config = load_model(path, pretrained_path)
     if data is not None:
         config = config.model_copy(update={"data": data.require_data()})
     dataset = GeneralDataset(config, split, train=False)
-    folder = path.parent / f"test_{config.require_data().name}_{split}"
+    folder = path.parent / f"{path.stem}_{config.require_data().name}_{split}"
     folder.mkdir(parents=True, exist_ok=True)
     scores = _evaluate_with_overlays(model.to(device), dataset, config, device, folder / "overlays")
-    results = {"checkpoint": str(path), "dataset": config.require_data().name, "split": split, **summary(scores)}
+    results = {**_identity(config, model, split, path), **summary(scores)}
     write_per_image(folder / "per_image.csv", {path.stem: scores})
     write_json(folder / "results.json", results)
     return results
@@ -134,35 +147,42 @@ def _results(
     model: nn.Module,
     progress: Progress,
     scores: dict[str, list[ImageScore]],
-    save_path: Path,
+    save_path: Path | None,
     device: torch.device,
 ) -> dict[str, Any]:
-    data, counts, ft = config.require_data(), parameter_counts(model), config.ft
     by_weights: dict[str, Any] = {"last": None, "best_val": None}
     epochs = {"last": progress.epoch, "best_val": progress.best_epoch}
     for weights, of_weights in scores.items():
         by_weights[weights] = {"epoch": epochs[weights], **summary(of_weights)}
     return {
-        "method": config.strategy,
-        "arch": config.arch,
-        "sam_type": config.sam.sam_type,
-        "profile": config.profile,
-        "ranks": ft.model_dump(mode="json", include=RANK_KEYS) if ft.type else None,
-        "text_encoder": config.prompts.text_encoder,
-        "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
-        "dataset": data.name,
-        "split": "test",
-        "val_split": data.val,
-        "img_size": config.sam.img_size,
-        "seed": config.seed,
-        "checkpoint": {
-            "path": str(save_path),
-            "sha256": sha256(save_path) if save_path.exists() else None,
-            "base_sha256": sha256(config.pretrained_path) if config.pretrained_path else None,
-        },
-        **{key: counts[key] for key in ("trainable", "total", "percent")},
+        **_identity(config, model, "test", save_path),
         **by_weights,
         "epochs": progress.epoch,
         "seconds_per_epoch": sum(progress.seconds) / len(progress.seconds) if progress.seconds else None,
         "peak_memory_bytes": peak_memory_bytes(device),
+    }
+
+
+def _identity(config: Config, model: nn.Module, split: str, weights: Path | None) -> dict[str, Any]:
+    """What was evaluated, on what: the keys that every results.json begins with."""
+    data, counts = config.require_data(), parameter_counts(model)
+    return {
+        "method": config.strategy,
+        "arch": config.arch,
+        "sam_type": config.sam.sam_type,
+        "profile": config.profile,
+        "ranks": config.ft.model_dump(mode="json", include=RANK_KEYS.get(config.ft.type, set())),
+        "text_encoder": config.prompts.text_encoder,
+        "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
+        "dataset": data.name,
+        "split": split,
+        "val_split": data.val,
+        "img_size": config.sam.img_size,
+        "seed": config.seed,
+        "checkpoint": {
+            "path": str(weights) if weights else None,
+            "sha256": sha256(weights) if weights else None,
+            "base_sha256": model.base_sha256 or None,
+        },
+        **{key: counts[key] for key in ("trainable", "total", "percent")},
     }

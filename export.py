@@ -10,7 +10,7 @@ from model import load_model
 from prompt_adapted_segment_anything import SAM_PREFIXES
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.tensor_files import TORCH_SUFFIXES
+from utils.tensor_files import TORCH_SUFFIXES, check_writable_name
 
 
 def export_sam(path: Path, output: Path, half: bool = False, pretrained_path: Path | None = None) -> None:
@@ -27,6 +27,7 @@ def export_sam(path: Path, output: Path, half: bool = False, pretrained_path: Pa
     Raises:
         UserError: the model attends as the released code does, which segment_anything's encoder cannot.
     """
+    check_writable_name(output, "--output")
     model, config = load_model(path, pretrained_path)
     if config.sam.encoder_attention != "official":
         raise UserError(

@@ -7,12 +7,13 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from utils.config import Config, load_config
+from utils.config_schema import Strategy
 from utils.errors import ConfigError, UserError
 
-STRATEGIES = ("salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full", "none")
+STRATEGIES = get_args(Strategy)
 COMMANDS = ("train", "test", "params", "prepare", "check", "export", "demo")
 
 
@@ -54,11 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("name", help="drive, synthetic or shapes")
     prepare.add_argument("--source", type=Path, help="the archive as downloaded, or its unpacked folder")
     prepare.add_argument("--output", type=Path, required=True)
-    prepare.add_argument("--seed", type=int, default=0, help="of the split, and of generated images")
+    prepare.add_argument("--seed", type=_seed, default=0, help="of the split, and of generated images")
     prepare.add_argument("--force", action="store_true", help="replace what is in --output")
     prepare.add_argument("--count", type=int, help="number of generated images")
     prepare.add_argument("--size", type=int, help="side of generated images, in pixels")
-    prepare.add_argument("--labels", type=int, help="number of foreground labels of the synthetic set, 1 or 2")
+    prepare.add_argument("--labels", type=int, help="number of foreground labels of a generated set")
 
     check = add("check", "check a dataset: files, sizes, labels, splits, duplicates")
     check.add_argument("--data_config", type=Path, required=True)
@@ -81,8 +82,14 @@ def _add_configs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model_config", type=Path, required=True, help="YAML with the model and training sections")
     parser.add_argument("--pretrained_path", type=Path, help="base weights: a SAM checkpoint")
     parser.add_argument("--training_strategy", choices=STRATEGIES)
-    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seed", type=_seed)
     parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not '{text}'")
+    return int(text)
 
 
 def _config(args: argparse.Namespace) -> Config:
@@ -103,7 +110,7 @@ def run_train(args: argparse.Namespace) -> None:
     for weights in ("last", "best_val"):
         if results[weights]:
             _print_summary(f"{weights} (epoch {results[weights]['epoch']})", results[weights])
-    if save_path.exists():
+    if results["checkpoint"]["path"]:
         print(f"weights: {save_path}")
 
 
@@ -183,11 +190,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(argv)
         globals()[f"run_{args.command}"](args)
-    except UserError as error:
+    except (UserError, OSError, MemoryError) as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        # A data loader's worker puts its traceback before the message: the last line is what there is to say.
+        message = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        print(f"error: {message.removeprefix('utils.errors.UserError: ')}", file=sys.stderr)
+        return error.exit_code if isinstance(error, UserError) else UserError.exit_code
+    except KeyboardInterrupt:
+        print("error: stopped by Ctrl-C", file=sys.stderr)
+        return 3
     return 0
 
 

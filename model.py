@@ -48,6 +48,7 @@ class Prompt_Adapted_SAM(nn.Module):
         self.mask_decoder = build_mask_decoder(geometry)
         self.text_encoder = build_text_encoder(config.prompts.text_encoder, labels, counted_only)
         self.text_affine = build_text_affine(geometry.prompt_dim, config.prompts.text_affine_norm)
+        self.base_sha256 = ""  # of the base weights' file, once loaded
 
     def forward(self, images: Tensor, labels: Sequence[str]) -> Tensor:
         """Mask logits of each image for its label.
@@ -74,6 +75,7 @@ class Prompt_Adapted_SAM(nn.Module):
     def load_base(self, path: Path, config: Config) -> None:
         """Loads a SAM weights file of this architecture and logs what became of its keys."""
         report = load_sam(self, path, config.sam.pos_embed_resize)
+        self.base_sha256 = sha256(path)
         log.info("%s: %s", path, report)
 
     def always_trained(self) -> Iterator[nn.Parameter]:
@@ -179,9 +181,8 @@ def _inject_adapters(model: Prompt_Adapted_SAM, method: str, config: Config) -> 
 
 def save_model(model: nn.Module, config: Config, path: Path, epoch: int) -> None:
     """Writes the weights file of a trained model: what was trained, and as metadata config, base hash and epoch."""
-    base = sha256(config.pretrained_path) if config.pretrained_path else ""
-    metadata = {"config": config.to_yaml(), "base_sha256": base, "epoch": str(epoch)}
-    checkpoint.save_weights(path, checkpoint.trained_state(model, everything=not base), metadata)
+    metadata = {"config": config.to_yaml(), "base_sha256": model.base_sha256, "epoch": str(epoch)}
+    checkpoint.save_weights(path, checkpoint.trained_state(model, everything=not model.base_sha256), metadata)
 
 
 def load_model(path: Path | str, pretrained_path: Path | None = None) -> tuple[Prompt_Adapted_SAM, Config]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from data_transforms.data_transforms import to_native
 from datasets.data import GeneralDataset
 from utils.files import atomic_path
-from utils.metrics import PairScore, score_pair, summarize
+from utils.metrics import PairScore, batch_dice, score_pair, summarize
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ def mean_dice(
     """Mean Dice at the model's image size: the quick score that picks the best epoch."""
     scores = []
     for _, logits, mask, _, _ in predictions(model, dataset, device, batch_size, workers):
-        pred, truth = logits > 0, mask > 0
-        total = int(pred.sum() + truth.sum())
-        scores.append(2 * int((pred & truth).sum()) / total if total else 1.0)
+        scores.append(float(batch_dice(logits[None] > 0, mask[None] > 0)))
     return float(np.mean(scores))
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from utils.config import Config, TrainingConfig
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.losses import SegmentationLoss
+from utils.metrics import batch_dice
 from utils.run_log import RunLog
 from utils.tensor_files import read_tensor_file
 
 log = logging.getLogger(__name__)
+
+BEST_FILE = "best_val.safetensors"
 
 
 class StoppedError(UserError):
@@ -65,12 +69,23 @@ class Run:
     @property
     def resume_file(self) -> Path:
         """All that resuming needs: weights, optimizer, progress, random state."""
-        return self.folder / "last" / "state.pth"
+        return resume_file(self.folder)
 
     @property
     def best_file(self) -> Path:
         """The weights of the epoch with the best validation Dice."""
-        return self.folder / "best_val.safetensors"
+        return self.folder / BEST_FILE
+
+
+def resume_file(folder: Path) -> Path:
+    """Where a run's folder keeps all that resuming needs."""
+    return folder / "last" / "state.pth"
+
+
+def check_resumable(folder: Path) -> None:
+    """Raises UserError where a folder holds nothing to resume."""
+    if not resume_file(folder).is_file():
+        raise UserError(f"{resume_file(folder)}: nothing to resume; start without --resume")
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
@@ -140,7 +155,9 @@ def fit(run: Run, resume: bool = False) -> Progress:
             # The line first: a run that is killed in between writes it again, and resuming drops the first one.
             run_log.epoch({"epoch": epoch, **record, "seconds": seconds})
             save_state(run)
-            _log_epoch(run, record, seconds)
+            _log_epoch(run, record, time.perf_counter() - started)
+            if stop_requested():
+                raise StoppedError(f"stopped by a signal after epoch {epoch}; go on with --resume")
     return run.progress
 
 
@@ -161,7 +178,8 @@ def train_epoch(
         values = train_step(run, batch, loss)
         if not math.isfinite(values["total"]):
             raise UserError(
-                f"epoch {epoch}, step {i + 1}: the loss is {values['total']} on {', '.join(batch['name'])}; "
+                f"epoch {epoch}, step {i + 1}: the loss or its gradient is {values['total']} "
+                f"on {', '.join(batch['name'])}; "
                 f"lower training.lr or look at these images ({run.resume_file} holds the last good epoch)"
             )
         count = len(batch["name"])
@@ -177,7 +195,10 @@ def train_epoch(
 
 
 def train_step(run: Run, batch: dict[str, Any], loss: SegmentationLoss) -> dict[str, float]:
-    """Forward, backward, and a step unless the loss is not finite; returns the loss parts and the Dice."""
+    """Forward, backward, and a step unless the loss or its gradient is not finite; returns the loss parts and the Dice.
+
+    Where the gradient is not finite, "total" is its norm.
+    """
     training = run.config.training
     images = batch["image"].to(run.device, non_blocking=True)
     masks = batch["mask"].to(run.device, non_blocking=True)
@@ -187,14 +208,14 @@ def train_step(run: Run, batch: dict[str, Any], loss: SegmentationLoss) -> dict[
         parts["regularization"] = adapters.regularization_loss(run.model)
         parts["total"] = parts["total"] + training.reg_multiplier * parts["regularization"]
     values = {key: float(value.detach()) for key, value in parts.items()}
-    pred, truth = logits.detach() > 0, masks > 0.5
-    overlap, area = (pred & truth).sum((1, 2)), pred.sum((1, 2)) + truth.sum((1, 2))
-    values["dice_score"] = float(torch.where(area > 0, 2 * overlap / area.clamp_min(1), 1.0).mean())
+    values["dice_score"] = float(batch_dice(logits.detach() > 0, masks > 0.5).mean())
     if math.isfinite(values["total"]):
         run.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
-        if training.clip_grad_norm:
-            nn.utils.clip_grad_norm_(run.model.parameters(), training.clip_grad_norm)
+        trained = [p for p in run.model.parameters() if p.grad is not None]
+        norm = float(nn.utils.clip_grad_norm_(trained, training.clip_grad_norm or math.inf))
+        if not math.isfinite(norm):
+            return {**values, "total": norm}
         run.optimizer.step()
     return values
 
@@ -214,6 +235,7 @@ def save_state(run: Run) -> None:
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if run.device.type == "cuda" else [],
         "config": run.config.to_yaml(),
+        "base_sha256": run.model.base_sha256,
     }
     with atomic_path(run.resume_file) as temporary:
         torch.save(state, temporary)
@@ -225,11 +247,14 @@ def load_state(run: Run) -> None:
     Raises:
         UserError: there is none, or it belongs to another config.
     """
-    if not run.resume_file.is_file():
-        raise UserError(f"{run.resume_file}: nothing to resume; start without --resume")
+    check_resumable(run.folder)
     state, _ = read_tensor_file(run.resume_file)
     if state["config"] != run.config.to_yaml():
         raise UserError(f"{run.resume_file}: was trained with another config; resume with {run.folder / 'config.yaml'}")
+    if state["base_sha256"] != run.model.base_sha256:
+        raise UserError(
+            f"{run.resume_file}: was trained on other base weights than {run.config.pretrained_path} is now"
+        )
     checkpoint.load_trained_state(run.model, state["model"], everything=run.config.pretrained_path is None)
     run.optimizer.load_state_dict(state["optimizer"])
     run.progress = Progress(**state["progress"])
@@ -270,5 +295,5 @@ def _log_epoch(run: Run, record: dict[str, Any], seconds: float) -> None:
         record["train"]["dice"],
         val,
         seconds,
-        time.strftime("%H:%M:%S", time.gmtime(left)),
+        timedelta(seconds=round(left)),
     )

@@ -25,8 +25,9 @@ class Decomposition:
 def decompose(weight: Tensor) -> Decomposition:
     """Thin SVD of a matrix (out, in), the same on every machine.
 
-    Computed in float64, so that even close singular values (a weight of 768 x 768 holds pairs that differ by 1e-6)
-    get the same vectors from every LAPACK, then rounded to `weight`'s dtype. The sign of each pair of vectors
+    Computed in float64, then rounded to `weight`'s dtype, so that close singular values (a weight of 768 x 768 holds
+    pairs that differ by 1e-6) get the same vectors from every LAPACK: to float32's rounding, and to 1e-3 for such pairs
+    among the smallest values. The sign of each pair of vectors
     is fixed by making the largest component of the column of U positive.
     """
     matrix = weight.detach().to(torch.float64)

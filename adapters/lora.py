@@ -8,7 +8,8 @@ from adapters.ranks import Ranks
 
 
 class LoRALayer(AdaptedLayer):
-    """y = W x + b + up(down(dropout(x))) with down (d, in) ~ normal(0, 1/d) and up (out, d) = 0 at the start.
+    """y = W x + b + up(down(dropout(x))) with down (d, in) normal of standard deviation 1/d and up (out, d) zero
+    at the start.
 
     For a convolution, down has the kernel of the wrapped layer and up is 1 x 1. Source: Hu et al., ICLR 2022
     (arXiv 2106.09685), with the scale 1 that SALT's experiments use. At the start the layer equals the wrapped one.

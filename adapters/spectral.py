@@ -35,6 +35,7 @@ class SpectralLayer(AdaptedLayer):
         self.register_buffer("U", U, persistent=False)
         self.register_buffer("s", s, persistent=False)
         self.register_buffer("Vh", Vh, persistent=False)
+        self._fingerprint: tuple[int, Tensor] | None = None
 
     def top_values(self) -> Tensor:
         """The adapted leading singular values (k,)."""
@@ -47,15 +48,21 @@ class SpectralLayer(AdaptedLayer):
     def adapter_buffers(self) -> dict[str, Tensor]:
         if self.U.is_meta:
             return {}
-        return {"fingerprint": fingerprint(self.U, self.Vh)}
+        return {"fingerprint": self._own_fingerprint()}
 
     def check_buffers(self, saved: dict[str, Tensor]) -> str | None:
-        if not same_basis(saved["fingerprint"], fingerprint(self.U, self.Vh)):
+        if not same_basis(saved["fingerprint"], self._own_fingerprint()):
             return (
                 "its singular vectors differ from those the state was trained in "
                 "(another base checkpoint, or another decomposition of it)"
             )
         return None
+
+    def _own_fingerprint(self) -> Tensor:
+        # The basis is frozen; only loading a whole random model writes it anew.
+        if self._fingerprint is None or self._fingerprint[0] != self.U._version:
+            self._fingerprint = (self.U._version, fingerprint(self.U, self.Vh))
+        return self._fingerprint[1]
 
     def merged_weight(self) -> Tensor:
         top, block = self.top_values(), self.rest_block()

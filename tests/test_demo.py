@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from demo import NANO_WEIGHTS
+from main import main
 from model import build_model
 from prompt_adapted_segment_anything import read_state_dict
 from prompt_adapted_segment_anything.checkpoint import sam_type_of
@@ -29,7 +30,9 @@ def test_the_shipped_weights_are_a_small_official_format_file_that_loads_at_any_
 
 def test_the_demo_ends_with_a_table_and_a_picture_and_salt_helps_within_three_epochs(tmp_path):
     arguments = ["demo", "--output", str(tmp_path / "demo"), "--epochs", "3"]
-    done = subprocess.run([sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "main.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     header, before, after, overlay = done.stdout.strip().splitlines()
     assert header.split()[-5:] == ["HD95", "px", "trained", "of", "all"]
@@ -37,3 +40,11 @@ def test_the_demo_ends_with_a_table_and_a_picture_and_salt_helps_within_three_ep
     assert gain > 0.1, done.stdout
     picture = Path(overlay.rsplit(": ", 1)[1])
     assert Image.open(picture).size[0] > 4 * 256
+
+
+def test_the_demo_replaces_nothing_but_an_earlier_demo(tmp_path, capsys):
+    (tmp_path / "salt").mkdir()
+    (tmp_path / "salt" / "mine.txt").write_text("keep")
+    assert main(["demo", "--output", str(tmp_path)]) == 1
+    assert "is not an earlier demo's" in capsys.readouterr().err
+    assert (tmp_path / "salt" / "mine.txt").read_text() == "keep"

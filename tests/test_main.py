@@ -119,8 +119,10 @@ def test_testing_a_checkpoint_gives_the_runs_own_numbers(workspace, weights):
     assert main(workspace.train_arguments("run/model.safetensors", "--training_strategy", "lora")) == 0
     folder = workspace.folder / "run"
     assert main(["test", "--checkpoint", str(folder / weights), "--device", "cpu"]) == 0
-    again = json.loads((folder / "test_set_test" / "results.json").read_text())
+    again = json.loads((folder / f"{Path(weights).stem}_set_test" / "results.json").read_text())
     results = json.loads((folder / "results.json").read_text())["last" if weights.startswith("model") else "best_val"]
+    assert again["method"] == "lora"
+    assert again["ranks"] == {"r_lora": 2, "rank_pattern": {}}
     for size in ("img_size", "native"):
         assert again[size]["dice"]["mean"] == pytest.approx(results[size]["dice"]["mean"], abs=1e-6)
 
@@ -254,6 +256,18 @@ def spoil_weights(w):
 
 def spoil_device(w):
     return ["--device", "cuda:7"], 2, "cuda"
+
+
+def spoil_suffix(w):
+    return ["--save_path", str(w.folder / "run" / "m.ckpt")], 2, "must be a file name that ends in .safetensors"
+
+
+def spoil_best_name(w):
+    return ["--save_path", str(w.folder / "run" / "best_val.safetensors")], 2, "kept for the best epoch"
+
+
+def spoil_seed(w):
+    return ["--seed", "-1"], 2, "--seed"
 
 
 def spoil_option(w):

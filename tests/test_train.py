@@ -19,6 +19,8 @@ from utils.config import TrainingConfig, load_config
 from utils.errors import UserError
 from utils.run_log import read_metrics
 
+NANO = Path(__file__).resolve().parents[1] / "weights" / "nano_sam.safetensors"
+
 
 def run(workspace, save, *overrides, strategy="lora", resume=False):
     config = load_config(workspace.model_config, workspace.data_config, overrides, strategy)
@@ -118,11 +120,46 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(w
         return {**parts, "total": parts["total"] * float("nan")} if len(calls) == 4 else parts
 
     monkeypatch.setattr(train.SegmentationLoss, "parts", poisoned)
-    with pytest.raises(UserError, match=r"epoch 2, step 2: the loss is nan on train\d.png, train\d.png"):
+    with pytest.raises(
+        UserError, match=r"epoch 2, step 2: the loss or its gradient is nan on train\d.png, train\d.png"
+    ):
         run(workspace, "r/m.safetensors")
     state = torch.load(workspace.folder / "r" / "last" / "state.pth", weights_only=True)
     assert state["progress"]["epoch"] == 1
     assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(workspace, monkeypatch):
+    monkeypatch.setattr(
+        train.adapters, "regularization_loss", lambda model: _InfiniteSlope.apply(_first_trained(model))
+    )
+    with pytest.raises(UserError, match=r"epoch 1, step 1: the loss or its gradient is (nan|inf)"):
+        run(workspace, "r/m.safetensors", strategy="salt")
+    state = torch.load(workspace.folder / "r" / "last" / "state.pth", weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+class _InfiniteSlope(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.shape = x.shape
+        return x.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.full(ctx.shape, float("inf"))
+
+
+def _first_trained(model):
+    return next(p for p in model.parameters() if p.requires_grad)
+
+
+def test_resuming_on_other_base_weights_is_refused(workspace):
+    run(workspace, "r/m.safetensors")
+    state = torch.load(workspace.folder / "r" / "last" / "state.pth", weights_only=True)
+    torch.save({**state, "base_sha256": "0" * 64}, workspace.folder / "r" / "last" / "state.pth")
+    with pytest.raises(UserError, match=r"was trained on other base weights"):
+        run(workspace, "r/m.safetensors", resume=True)
 
 
 def test_a_batch_of_one_trains(workspace):
@@ -133,10 +170,11 @@ def test_a_batch_of_one_trains(workspace):
 
 @pytest.mark.parametrize("strategy", ["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full"])
 def test_every_strategy_learns(workspace, strategy):
-    """From noise, where only the text prompt and what the strategy trains can make a difference."""
-    run(workspace, "r/m.safetensors", "training.num_epochs=12", "training.lr=3e-3", strategy=strategy)
+    """From the shipped nano SAM: the loss on the training images falls."""
+    overrides = ["training.num_epochs=12", "training.lr=3e-3", "sam.weights=pretrained", f"pretrained_path={NANO}"]
+    run(workspace, "r/m.safetensors", *overrides, strategy=strategy)
     losses = [line["loss"]["dice"] for line in read_metrics(workspace.folder / "r" / "metrics.jsonl")]
-    assert sum(losses[-3:]) / 3 < sum(losses[:3]) / 3 - 0.01
+    assert sum(losses[-3:]) / 3 < sum(losses[:3]) / 3 - 0.05
 
 
 def test_a_signal_finishes_the_step_and_exits_3_and_resume_goes_on(workspace):

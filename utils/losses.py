@@ -5,9 +5,9 @@ from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from utils.config_schema import LOSS_PARTS
 from utils.errors import ConfigError
 
-LOSS_PARTS = ("focal", "dice", "bce")
 FOCAL_INPUTS = ("logits", "probabilities")
 
 # One pixel of mass: an empty mask scored against an empty prediction gives 0 and the quotient never divides by 0.

@@ -37,6 +37,12 @@ def dice(pred: Mask, truth: Mask) -> float:
     return _dice(*_as_pair(pred, truth))
 
 
+def batch_dice(pred: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Dice of each pair of a batch, (B, H, W) bool each -> (B,) float; both empty: 1. For progress and validation."""
+    overlap, area = (pred & truth).sum((1, 2)), pred.sum((1, 2)) + truth.sum((1, 2))
+    return torch.where(area > 0, 2 * overlap / area.clamp_min(1), 1.0)
+
+
 def hd95(pred: Mask, truth: Mask) -> float:
     """95th percentile Hausdorff distance in pixels of two bool masks (H, W), as MONAI defines it.
 

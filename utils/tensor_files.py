@@ -7,9 +7,16 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 
 TORCH_SUFFIXES = (".pth", ".pt")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
+
+
+def check_writable_name(path: Path, option: str) -> None:
+    """Raises ConfigError unless `path` has a suffix that tensors can be written by, and is no folder."""
+    if path.suffix not in SUFFIXES or path.is_dir():
+        raise ConfigError(f"{option} {path}: must be a file name that ends in {', '.join(SUFFIXES)}")
 
 
 def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
