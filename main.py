@@ -149,7 +149,9 @@ def run_prepare(args: argparse.Namespace) -> None:
 def run_check(args: argparse.Namespace) -> None:
     from datasets.check import check
 
-    report = check(load_config(None, args.data_config))
+    config = load_config(None, args.data_config)
+    config.require_data()
+    report = check(config)
     print("\n".join(report.lines()))
     if not report.ok:
         raise UserError(f"{args.data_config}: the dataset has errors, listed above")

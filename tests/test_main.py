@@ -292,6 +292,11 @@ def test_missing_configs_and_commands_are_named(capsys, tmp_path):
     assert "the section data is missing" in refused(capsys, ["--model_config", "configs/model/nano_salt.yaml"], 2)
 
 
+def test_check_needs_a_data_section(capsys):
+    error = refused(capsys, ["check", "--data_config", "configs/model/nano_salt.yaml"], 2)
+    assert "the section data is missing" in error
+
+
 def test_check_reports_and_fails_on_errors(workspace, capsys):
     assert main(["check", "--data_config", str(workspace.data_config)]) == 0
     assert "0 errors, 0 warnings" in capsys.readouterr().out

@@ -113,9 +113,13 @@ def test_every_shipped_model_config_loads_quietly(path, warned):
     assert warned() == []
 
 
-def test_the_nano_configs_follow_the_data_configs_size(write, data_text):
-    for name in ("nano_salt", "nano_pretrain"):
-        assert load_config(ROOT / f"configs/model/{name}.yaml", write(data_text)).sam.img_size == 64
+def test_pretraining_follows_the_data_configs_size(write, data_text):
+    assert load_config(ROOT / "configs/model/nano_pretrain.yaml", write(data_text)).sam.img_size == 64
+
+
+def test_nano_salt_has_a_size_of_its_own_for_data_configs_without_one():
+    config = load_config(ROOT / "configs/model/nano_salt.yaml", ROOT / "configs/data/drive.yaml")
+    assert (config.sam.img_size, config.data_transforms.img_size) == (256, 256)
 
 
 @pytest.mark.parametrize(
