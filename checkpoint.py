@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,7 +26,7 @@ class WeightsFile:
 
 
 def trained_state(model: nn.Module, everything: bool = False) -> dict[str, Tensor]:
-    """The trained parameters, BatchNorm's statistics and the adapters' fingerprints, on the CPU.
+    """The trained parameters, BatchNorm's statistics, text features and the adapters' fingerprints, on the CPU.
 
     `everything` adds the frozen parameters and buffers, for a model whose base is in no file (random weights).
     """
@@ -35,14 +36,16 @@ def trained_state(model: nn.Module, everything: bool = False) -> dict[str, Tenso
     if everything:
         state.update({key: tensor.detach().cpu().clone() for key, tensor in _base_tensors(model).items()})
     for name, module in model.named_modules():
-        if everything or isinstance(module, nn.modules.batchnorm._BatchNorm):
-            kept = {
-                k: v
-                for k, v in module._buffers.items()
-                if v is not None and k not in module._non_persistent_buffers_set
-            }
-            state.update({f"{name}.{key}": buffer.detach().cpu().clone() for key, buffer in kept.items()})
+        whole = everything or isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for key, buffer in module.named_buffers(recurse=False):
+            kept = key not in module._non_persistent_buffers_set if whole else key in _saved_buffers(module)
+            if kept:
+                state[f"{name}.{key}"] = buffer.detach().cpu().clone()
     return state
+
+
+def _saved_buffers(module: nn.Module) -> tuple[str, ...]:
+    return getattr(module, "saved_buffers", ())
 
 
 def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], everything: bool = False) -> None:
@@ -106,11 +109,16 @@ def read_weights(path: Path) -> WeightsFile:
     Raises:
         UserError: missing, truncated, or not written by this project.
     """
-    content, metadata = read_tensor_file(path)
-    if path.suffix in TORCH_SUFFIXES and isinstance(content, dict) and set(content) == {"tensors", "metadata"}:
-        content, metadata = content["tensors"], content["metadata"]
-    if metadata.get("format") != FORMAT:
+    weights = as_weights(*read_tensor_file(path))
+    if weights is None:
         raise UserError(
             f"{path}: holds weights, but is no checkpoint of this project; base weights go to --pretrained_path"
         )
-    return WeightsFile(content, metadata)
+    return weights
+
+
+def as_weights(content: Any, metadata: Mapping[str, str]) -> WeightsFile | None:
+    """What `read_tensor_file` gave as a weights file of this project, or None where it is another's."""
+    if not metadata and isinstance(content, dict) and set(content) == {"tensors", "metadata"}:
+        content, metadata = content["tensors"], content["metadata"]
+    return WeightsFile(content, dict(metadata)) if metadata.get("format") == FORMAT else None

@@ -9,7 +9,8 @@ from torch import nn
 
 import checkpoint
 from datasets.data import GeneralDataset, read_split
-from model import build_model, load_model, parameter_counts, save_model
+from model import build_model, load_model, save_model
+from strategies import parameter_counts
 from test import ImageScore, evaluate, summary, write_per_image
 from train import BEST_FILE, Progress, Run, check_resumable, fit
 from utils.config import Config
@@ -172,7 +173,8 @@ def _identity(config: Config, model: nn.Module, split: str, weights: Path | None
         "sam_type": config.sam.sam_type,
         "profile": config.profile,
         "ranks": config.ft.model_dump(mode="json", include=RANK_KEYS.get(config.ft.type, set())),
-        "text_encoder": config.prompts.text_encoder,
+        "prompt": config.prompts.type,
+        "text_encoder": config.prompts.text_encoder if config.prompts.type == "text" else None,
         "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
         "dataset": data.name,
         "split": split,
@@ -183,6 +185,7 @@ def _identity(config: Config, model: nn.Module, split: str, weights: Path | None
             "path": str(weights) if weights else None,
             "sha256": sha256(weights) if weights else None,
             "base_sha256": model.base_sha256 or None,
+            "clip_sha256": model.clip_sha256 or None,
         },
         **{key: counts[key] for key in ("trainable", "total", "percent")},
     }

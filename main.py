@@ -14,7 +14,7 @@ from utils.config_schema import Strategy
 from utils.errors import ConfigError, UserError
 
 STRATEGIES = get_args(Strategy)
-COMMANDS = ("train", "test", "params", "prepare", "check", "export", "demo")
+COMMANDS = ("train", "test", "predict", "params", "prepare", "check", "export", "download", "demo")
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,6 +47,13 @@ def build_parser() -> argparse.ArgumentParser:
     test.add_argument("--split", default="test", choices=("train", "val", "test"))
     test.add_argument("--device", default="auto")
 
+    predict = add("predict", "write masks of images of any size")
+    predict.add_argument("--checkpoint", type=Path, required=True)
+    predict.add_argument("--images", type=Path, required=True, help="a folder, searched with its subfolders, or a file")
+    predict.add_argument("--output", type=Path, required=True, help="folder of the masks: PNG, 0/255 or label values")
+    predict.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
+    predict.add_argument("--device", default="auto")
+
     params = add("params", "count a model's parameters, without weights")
     _add_configs(params)
     params.add_argument("--json", action="store_true", help="print one JSON object")
@@ -70,6 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--format", default="sam", choices=("sam",))
     export.add_argument("--half", action="store_true", help="store float16")
     export.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
+
+    download = add("download", "fetch official weights, with a hash check")
+    download.add_argument("name", nargs="?", help="sam_vit_b, clip_vit_b32, ...; --list names them all")
+    download.add_argument("--list", action="store_true", help="the names, addresses and files")
+    download.add_argument("--output", type=Path, default=Path("weights"), help="the folder to keep the file in")
+    download.add_argument("--url", help="another address of the same file; its hash is checked all the same")
 
     demo = add("demo", "nano SAM before and after SALT on generated vessels, in a few minutes on a CPU")
     demo.add_argument("--output", type=Path, default=Path("runs/demo"))
@@ -123,9 +136,21 @@ def run_test(args: argparse.Namespace) -> None:
     _print_summary(f"{results['dataset']} {results['split']}", results)
 
 
+def run_predict(args: argparse.Namespace) -> None:
+    from predict import Predictor, predict_folder
+    from utils.environment import resolve_device
+
+    predictor = Predictor.from_checkpoint(args.checkpoint, resolve_device(args.device), args.pretrained_path)
+    problems = predict_folder(predictor, args.images, args.output)
+    if problems:
+        raise UserError(f"{len(problems)} images could not be predicted, listed above; the others are in {args.output}")
+    print(f"written: {args.output}")
+
+
 def run_params(args: argparse.Namespace) -> None:
     config = _config(args)
-    from model import build_model, parameter_counts
+    from model import build_model
+    from strategies import parameter_counts
 
     counts = parameter_counts(build_model(config, counted_only=True))
     if args.json:
@@ -162,6 +187,18 @@ def run_export(args: argparse.Namespace) -> None:
 
     export_sam(args.checkpoint, args.output, args.half, args.pretrained_path)
     print(f"written: {args.output}")
+
+
+def run_download(args: argparse.Namespace) -> None:
+    from utils.downloads import DOWNLOADS
+
+    if args.list or args.name is None:
+        for name, published in DOWNLOADS.items():
+            print(f"{name:<16} {published.file_name:<26} {published.url}")
+        return
+    from download import download
+
+    print(download(args.name, args.output, args.url))
 
 
 def run_demo(args: argparse.Namespace) -> None:

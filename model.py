@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,69 +13,118 @@ import checkpoint
 from prompt_adapted_segment_anything import (
     ADAPTED_LAYERS,
     GEOMETRIES,
+    SAM_PREFIXES,
     build_image_encoder,
     build_mask_decoder,
     build_prompt_encoder,
     decode_masks,
     load_sam,
 )
+from strategies import apply_strategy
 from utils.config import Config
 from utils.errors import ConfigError, UserError
 from utils.files import sha256
-from utils.text_encoder import build_text_affine, build_text_encoder
+from utils.tensor_files import read_tensor_file, unwrapped_state_dict
+from utils.text_encoder import ClipTextEncoder, build_text_affine, build_text_encoder
 
 log = logging.getLogger(__name__)
 
-_BIAS_STRATEGIES = ("biastuning", "svdbiastuning")
-
 
 class Prompt_Adapted_SAM(nn.Module):
-    """SAM with one text prompt an image, no points, boxes or masks, and a single mask out.
+    """SAM with one prompt an image, a label's text or (for evaluation) a box, and a single mask out.
 
     Modules image_encoder, prompt_encoder and mask_decoder carry segment_anything's parameter names.
     """
 
     adapted_layers = ADAPTED_LAYERS
 
-    def __init__(self, config: Config, labels: Sequence[str], counted_only: bool = False) -> None:
+    def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
         super().__init__()
         geometry = GEOMETRIES[config.sam.sam_type]
         self.img_size = config.sam.img_size
+        self.prompt = config.prompts.type
         self.text_repeat = config.prompts.NUM_TEXT_REPEAT
         self.image_encoder = build_image_encoder(geometry, self.img_size, config.sam.encoder_attention)
         self.prompt_encoder = build_prompt_encoder(geometry, self.img_size)
         self.mask_decoder = build_mask_decoder(geometry)
-        self.text_encoder = build_text_encoder(config.prompts.text_encoder, labels, counted_only)
-        self.text_affine = build_text_affine(geometry.prompt_dim, config.prompts.text_affine_norm)
+        self.text_encoder = None
+        if self.prompt == "text":
+            self.text_encoder = build_text_encoder(config.prompts, labels, encode_text)
+            self.text_affine = build_text_affine(geometry.prompt_dim, config.prompts.text_affine_norm)
         self.base_sha256 = ""  # of the base weights' file, once loaded
 
-    def forward(self, images: Tensor, labels: Sequence[str]) -> Tensor:
+    def forward(self, images: Tensor, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
         """Mask logits of each image for its label.
 
         Args:
             images: (B, 3, S, S) float, normalized, S the model's image size.
-            labels: B label names.
+            labels: B label names; a box prompt does not look at them.
+            boxes: (B, 4) x0, y0, x1, y1 in pixels of the square, where the prompt is a box; else None.
 
         Returns:
             (B, S, S) float logits.
         """
-        embeddings = self.image_encoder(images)  # (B, C, S / patch, S / patch)
-        text = self.text_affine(self.text_encoder(labels))  # (B, C)
+        return self.decode(self.embed(images), labels, boxes)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The image embeddings (B, C, S / patch, S / patch) of (B, 3, S, S) images: all that no prompt changes."""
+        return self.image_encoder(images)
+
+    def decode(self, embeddings: Tensor, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
+        """Mask logits (B, S, S) from what `embed` gave; prompts as for `forward`."""
         low_res = decode_masks(
             self.mask_decoder,
             embeddings,
             self.prompt_encoder.get_dense_pe(),
-            text[:, None].expand(-1, self.text_repeat, -1),
+            self._text_tokens(labels) if boxes is None else self._box_tokens(boxes),
             self.prompt_encoder.no_mask_embed.weight[..., None, None],  # (1, C, 1, 1)
         )
-        size = images.shape[-2:]
+        size = (self.img_size, self.img_size)
         return nn.functional.interpolate(low_res[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
+    @property
+    def clip_sha256(self) -> str:
+        """The hash of the CLIP weights behind the prompts, "" without CLIP."""
+        return self.text_encoder.weights_sha256 if isinstance(self.text_encoder, ClipTextEncoder) else ""
+
+    def _text_tokens(self, labels: Sequence[str]) -> Tensor:
+        text = self.text_affine(self.text_encoder(labels))  # (B, C)
+        return text[:, None].expand(-1, self.text_repeat, -1)
+
+    def _box_tokens(self, boxes: Tensor) -> Tensor:
+        sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
+        return sparse
+
     def load_base(self, path: Path, config: Config) -> None:
-        """Loads a SAM weights file of this architecture and logs what became of its keys."""
-        report = load_sam(self, path, config.sam.pos_embed_resize)
+        """Loads base weights and logs what became of their keys.
+
+        They are a SAM file of this architecture, or a weights file of this project: then the trained model, merged,
+        with its text prompt as far as the two have the same.
+        """
+        content, metadata = read_tensor_file(path)
+        if checkpoint.as_weights(content, metadata) is None:
+            report = load_sam(self, unwrapped_state_dict(content, path), path, config.sam.pos_embed_resize)
+        else:
+            trained = adapters.merge(load_model(path)[0])
+            state = {key: value for key, value in trained.state_dict().items() if key.startswith(SAM_PREFIXES)}
+            report = load_sam(self, state, path, config.sam.pos_embed_resize)
+            report.loaded += self._take_text_prompt(trained)
         self.base_sha256 = sha256(path)
         log.info("%s: %s", path, report)
+
+    def _take_text_prompt(self, other: "Prompt_Adapted_SAM") -> list[str]:
+        """Copies the text affine layer, and learned labels, where `other` has the same; returns their keys."""
+        if self.text_encoder is None or type(self.text_encoder) is not type(other.text_encoder):
+            return []
+        taken = ["text_affine."]
+        if self.text_encoder.labels == other.text_encoder.labels:
+            taken.append("text_encoder.embedding.")
+        mine, theirs = self.state_dict(), other.state_dict()
+        keys = [key for key in mine if key.startswith(tuple(taken)) and key in theirs]
+        if any(mine[key].shape != theirs[key].shape for key in keys):
+            return []
+        self.load_state_dict({key: theirs[key] for key in keys}, strict=False)
+        return keys
 
     def always_trained(self) -> Iterator[nn.Parameter]:
         """What every parameter-efficient strategy trains: pos_embed, LayerNorms, text affine, learned labels.
@@ -96,6 +144,8 @@ class Prompt_Adapted_SAM(nn.Module):
 
     def text_parameters(self) -> Iterator[nn.Parameter]:
         """The text prompt's own parameters."""
+        if self.text_encoder is None:
+            return
         yield from self.text_affine.parameters()
         yield from self.text_encoder.parameters()
 
@@ -113,39 +163,21 @@ class Prompt_Adapted_SAM(nn.Module):
         yield from self.text_parameters()
 
 
-def apply_strategy(model: Prompt_Adapted_SAM, strategy: str, decoder_training: bool = False) -> None:
-    """Sets requires_grad of every parameter to what `strategy` trains; adapters must be in place already."""
-    model.requires_grad_(False)
-    if strategy == "none":
-        return
-    if strategy == "full":
-        trained = list(model.all_used_parameters())
-    elif strategy == "decoder":
-        trained = [*model.decoder_parameters(), *model.text_parameters()]
-    else:
-        trained = [*model.always_trained(), *adapters.adapter_parameters(model).values()]
-        if strategy in _BIAS_STRATEGIES:
-            trained += [p for name, p in model.image_encoder.named_parameters() if name.endswith(".bias")]
-        if decoder_training:
-            trained += list(model.decoder_parameters())
-    for parameter in trained:
-        parameter.requires_grad_(True)
-
-
-def build_model(config: Config, counted_only: bool = False) -> Prompt_Adapted_SAM:
+def build_model(config: Config, counted_only: bool = False, encode_text: bool = True) -> Prompt_Adapted_SAM:
     """The model of a config: architecture, base weights, adapters, and what is trained.
 
     Args:
         config: resolved and checked.
         counted_only: on the meta device, without weights and decompositions, to count parameters.
+        encode_text: False leaves CLIP's features zero, for a weights file to fill in.
 
     Raises:
         ConfigError: no base weights and `sam.weights` is not "random"; a rank above a layer's; a pattern without match.
-        UserError: the base weights do not fit.
+        UserError: the base weights do not fit; CLIP's weights are missing.
     """
     labels = config.data.label_names[1:] if config.data else ["Foreground"]
     with torch.device("meta") if counted_only else nullcontext():
-        model = Prompt_Adapted_SAM(config, labels, counted_only)
+        model = Prompt_Adapted_SAM(config, labels, encode_text and not counted_only)
     if not counted_only:
         _load_base_weights(model, config)
     if config.ft.type:
@@ -161,7 +193,8 @@ def _load_base_weights(model: Prompt_Adapted_SAM, config: Config) -> None:
         log.warning("the model starts from random weights (sam.weights: random)")
     else:
         raise ConfigError(
-            "no base weights: give --pretrained_path with a SAM checkpoint, or --set sam.weights=random for noise"
+            "no base weights: give --pretrained_path with a SAM checkpoint (python main.py download --list), "
+            "or --set sam.weights=random for noise"
         )
 
 
@@ -181,7 +214,12 @@ def _inject_adapters(model: Prompt_Adapted_SAM, method: str, config: Config) -> 
 
 def save_model(model: nn.Module, config: Config, path: Path, epoch: int) -> None:
     """Writes the weights file of a trained model: what was trained, and as metadata config, base hash and epoch."""
-    metadata = {"config": config.to_yaml(), "base_sha256": model.base_sha256, "epoch": str(epoch)}
+    metadata = {
+        "config": config.to_yaml(),
+        "base_sha256": model.base_sha256,
+        "clip_sha256": model.clip_sha256,
+        "epoch": str(epoch),
+    }
     checkpoint.save_weights(path, checkpoint.trained_state(model, everything=not model.base_sha256), metadata)
 
 
@@ -201,7 +239,9 @@ def load_model(path: Path | str, pretrained_path: Path | None = None) -> tuple[P
     if pretrained_path is not None:
         config = config.model_copy(update={"pretrained_path": pretrained_path})
     _check_base(path, config, saved.metadata["base_sha256"])
-    model = build_model(config)
+    model = build_model(config, encode_text=False)
+    if isinstance(model.text_encoder, ClipTextEncoder):
+        model.text_encoder.weights_sha256 = saved.metadata["clip_sha256"]
     try:
         checkpoint.load_trained_state(model, saved.tensors, everything=not saved.metadata["base_sha256"])
     except UserError as error:
@@ -219,19 +259,3 @@ def _check_base(path: Path, config: Config, expected: str) -> None:
         raise UserError(
             f"{path}: was trained on other base weights than {base} (sha256 {expected[:12]}...); give --pretrained_path"
         )
-
-
-def parameter_counts(model: Prompt_Adapted_SAM) -> dict[str, Any]:
-    """{"trainable", "total", "percent", "modules": {module: {"trainable", "total"}}}, counted the paper's way.
-
-    That is: where CLIP gives the prompt, both its towers count; a weight held as singular factors counts once; and
-    frozen tables of relative positions do not count, since the model that the paper counted has none.
-    """
-    modules = {}
-    uncounted = sum(table.numel() for table in model.relative_positions() if not table.requires_grad)
-    for name, part in model.named_children():
-        trainable, total = adapters.count_parameters(part)
-        modules[name] = {"trainable": trainable, "total": total + getattr(part, "frozen_parameters", 0)}
-    modules["image_encoder"]["total"] -= uncounted
-    trainable, total = (sum(counts[key] for counts in modules.values()) for key in ("trainable", "total"))
-    return {"trainable": trainable, "total": total, "percent": 100 * trainable / total, "modules": modules}

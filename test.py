@@ -42,11 +42,31 @@ def predictions(
     loader = DataLoader(dataset, batch_size, num_workers=num_workers)
     for batch in loader:
         with torch.inference_mode():
-            logits = model(batch["image"].to(device), batch["label"]).float().cpu()
+            boxes = prompt_boxes(model.prompt, batch)
+            boxes = boxes if boxes is None else boxes.to(device)
+            logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
             yield index, logits[i, :h, :w], batch["mask"][i, :h, :w], size, (h, w)
+
+
+def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
+    """The box prompts of a batch: (B, 4) x0, y0, x1, y1, the first and last column and row inside; None for text.
+
+    "box_full" is the whole image, "box_oracle" the box around the true mask (the whole image where that is empty).
+    """
+    if prompt == "text":
+        return None
+    heights, widths = batch["valid"]
+    zeros = torch.zeros_like(widths)
+    boxes = torch.stack([zeros, zeros, widths - 1, heights - 1], dim=1).float()
+    if prompt == "box_oracle":
+        for i, mask in enumerate(batch["mask"]):
+            rows, columns = (mask > 0).nonzero(as_tuple=True)
+            if len(rows):
+                boxes[i] = torch.stack([columns.min(), rows.min(), columns.max(), rows.max()])
+    return boxes
 
 
 def mean_dice(

@@ -8,7 +8,7 @@ from prompt_adapted_segment_anything.build import (
     build_mask_decoder,
     build_prompt_encoder,
 )
-from prompt_adapted_segment_anything.checkpoint import SAM_PREFIXES, LoadReport, load_sam, read_state_dict
+from prompt_adapted_segment_anything.checkpoint import SAM_PREFIXES, LoadReport, load_sam
 from prompt_adapted_segment_anything.decoding import decode_masks
 
 __all__ = [
@@ -22,5 +22,4 @@ __all__ = [
     "build_prompt_encoder",
     "decode_masks",
     "load_sam",
-    "read_state_dict",
 ]

@@ -1,4 +1,4 @@
-"""SAM weights files: read safely, fitted to another image size, every key accounted for."""
+"""SAM state dicts: fitted to another image size, every key accounted for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +10,9 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from prompt_adapted_segment_anything.build import GEOMETRIES
 from utils.errors import UserError
-from utils.tensor_files import read_tensor_file
 
 PosEmbedResize = Literal["bicubic", "avg_pool"]
 SAM_PREFIXES = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
-_WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
 @dataclass
@@ -32,35 +30,20 @@ class LoadReport:
         return ", ".join(parts)
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict of a .safetensors or .pth file, unwrapped ("model", "state_dict") and without "module." prefixes.
+def load_sam(
+    model: nn.Module, state: Mapping[str, Tensor], path: Path, pos_embed_resize: PosEmbedResize = "bicubic"
+) -> LoadReport:
+    """Loads a SAM state dict into `model` (modules image_encoder, prompt_encoder, mask_decoder), in place.
 
-    Pickled code is refused, never run.
+    pos_embed and the relative positions are resized where the image size differs from the state's.
 
-    Raises:
-        UserError: missing, truncated or foreign file.
-    """
-    state, _ = read_tensor_file(path)
-    while isinstance(state, Mapping):
-        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
-        if inner is None:
-            break
-        state = inner
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: holds no state dict of tensors")
-    return {key.removeprefix("module."): value for key, value in state.items()}
-
-
-def load_sam(model: nn.Module, path: Path, pos_embed_resize: PosEmbedResize = "bicubic") -> LoadReport:
-    """Loads a SAM weights file into `model` (modules image_encoder, prompt_encoder, mask_decoder), in place.
-
-    pos_embed and the relative positions are resized where the image size differs from the file's.
+    Args:
+        path: the file that the state came from, for errors.
 
     Raises:
-        UserError: the file is unreadable, of another architecture (the message says which), or a key is missing,
-            unexpected or of another shape.
+        UserError: the state is of another architecture (the message says which), or a key is missing, unexpected or of
+            another shape.
     """
-    state = read_state_dict(path)
     target = {key: value for key, value in model.state_dict().items() if key.startswith(SAM_PREFIXES)}
     _check_architecture(state, target, path)
     report = LoadReport()

@@ -17,6 +17,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_at_home(tmp_path_factory):
+    """What the program caches stays out of the user's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SALT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def draw_dataset():
     """The function that draws a dataset: see `_draw_dataset`."""

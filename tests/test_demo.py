@@ -9,9 +9,9 @@ from PIL import Image
 from demo import NANO_WEIGHTS
 from main import main
 from model import build_model
-from prompt_adapted_segment_anything import read_state_dict
 from prompt_adapted_segment_anything.checkpoint import sam_type_of
 from utils.config import load_config
+from utils.tensor_files import read_state_dict
 
 ROOT = Path(__file__).resolve().parents[1]
 

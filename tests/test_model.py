@@ -9,8 +9,9 @@ from safetensors.torch import save_file
 import adapters
 import checkpoint
 from main import main
-from model import build_model, load_model, parameter_counts, save_model
+from model import build_model, load_model, save_model
 from prompt_adapted_segment_anything import SAM_PREFIXES
+from strategies import parameter_counts
 from utils.config import load_config
 from utils.errors import ConfigError, UserError
 

@@ -58,6 +58,7 @@ def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
     _check_use_salt(draft)
     _check_weights(draft)
     _check_clip_path(draft)
+    _check_box_prompt(draft)
 
 
 def _drop_unused(draft: Draft) -> None:
@@ -167,3 +168,13 @@ def _check_clip_path(draft: Draft) -> None:
     if draft.get(("prompts", "clip_path")) is not None and draft.get(("prompts", "text_encoder")) == "learned":
         origin = draft.origin(("prompts", "clip_path"))
         logger.warning("%s: prompts.clip_path has no effect, prompts.text_encoder is learned", origin)
+
+
+def _check_box_prompt(draft: Draft) -> None:
+    prompt, strategy = draft.get(("prompts", "type")), draft.get(("strategy",))
+    if prompt in (None, "text") or strategy == "none":
+        return
+    raise ConfigError(
+        f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is for evaluation alone, but the strategy is "
+        f"{strategy or 'salt'}; give --training_strategy none"
+    )

@@ -152,18 +152,30 @@ class SamConfig(Section):
 
 
 class PromptsConfig(Section):
-    """The text prompt, the only one there is so far. The three visual-prompt keys at the end are accepted, unused."""
+    """The prompt: a label's text, or for evaluation alone a box. The three visual-prompt keys at the end are unused.
+
+    `type` box_full prompts with the whole image, box_oracle with the box around the true mask.
+    """
 
     USE_TEXT_PROMPT: Annotated[bool, only(True)] = True
     NUM_TEXT_REPEAT: Annotated[int, Field(ge=1)] = 1
     USE_IMAGE_PROMPT: NotBuiltUnlessFalse = False
     USE_SLICE_NUM: NotBuiltUnlessFalse = False
-    text_encoder: Literal["clip", "learned"] = "learned"
+    type: Literal["text", "box_full", "box_oracle"] = "text"
+    text_encoder: Literal["clip", "learned"] = "clip"
     clip_path: FilePath | None = None
+    templates: Annotated[list[str], Field(min_length=1)] = ["{label}"]
     text_affine_norm: Literal["layernorm", "batchnorm"] = "layernorm"
     LOCATION: Any = None
     DROPOUT: Any = None
     NUM_TOKENS: Any = None
+
+    @field_validator("templates")
+    @classmethod
+    def _templates_name_the_label(cls, templates: list[str]) -> list[str]:
+        if not all("{label}" in template for template in templates):
+            raise ValueError("must hold {label} in each text")
+        return templates
 
 
 class TrainingConfig(Section):

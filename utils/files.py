@@ -53,8 +53,21 @@ def write_json(path: str | Path, obj: Any) -> None:
 
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+    return digests(path, "sha256")["sha256"]
+
+
+def digests(path: str | Path, *algorithms: str) -> dict[str, str]:
+    """Return the hexadecimal digests of a file's bytes by algorithm ("sha256", "md5"), reading it once."""
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            for each in hashes.values():
+                each.update(chunk)
+    return {name: each.hexdigest() for name, each in hashes.items()}
+
+
+def cache_folder() -> Path:
+    """The folder for what can be computed again: $SALT_CACHE, or salt/ in the user's cache folder. May not exist."""
+    if chosen := os.environ.get("SALT_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salt"

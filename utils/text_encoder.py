@@ -6,24 +6,27 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from utils.errors import ConfigError, UserError
+from utils.config_schema import PromptsConfig
+from utils.downloads import DOWNLOADS, WEIGHTS_FOLDER
+from utils.errors import UserError
+from utils.text_features import TEXT_FEATURES, clip_text_features
 
-TextEncoderKind = Literal["clip", "learned"]
 TextAffineNorm = Literal["layernorm", "batchnorm"]
 
-TEXT_FEATURES = 512
 # Image and text tower of CLIP ViT-B/32: the paper counts all of it in the percentage of trained parameters.
 CLIP_PARAMETERS = 151_277_313
+CLIP_PATH = WEIGHTS_FOLDER / DOWNLOADS["clip_vit_b32"].file_name
 
 
 class TextEncoder(nn.Module):
     """Features of label names: called with B labels, returns (B, 512) float32.
 
     `frozen_parameters` counts the weights that made the features and that are not kept in memory (CLIP's), so that
-    percentages can be given the paper's way.
+    percentages can be given the paper's way. `saved_buffers` names the buffers that a weights file keeps.
     """
 
     frozen_parameters = 0
+    saved_buffers: tuple[str, ...] = ()
 
     def __init__(self, labels: Sequence[str]) -> None:
         super().__init__()
@@ -52,26 +55,47 @@ class LearnedTextEncoder(TextEncoder):
         return self.embedding(torch.tensor(self.rows(labels), device=self.embedding.weight.device))
 
 
-class UncomputedClipEncoder(TextEncoder):
-    """Stands where CLIP's features would, in models that are only counted (meta device)."""
+class ClipTextEncoder(TextEncoder):
+    """CLIP's features of the labels, frozen; the weights file of a trained model carries them, and CLIP itself is gone.
+
+    `features` (L, 512) is zero until they are filled in; `weights_sha256` is the hash of the CLIP that made them.
+    """
 
     frozen_parameters = CLIP_PARAMETERS
+    saved_buffers = ("features",)
+
+    features: Tensor
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__(labels)
+        self.weights_sha256 = ""
+        self.register_buffer("features", torch.zeros(len(self.labels), TEXT_FEATURES))
+
+    def encode(self, prompts: PromptsConfig) -> None:
+        """Fills in the features: of each label, the mean over the templates. Raises: as `clip_text_features`."""
+        texts = [template.replace("{label}", label) for label in self.labels for template in prompts.templates]
+        found = clip_text_features(texts, prompts.clip_path or CLIP_PATH)
+        self.weights_sha256 = found.weights_sha256
+        self.features.copy_(found.features.unflatten(0, (len(self.labels), -1)).mean(1))
 
     def forward(self, labels: Sequence[str]) -> Tensor:
-        raise ConfigError("prompts.text_encoder: clip is not built yet; set prompts.text_encoder: learned")
+        return self.features[self.rows(labels)]
 
 
-def build_text_encoder(kind: TextEncoderKind, labels: Sequence[str], counted_only: bool = False) -> TextEncoder:
-    """The text encoder of a config for these foreground labels; `counted_only` needs no weights.
+def build_text_encoder(prompts: PromptsConfig, labels: Sequence[str], encode: bool = True) -> TextEncoder:
+    """The text encoder of a config for these foreground labels.
+
+    `encode=False` leaves CLIP's features zero: for models that are only counted, or that a weights file will fill.
 
     Raises:
-        ConfigError: CLIP is asked for.
+        UserError: CLIP's weights are missing or foreign.
     """
-    if kind == "learned":
+    if prompts.text_encoder == "learned":
         return LearnedTextEncoder(labels)
-    if not counted_only:
-        raise ConfigError("prompts.text_encoder: clip is not built yet; set prompts.text_encoder: learned")
-    return UncomputedClipEncoder(labels)
+    encoder = ClipTextEncoder(labels)
+    if encode:
+        encoder.encode(prompts)
+    return encoder
 
 
 class SingleSampleBatchNorm1d(nn.BatchNorm1d):

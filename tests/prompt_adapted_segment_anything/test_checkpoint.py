@@ -16,6 +16,7 @@ from prompt_adapted_segment_anything import (
 )
 from prompt_adapted_segment_anything.checkpoint import resize_pos_embed, resize_rel_pos
 from utils.errors import UserError
+from utils.tensor_files import read_state_dict
 
 
 class Sam(nn.Module):
@@ -26,6 +27,10 @@ class Sam(nn.Module):
         self.prompt_encoder = build_prompt_encoder(geometry, img_size)
         self.mask_decoder = build_mask_decoder(geometry)
         self.extra = nn.Linear(2, 2)
+
+
+def load_file(model, path):
+    return load_sam(model, read_state_dict(path), path)
 
 
 def official_state(img_size=64, seed=0):
@@ -46,7 +51,7 @@ def test_every_key_is_loaded_from_every_wrapping(tmp_path, wrap):
     }[wrap]
     torch.save(file, tmp_path / "sam.pth")
     model = Sam()
-    report = load_sam(model, tmp_path / "sam.pth")
+    report = load_file(model, tmp_path / "sam.pth")
     assert set(report.loaded) == set(state)
     assert not report.resized
     assert not report.unused
@@ -57,7 +62,7 @@ def test_safetensors_in_half_precision(tmp_path):
     state = official_state()
     save_file({key: value.half() for key, value in state.items()}, tmp_path / "sam.safetensors")
     model = Sam()
-    load_sam(model, tmp_path / "sam.safetensors")
+    load_file(model, tmp_path / "sam.safetensors")
     assert all(torch.equal(model.state_dict()[key], value.half().float()) for key, value in state.items())
 
 
@@ -66,7 +71,7 @@ def test_positions_are_resized_and_named(tmp_path, img_size):
     state = official_state(64)
     torch.save(state, tmp_path / "sam.pth")
     model = Sam(img_size)
-    report = load_sam(model, tmp_path / "sam.pth")
+    report = load_file(model, tmp_path / "sam.pth")
     assert set(report.loaded) == set(state)
     blocks = [f"image_encoder.blocks.2.attn.rel_pos_{axis}" for axis in "hw"]
     assert set(report.resized) == {"image_encoder.pos_embed", *blocks}
@@ -88,7 +93,7 @@ def test_a_resized_constant_stays_constant_and_a_ramp_a_ramp():
 def test_released_attention_leaves_relative_positions_and_says_so(tmp_path):
     state = official_state()
     torch.save(state, tmp_path / "sam.pth")
-    report = load_sam(Sam(attention="released"), tmp_path / "sam.pth")
+    report = load_file(Sam(attention="released"), tmp_path / "sam.pth")
     assert set(report.unused) == {key for key in state if ".rel_pos_" in key}
     assert set(report.loaded) | set(report.unused) == set(state)
     assert "8 without use here" in str(report)
@@ -145,7 +150,7 @@ def test_what_does_not_fit_is_named(tmp_path, kind, message):
     model = Sam()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
-        load_sam(model, path)
+        load_file(model, path)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -165,5 +170,5 @@ def test_pickled_code_is_refused_and_never_run(tmp_path):
     torch.save({"model": Attack(tmp_path / "ran")}, tmp_path / "evil2.pth")
     for name in ("evil.pth", "evil2.pth"):
         with pytest.raises(UserError, match="refused"):
-            load_sam(Sam(), tmp_path / name)
+            load_file(Sam(), tmp_path / name)
     assert not (tmp_path / "ran").exists()

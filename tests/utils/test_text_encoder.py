@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from utils.errors import ConfigError, UserError
-from utils.text_encoder import CLIP_PARAMETERS, TEXT_FEATURES, build_text_affine, build_text_encoder
+import utils.text_encoder
+from utils.config_schema import PromptsConfig
+from utils.errors import UserError
+from utils.text_encoder import CLIP_PARAMETERS, build_text_affine, build_text_encoder
+from utils.text_features import TEXT_FEATURES, TextFeatures
 
+LEARNED = PromptsConfig(text_encoder="learned")
 LABELS = ["Artery", "Vein", "Catheter"]
 
 
@@ -15,7 +19,7 @@ def parameters(module):
 
 
 def test_learned_rows_come_by_label_not_by_place():
-    encoder = build_text_encoder("learned", LABELS)
+    encoder = build_text_encoder(LEARNED, LABELS)
     rows = encoder(["Vein", "Artery", "Vein"])
     assert rows.shape == (3, TEXT_FEATURES)
     assert rows.dtype == torch.float32
@@ -24,46 +28,67 @@ def test_learned_rows_come_by_label_not_by_place():
 
 
 def test_a_batch_of_one_label():
-    encoder = build_text_encoder("learned", LABELS[:1])
+    encoder = build_text_encoder(LEARNED, LABELS[:1])
     assert torch.equal(encoder(["Artery"]), encoder.embedding.weight)
 
 
 def test_only_the_rows_asked_for_learn():
-    encoder = build_text_encoder("learned", LABELS)
+    encoder = build_text_encoder(LEARNED, LABELS)
     encoder(["Vein", "Vein"]).sum().backward()
     assert encoder.embedding.weight.grad[:, 0].tolist() == [0.0, 2.0, 0.0]
 
 
 def test_learned_features_are_its_own_count():
-    encoder = build_text_encoder("learned", LABELS)
+    encoder = build_text_encoder(LEARNED, LABELS)
     assert parameters(encoder) == 3 * 512
     assert encoder.frozen_parameters == 0
 
 
 def test_the_same_seed_makes_the_same_features():
-    first, second = (torch.manual_seed(3) and build_text_encoder("learned", LABELS) for _ in range(2))
+    first, second = (torch.manual_seed(3) and build_text_encoder(LEARNED, LABELS) for _ in range(2))
     assert torch.equal(first.embedding.weight, second.embedding.weight)
 
 
 @pytest.mark.parametrize("label", ["vein", "", "Vein "])
 def test_an_unknown_label_is_named_with_the_known_ones(label):
-    encoder = build_text_encoder("learned", LABELS)
+    encoder = build_text_encoder(LEARNED, LABELS)
     with pytest.raises(UserError) as caught:
         encoder(["Artery", label])
     assert str(caught.value) == f"label '{label}' is unknown to this model; it knows Artery, Vein, Catheter"
 
 
-def test_clip_is_counted_but_not_computed():
-    encoder = build_text_encoder("clip", LABELS, counted_only=True)
+def test_clip_is_counted_without_its_weights():
+    encoder = build_text_encoder(PromptsConfig(), LABELS, encode=False)
     assert encoder.frozen_parameters == CLIP_PARAMETERS == 151_277_313
     assert parameters(encoder) == 0
-    with pytest.raises(ConfigError, match=r"prompts\.text_encoder: learned"):
-        encoder(["Vein"])
+    assert not encoder.features.any()
 
 
-def test_clip_for_real_is_refused_before_anything_is_built():
-    with pytest.raises(ConfigError, match=r"prompts\.text_encoder: learned"):
-        build_text_encoder("clip", LABELS)
+@pytest.fixture
+def fake_clip(monkeypatch):
+    """Features that name their text: its length, then the code of its first letter."""
+
+    def features(texts, path):
+        rows = [[len(text), ord(text[0])] + [0.0] * (TEXT_FEATURES - 2) for text in texts]
+        return TextFeatures(torch.tensor(rows), f"hash of {path}")
+
+    monkeypatch.setattr(utils.text_encoder, "clip_text_features", features)
+
+
+def test_clips_rows_come_by_label_not_by_place(fake_clip):
+    encoder = build_text_encoder(PromptsConfig(clip_path="here.pt"), LABELS)
+    assert encoder(["Vein", "Artery", "Vein"])[:, 0].tolist() == [4, 6, 4]
+    assert encoder.weights_sha256 == "hash of here.pt"
+    assert parameters(encoder) == 0
+
+
+def test_clips_file_is_by_default_where_download_puts_it(fake_clip):
+    assert build_text_encoder(PromptsConfig(), LABELS).weights_sha256 == "hash of weights/ViT-B-32.pt"
+
+
+def test_the_bare_label_is_the_default_and_templates_are_averaged(fake_clip):
+    encoder = build_text_encoder(PromptsConfig(templates=["{label}", "a {label} here"]), LABELS)
+    assert encoder(["Vein"])[0, :2].tolist() == [(4 + 11) / 2, (ord("V") + ord("a")) / 2]
 
 
 @pytest.mark.parametrize("norm", ["layernorm", "batchnorm"])
