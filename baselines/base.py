@@ -1,0 +1,74 @@
+"""What all baselines share: the error, the padding to sizes that a network takes, and late imports of libraries."""
+
+from importlib import import_module
+from types import ModuleType
+from typing import Literal
+
+from torch import Tensor, nn
+
+Size = Literal["paper", "nano"]
+IMAGE_CHANNELS = 3
+
+
+class BaselineError(ValueError):
+    """A network that cannot be built, run or loaded as asked: one line that says why."""
+
+
+class PaddedNetwork(nn.Module):
+    """A network on images of any size: pads right and bottom with 0, and crops the logits back.
+
+    Each side is padded to the next multiple of `multiple`, and to two multiples at least: at the deepest level, the
+    normalization of a single image needs more than one position. 0 is what the data transforms pad with, too.
+
+    Attributes:
+        network: images (B, 3, H, W) -> logits (B, out_channels, H, W), H and W multiples of `multiple`.
+        multiple: of the pixels a side.
+        fixed_size: the padded side that `network` was built for, or None where it takes any.
+        encoder_weights: the torchvision model whose state dict fits `network.encoder`, or None.
+    """
+
+    def __init__(
+        self, network: nn.Module, multiple: int, fixed_size: int | None = None, encoder_weights: str | None = None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.multiple = multiple
+        self.fixed_size = fixed_size
+        self.encoder_weights = encoder_weights
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) float -> logits (B, out_channels, H, W) float.
+
+        Raises:
+            BaselineError: an image size that a network of fixed size was not built for.
+        """
+        height, width = images.shape[-2:]
+        padded_height, padded_width = (padded_side(side, self.multiple) for side in (height, width))
+        if self.fixed_size is not None and (padded_height, padded_width) != (self.fixed_size, self.fixed_size):
+            raise BaselineError(
+                f"the network was built for images that pad to {self.fixed_size} x {self.fixed_size} pixels; "
+                f"{height} x {width} do not"
+            )
+        padding = (0, padded_width - width, 0, padded_height - height)  # left, right, top, bottom
+        logits = self.network(nn.functional.pad(images, padding))
+        return logits[..., :height, :width]  # (B, out_channels, H, W)
+
+    def extra_repr(self) -> str:
+        return f"multiple={self.multiple}, fixed_size={self.fixed_size}"
+
+
+def padded_side(side: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `side` and at least twice `multiple`."""
+    return max(2, -(-side // multiple)) * multiple
+
+
+def import_library(module: str, package: str) -> ModuleType:
+    """Imports `module` when a network needs it, so that `import baselines` stays quick.
+
+    Raises:
+        BaselineError: it is not installed; the message names the pip package.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        raise BaselineError(f"no module named '{error.name}': pip install {package}") from error
