@@ -15,6 +15,8 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 setup: $(STAMP)
 
+# sam2 comes as source that names torch as a build tool: in an isolated build pip would fetch torch a second time. Its
+# CUDA extension fills holes in masks, which nothing here uses.
 # The stamp is written last, so that an interrupted installation is taken up again.
 $(STAMP): requirements.lock
 	@rm -f $@
@@ -26,7 +28,9 @@ $(STAMP): requirements.lock
 	done; \
 	echo "No Python 3.11 or newer with venv among: $(CANDIDATES). Install one, or name it: make PYTHON=/path/to/python3" >&2; \
 	exit 1
-	@$(PIP) install $(PIP_ARGS) -r requirements.lock
+	@grep -v '^sam2==' requirements.lock >$(VENV)/without-sam2.txt
+	@$(PIP) install $(PIP_ARGS) -r $(VENV)/without-sam2.txt
+	@SAM2_BUILD_CUDA=0 $(PIP) install $(PIP_ARGS) --no-deps --no-build-isolation "$$(grep '^sam2==' requirements.lock)"
 	@$(PIP) check
 	@touch $@
 

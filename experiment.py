@@ -10,10 +10,11 @@ from torch import nn
 import checkpoint
 from datasets.data import GeneralDataset, read_split
 from model import build_model, load_model, save_model
-from strategies import parameter_counts
+from models.strategies import parameter_counts
 from test import ImageScore, evaluate, summary, write_per_image
 from train import BEST_FILE, Progress, Run, check_resumable, fit
 from utils.config import Config
+from utils.config_schema import BASELINE_ARCHS
 from utils.environment import environment_info, peak_memory_bytes, seed_everything
 from utils.errors import ConfigError, UserError
 from utils.figures import plot_curves, save_overlay
@@ -170,11 +171,11 @@ def _identity(config: Config, model: nn.Module, split: str, weights: Path | None
     return {
         "method": config.strategy,
         "arch": config.arch,
-        "sam_type": config.sam.sam_type,
+        "sam_type": config.baseline.size if config.arch in BASELINE_ARCHS else config.sam.sam_type,
         "profile": config.profile,
         "ranks": config.ft.model_dump(mode="json", include=RANK_KEYS.get(config.ft.type, set())),
-        "prompt": config.prompts.type,
-        "text_encoder": config.prompts.text_encoder if config.prompts.type == "text" else None,
+        "prompt": model.prompt,
+        "text_encoder": config.prompts.text_encoder if model.prompt == "text" else None,
         "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
         "dataset": data.name,
         "split": split,

@@ -150,7 +150,7 @@ def run_predict(args: argparse.Namespace) -> None:
 def run_params(args: argparse.Namespace) -> None:
     config = _config(args)
     from model import build_model
-    from strategies import parameter_counts
+    from models.strategies import parameter_counts
 
     counts = parameter_counts(build_model(config, counted_only=True))
     if args.json:

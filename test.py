@@ -52,11 +52,11 @@ def predictions(
 
 
 def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
-    """The box prompts of a batch: (B, 4) x0, y0, x1, y1, the first and last column and row inside; None for text.
+    """The box prompts of a batch: (B, 4) x0, y0, x1, y1, the first and last column and row inside; None for others.
 
     "box_full" is the whole image, "box_oracle" the box around the true mask (the whole image where that is empty).
     """
-    if prompt == "text":
+    if prompt not in ("box_full", "box_oracle"):
         return None
     heights, widths = batch["valid"]
     zeros = torch.zeros_like(widths)

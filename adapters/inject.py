@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adapters.base import Adaptable, AdaptedLayer, AdapterError, adapted_layers
 from adapters.lora import LoRALayer
-from adapters.ranks import RankRule
+from adapters.ranks import RankRule, Ranks
 from adapters.salt import SALTLayer
 from adapters.svd import SVDLayer
 
@@ -39,13 +39,12 @@ def inject(
     rule = ranks or RankRule()
     layers = _matching_layers(module, targets)
     _check_pattern_used(rule, layers)
+    chosen = {name: rule.of(name, isinstance(layer, nn.Conv2d), _full_rank(layer)) for name, layer in layers.items()}
     for name, layer in layers.items():
-        chosen = rule.of(name, isinstance(layer, nn.Conv2d))
-        _check_ranks(method, name, layer, chosen.svd_rank, chosen.r_lora)
+        _check_ranks(method, name, layer, chosen[name], rule.above_rank == "allow")
     for name, layer in layers.items():
-        chosen = rule.of(name, isinstance(layer, nn.Conv2d))
         try:
-            adapted = METHODS[method].build(layer, chosen, **options)
+            adapted = METHODS[method].build(layer, chosen[name], **options)
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from None
         adapted.train(layer.training)
@@ -70,12 +69,16 @@ def _check_pattern_used(rule: RankRule, layers: dict[str, Adaptable]) -> None:
             raise AdapterError(f"the rank pattern '{pattern}' matches no adapted layer")
 
 
-def _check_ranks(method: str, name: str, layer: Adaptable, svd_rank: int, r_lora: int) -> None:
-    limit = min(layer.weight.shape[0], layer.weight[0].numel())
-    if method == "salt" and not 0 <= svd_rank <= limit:
-        raise AdapterError(f"{name}: svd_rank {svd_rank} is outside 0..{limit}, the layer's min(out, in)")
-    if method in ("salt", "lora") and not 0 <= r_lora <= limit:
-        raise AdapterError(f"{name}: r_lora {r_lora} is outside 0..{limit}, the layer's min(out, in)")
+def _full_rank(layer: Adaptable) -> int:
+    return min(layer.weight.shape[0], layer.weight[0].numel())
+
+
+def _check_ranks(method: str, name: str, layer: Adaptable, ranks: Ranks, any_r_lora: bool) -> None:
+    limit = _full_rank(layer)
+    if method == "salt" and not 0 <= ranks.svd_rank <= limit:
+        raise AdapterError(f"{name}: svd_rank {ranks.svd_rank} is outside 0..{limit}, the layer's min(out, in)")
+    if method in ("salt", "lora") and not (ranks.r_lora >= 0 and (any_r_lora or ranks.r_lora <= limit)):
+        raise AdapterError(f"{name}: r_lora {ranks.r_lora} is outside 0..{limit}, the layer's min(out, in)")
 
 
 def merge(module: nn.Module) -> nn.Module:

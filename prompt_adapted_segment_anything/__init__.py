@@ -8,14 +8,13 @@ from prompt_adapted_segment_anything.build import (
     build_mask_decoder,
     build_prompt_encoder,
 )
-from prompt_adapted_segment_anything.checkpoint import SAM_PREFIXES, LoadReport, load_sam
+from prompt_adapted_segment_anything.checkpoint import SAM_PREFIXES, load_sam
 from prompt_adapted_segment_anything.decoding import decode_masks
 
 __all__ = [
     "ADAPTED_LAYERS",
     "GEOMETRIES",
     "SAM_PREFIXES",
-    "LoadReport",
     "SamGeometry",
     "build_image_encoder",
     "build_mask_decoder",

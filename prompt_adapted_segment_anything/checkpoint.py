@@ -1,7 +1,6 @@
 """SAM state dicts: fitted to another image size, every key accounted for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -10,24 +9,10 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from prompt_adapted_segment_anything.build import GEOMETRIES
 from utils.errors import UserError
+from utils.load_report import LoadReport, load_keys
 
 PosEmbedResize = Literal["bicubic", "avg_pool"]
 SAM_PREFIXES = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
-
-
-@dataclass
-class LoadReport:
-    """What became of every key of a weights file, and of every key of the model."""
-
-    loaded: list[str] = field(default_factory=list)
-    resized: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} loaded", f"{len(self.resized)} of them resized to the image size"]
-        if self.unused:
-            parts.append(f"{len(self.unused)} without use here (relative positions, encoder_attention: released)")
-        return ", ".join(parts)
 
 
 def load_sam(
@@ -46,28 +31,15 @@ def load_sam(
     """
     target = {key: value for key, value in model.state_dict().items() if key.startswith(SAM_PREFIXES)}
     _check_architecture(state, target, path)
-    report = LoadReport()
-    fitted: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if key not in target:
-            if ".rel_pos_" in key:
-                report.unused.append(key)
-                continue
-            raise UserError(f"{path}: unexpected key '{key}'; this model has no such weight")
-        new = _fit(key, value.float(), target[key].shape, pos_embed_resize)
-        if new.shape != target[key].shape:
-            raise UserError(
-                f"{path}: '{key}' has shape {tuple(value.shape)}, the model needs {tuple(target[key].shape)}"
-            )
-        if new.shape != value.shape:
-            report.resized.append(key)
-        report.loaded.append(key)
-        fitted[key] = new
-    missing = sorted(set(target) - set(fitted))
-    if missing:
-        raise UserError(f"{path}: {len(missing)} weights are missing, the first is '{missing[0]}'")
-    model.load_state_dict(fitted, strict=False)
-    return report
+    return load_keys(
+        model,
+        state,
+        target,
+        path,
+        fit=lambda key, value, shape: _fit(key, value, shape, pos_embed_resize),
+        is_unused=lambda key: ".rel_pos_" in key,
+        why_unused="relative positions, encoder_attention: released",
+    )
 
 
 def sam_type_of(state: Mapping[str, Tensor]) -> str | None:
@@ -86,6 +58,8 @@ def _check_architecture(state: Mapping[str, Tensor], target: Mapping[str, Tensor
     found, wanted = sam_type_of(state), sam_type_of(target)
     if found == wanted:
         return
+    if found is None and "image_encoder.trunk.pos_embed" in state:
+        raise UserError(f"{path}: is a SAM2 file, the config asks for SAM; set arch: Prompt Adapted SAM 2")
     if found is None:
         first = next(iter(state))
         raise UserError(

@@ -79,6 +79,7 @@ def test_the_published_configs_train_with_an_official_checkpoint_at_another_size
     base = workspace.folder / "sam_vit_n.pth"
     torch.save(state, base)
     overrides = ["sam.sam_type=nano", "sam.img_size=32", "data_transforms.img_size=32", "training.num_epochs=1"]
+    overrides += ["prompts.text_encoder=learned"]
     overrides += [f"data.root_path={workspace.data}", f"data.data_split_csv={workspace.data}/data_split.csv"]
     for strategy in ("salt", "lora"):
         save = workspace.folder / "checkpoints" / f"{strategy}_model.pth"

@@ -10,8 +10,8 @@ import adapters
 import checkpoint
 from main import main
 from model import build_model, load_model, save_model
+from models.strategies import parameter_counts
 from prompt_adapted_segment_anything import SAM_PREFIXES
-from strategies import parameter_counts
 from utils.config import load_config
 from utils.errors import ConfigError, UserError
 

@@ -14,6 +14,7 @@ from utils.config_errors import first_error
 from utils.config_resolve import STRATEGY_OPTION, resolve
 from utils.config_schema import (
     ARCHITECTURES,
+    BaselineConfig,
     DataConfig,
     DataTransformsConfig,
     FilePath,
@@ -51,6 +52,7 @@ class Config(Section):
     data_transforms: DataTransformsConfig = DataTransformsConfig()
     data: DataConfig | None = None
     sam: SamConfig = SamConfig()
+    baseline: BaselineConfig = BaselineConfig()
     img_type: Annotated[str, only("image")] = "image"
     arch: Annotated[str, AfterValidator(_known_architecture)] = ARCHITECTURES[0]
     use_fdn: NotBuiltUnlessFalse = False

@@ -3,12 +3,16 @@
 import logging
 from typing import Any
 
+from utils.config_schema import BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES
 from utils.config_source import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 STRATEGY_OPTION = "--training_strategy"
+
+SAM2_STRIDE = 32  # of the neck's coarsest features
+SAM2_SVD_RATIO = 0.1  # the published one
 
 # The adapter type behind each strategy; strategies that are not here have no adapters.
 ADAPTER_TYPE = {"salt": "salt", "svd": "svd", "svdbiastuning": "svd", "lora": "lora"}
@@ -19,6 +23,7 @@ PROFILES: dict[str, dict[KeyPath, Any]] = {
     "released": {
         ("sam", "encoder_attention"): "released",
         ("sam", "pos_embed_resize"): "avg_pool",
+        ("sam", "high_res_features"): False,
         ("training", "focal_on"): "probabilities",
         ("training", "reg_multiplier"): 0.0,
         ("ft", "salt_init"): "normal",
@@ -52,6 +57,7 @@ def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
     """
     _drop_unused(draft)
     _apply_profile(draft)
+    _fit_architecture(draft)
     _share_image_size(draft)
     _count_classes(draft)
     _settle_strategy(draft, file_strategy, file_type)
@@ -81,6 +87,39 @@ def _apply_profile(draft: Draft) -> None:
         elif asked_now and mine is not None and (mine == released) != (profile == "released"):
             origin, key = draft.origin(path), dotted(path)
             logger.warning("%s: %s = %s stays as it is set, whatever profile %s says", origin, key, show(mine), profile)
+
+
+def _fit_architecture(draft: Draft) -> None:
+    """Defaults and checks of one architecture: SAM2's sizes and published ranks, the baselines' only strategy."""
+    arch, strategy = draft.get(("arch",)) or SAM_ARCH, draft.get(("strategy",))
+    if arch in BASELINE_ARCHS:
+        if strategy is None:
+            draft.set(("strategy",), "full", f"arch {arch}")
+        elif strategy not in ("full", "none"):
+            origin = draft.origin(("strategy",))
+            raise ConfigError(
+                f"{origin}: strategy = {strategy}, but {arch} is trained whole; give --training_strategy full"
+            )
+        return
+    sam_type, origin = draft.get(("sam", "sam_type")), draft.origin(("sam", "sam_type"))
+    if sam_type is None:
+        draft.set(("sam", "sam_type"), SAM_TYPES[arch][0], f"arch {arch}")
+    elif sam_type not in SAM_TYPES[arch]:
+        raise ConfigError(f"{origin}: sam.sam_type = {sam_type}; {arch} has {', '.join(SAM_TYPES[arch])}")
+    if arch == SAM2_ARCH:
+        _fit_sam2(draft)
+
+
+def _fit_sam2(draft: Draft) -> None:
+    for path in (("sam", "img_size"), ("data_transforms", "img_size")):
+        if (draft.get(path) or 0) % SAM2_STRIDE:
+            raise ConfigError(
+                f"{draft.origin(path)}: {dotted(path)} = {draft.get(path)}; SAM2 needs a multiple of {SAM2_STRIDE}"
+            )
+    if all(draft.get(("ft", key)) is None for key in ("svd_rank_linear", "svd_rank_conv2d", "svd_ratio")):
+        draft.set(("ft", "svd_ratio"), SAM2_SVD_RATIO, f"arch {SAM2_ARCH}")
+    if draft.get(("profile",)) == "released" and draft.get(("prompts", "NUM_TEXT_REPEAT")) is None:
+        draft.set(("prompts", "NUM_TEXT_REPEAT"), 2, "profile released")
 
 
 def _share_image_size(draft: Draft) -> None:

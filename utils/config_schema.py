@@ -19,7 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-ARCHITECTURES = ("Prompt Adapted SAM",)
+SAM_ARCH, SAM2_ARCH = "Prompt Adapted SAM", "Prompt Adapted SAM 2"
+BASELINE_ARCHS = ("unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet")
+ARCHITECTURES = (SAM_ARCH, SAM2_ARCH, *BASELINE_ARCHS)
+# The sizes of each, the default first.
+SAM_TYPES = {
+    SAM_ARCH: ("base", "large", "huge", "nano"),
+    SAM2_ARCH: ("base_plus", "tiny", "small", "large", "nano"),
+}
 LOSS_PARTS = ("focal", "dice", "bce")
 
 Strategy = Literal["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full", "none"]
@@ -141,14 +148,25 @@ class DataConfig(Section):
 
 
 class SamConfig(Section):
-    """The frozen SAM: its size, its input, and the released implementation's quirks as options."""
+    """The frozen SAM or SAM2: its size, its input, and the released implementation's quirks as options.
+
+    `img_size` holds for the baselines too. `encoder_attention` and `pos_embed_resize` are SAM's, `high_res_features`
+    SAM2's.
+    """
 
     img_size: ImageSize = 512
     num_classes: Annotated[int, Field(ge=1)] = 2
-    sam_type: Literal["nano", "base", "large", "huge"] = "base"
+    sam_type: Literal["nano", "tiny", "small", "base", "base_plus", "large", "huge"] = "base"
     encoder_attention: Literal["official", "released"] = "official"
     pos_embed_resize: Literal["bicubic", "avg_pool"] = "bicubic"
+    high_res_features: bool = True
     weights: Literal["pretrained", "random"] = "pretrained"
+
+
+class BaselineConfig(Section):
+    """A traditional network: the paper's size, or a nano one for tests and small CPU runs."""
+
+    size: Literal["paper", "nano"] = "paper"
 
 
 class PromptsConfig(Section):
@@ -240,12 +258,17 @@ class RankPattern(Section):
 
 
 class FtConfig(Section):
-    """The adapters: kind, ranks (a rank above a layer's own is found when the layer is built), targets and start."""
+    """The adapters: kind, ranks (a rank above a layer's own is found when the layer is built), targets and start.
+
+    `svd_ratio`, where it is set, stands for both svd ranks: that share of each layer's min(out, in).
+    """
 
     type: AdapterType | None = None
     svd_rank_linear: Rank = 500
     svd_rank_conv2d: Rank = 250
+    svd_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
     r_lora: Rank = 4
+    r_lora_above_rank: Literal["error", "clamp", "allow"] = "error"
     rank_pattern: dict[str, RankPattern] = {}
     targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     salt_init: Literal["identity", "normal"] = "identity"

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-from torch import nn
-
 import adapters
+from models.base import SegmentationModel
 
 _BIAS_STRATEGIES = ("biastuning", "svdbiastuning")
 
 
-def apply_strategy(model: nn.Module, strategy: str, decoder_training: bool = False) -> None:
+def apply_strategy(model: SegmentationModel, strategy: str, decoder_training: bool = False) -> None:
     """Sets requires_grad of every parameter to what `strategy` trains; adapters must be in place already."""
     model.requires_grad_(False)
     if strategy == "none":
@@ -21,24 +20,25 @@ def apply_strategy(model: nn.Module, strategy: str, decoder_training: bool = Fal
     else:
         trained = [*model.always_trained(), *adapters.adapter_parameters(model).values()]
         if strategy in _BIAS_STRATEGIES:
-            trained += [p for name, p in model.image_encoder.named_parameters() if name.endswith(".bias")]
+            trained += list(model.encoder_biases())
         if decoder_training:
             trained += list(model.decoder_parameters())
     for parameter in trained:
         parameter.requires_grad_(True)
 
 
-def parameter_counts(model: nn.Module) -> dict[str, Any]:
+def parameter_counts(model: SegmentationModel) -> dict[str, Any]:
     """{"trainable", "total", "percent", "modules": {module: {"trainable", "total"}}}, counted the paper's way.
 
     That is: where CLIP gives the prompt, both its towers count; a weight held as singular factors counts once; and
-    frozen tables of relative positions do not count, since the model that the paper counted has none.
+    what the model that the paper counted does not have (`uncounted_parameters`) counts only where it is trained.
     """
     modules = {}
-    uncounted = sum(table.numel() for table in model.relative_positions() if not table.requires_grad)
+    uncounted = sum(table.numel() for table in model.uncounted_parameters() if not table.requires_grad)
     for name, part in model.named_children():
         trainable, total = adapters.count_parameters(part)
         modules[name] = {"trainable": trainable, "total": total + getattr(part, "frozen_parameters", 0)}
-    modules["image_encoder"]["total"] -= uncounted
+    if uncounted:
+        modules["image_encoder"]["total"] -= uncounted
     trainable, total = (sum(counts[key] for counts in modules.values()) for key in ("trainable", "total"))
     return {"trainable": trainable, "total": total, "percent": 100 * trainable / total, "modules": modules}

@@ -1,0 +1,15 @@
+"""SAM2's image part, without its memory, from the sam2 package."""
+
+from prompt_adapted_SAM2.build import Sam2Parts, adapted_layers, build_sam2_parts
+from prompt_adapted_SAM2.checkpoint import load_sam2, official_names, sam2_type_of
+from prompt_adapted_SAM2.decoding import decode_masks
+
+__all__ = [
+    "Sam2Parts",
+    "adapted_layers",
+    "build_sam2_parts",
+    "decode_masks",
+    "load_sam2",
+    "official_names",
+    "sam2_type_of",
+]

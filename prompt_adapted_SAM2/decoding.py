@@ -1,0 +1,33 @@
+"""SAM2's mask decoder for a batch of images with one prompt each."""
+
+from collections.abc import Sequence
+
+from sam2.modeling.sam.mask_decoder import MaskDecoder
+from torch import Tensor
+
+
+def decode_masks(
+    decoder: MaskDecoder, embedded: Sequence[Tensor], image_pe: Tensor, sparse: Tensor, dense: Tensor
+) -> Tensor:
+    """Mask logits of the single-mask output (`multimask_output=False`).
+
+    Args:
+        embedded: the image embeddings (B, C, h, w) and, where the decoder uses them, high-resolution features
+            (B, C / 8, 4 h, 4 w) and (B, C / 4, 2 h, 2 w).
+        image_pe: (1, C, h, w), `PromptEncoder.get_dense_pe()`.
+        sparse: (B, T, C) prompt tokens, T of each image.
+        dense: (1, C, 1, 1) dense prompt embedding.
+
+    Returns:
+        (B, 4 h, 4 w) logits.
+    """
+    masks, _, _, _ = decoder(
+        image_embeddings=embedded[0],
+        image_pe=image_pe,
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=False,
+        repeat_image=False,
+        high_res_features=list(embedded[1:]),
+    )
+    return masks[:, 0]
