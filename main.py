@@ -14,7 +14,7 @@ from utils.config_schema import Strategy
 from utils.errors import ConfigError, UserError
 
 STRATEGIES = get_args(Strategy)
-COMMANDS = ("train", "test", "predict", "params", "prepare", "check", "export", "download", "demo")
+COMMANDS = ("train", "test", "predict", "params", "prepare", "check", "export", "download", "sweep", "demo")
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,6 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
     download.add_argument("--list", action="store_true", help="the names, addresses and files")
     download.add_argument("--output", type=Path, default=Path("weights"), help="the folder to keep the file in")
     download.add_argument("--url", help="another address of the same file; its hash is checked all the same")
+
+    sweep = add("sweep", "run every row of a plan on every dataset with every seed, as far as not done")
+    sweep.add_argument("--plan", type=Path, required=True, help="YAML: output, seeds, datasets, rows, overrides")
+    sweep.add_argument("--only", nargs="+", default=[], metavar="RUN", help="names row/dataset/seed, * allowed")
+    sweep.add_argument("--device", default="auto")
+    sweep.add_argument("--dry_run", action="store_true", help="say what is done and what would run")
+    sweep.add_argument("--list", action="store_true", help="print the runs' names alone, one a line")
 
     demo = add("demo", "nano SAM before and after SALT on generated vessels, in a few minutes on a CPU")
     demo.add_argument("--output", type=Path, default=Path("runs/demo"))
@@ -199,6 +206,23 @@ def run_download(args: argparse.Namespace) -> None:
     from download import download
 
     print(download(args.name, args.output, args.url))
+
+
+def run_sweep(args: argparse.Namespace) -> None:
+    from sweep import cells, read_plan, sweep
+
+    chosen = cells(read_plan(args.plan), args.only)
+    if args.list or args.dry_run:
+        for cell in chosen:
+            print(cell.name if args.list else f"{cell.name}: {cell.state}")
+        return
+    failures = sweep(chosen, args.device)
+    for name, problem in failures.items():
+        print(f"failed: {name}: {problem}")
+    if failures:
+        raise UserError(
+            f"{len(failures)} of {len(chosen)} runs failed, listed above; the same command tries them again"
+        )
 
 
 def run_demo(args: argparse.Namespace) -> None:
