@@ -1,6 +1,7 @@
 """SAM, SAM2 and the baselines go through the same commands: train, test, predict, resume, count."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +73,35 @@ def test_a_baseline_is_trained_whole(workspace, capsys, strategy):
     arguments = workspace.train_arguments("run/m.safetensors", "--training_strategy", strategy)
     assert main([*arguments, "--set", *of_baseline("unet")]) == 2
     assert f"strategy = {strategy}, but unet is trained whole; give --training_strategy full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "trainable"),
+    [
+        ("unet", 6_495_868),
+        ("unetr", 91_833_569),
+        ("regunet", 7_827_264),
+        ("segnet", 29_443_585),
+        ("deeplabv3plus", 45_669_713),
+        ("segformer", 43_829_313),
+        ("sam2_svd", 293_152),
+        ("sam2_lora_4", 902_816),
+        ("sam2_lora_256", 44_738_720),
+        ("sam2_salt_4", 519_852),
+        ("sam2_salt_256", 19_705_116),
+        ("salt_256", 9_798_336),
+        ("sam_text", 0),
+        ("medsam", 0),
+    ],
+)
+def test_the_rows_of_table_1_count_as_the_paper_does(row, trainable, capsys):
+    config = Path(__file__).resolve().parents[1] / "configs" / "table1" / f"{row}.yaml"
+    assert main(["params", "--model_config", str(config), "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    idle = 18_432 if row == "unetr" else 0  # norms that MONAI builds and never calls
+    assert counts["trainable"] == trainable - idle
+    if row in BASELINE_ARCHS:
+        assert counts["total"] == trainable
 
 
 def test_full_is_a_baselines_default(tmp_path):
