@@ -14,18 +14,19 @@ from models.strategies import parameter_counts
 from test import ImageScore, evaluate, summary, write_per_image
 from train import BEST_FILE, Progress, Run, check_resumable, fit
 from utils.config import Config
-from utils.config_schema import BASELINE_ARCHS
+from utils.config_schema import BASELINE_ARCHS, FtConfig
 from utils.environment import environment_info, peak_memory_bytes, seed_everything
 from utils.errors import ConfigError, UserError
-from utils.figures import plot_curves, save_overlay
+from utils.figures import plot_curves, save_mask, save_overlay
 from utils.files import sha256, write_json, write_text
 from utils.run_log import METRICS_FILE
 from utils.tensor_files import check_writable_name
 
 OVERLAYS = 16
+PREDICTIONS = "predictions"  # the masks of all test samples, 0/255 at the images' own size
 # The ranks that a method uses; S-SAM adapts all singular values.
 RANK_KEYS = {
-    "salt": {"svd_rank_linear", "svd_rank_conv2d", "r_lora", "rank_pattern"},
+    "salt": {"svd_rank_linear", "svd_rank_conv2d", "svd_ratio", "r_lora", "rank_pattern"},
     "lora": {"r_lora", "rank_pattern"},
 }
 
@@ -135,8 +136,9 @@ def _evaluate_with_overlays(
     folder.mkdir(parents=True, exist_ok=True)
 
     def draw(index: int, prediction: Any, score: ImageScore) -> None:
+        path = folder / f"{Path(score.name).stem}_{score.label}.png"
+        save_mask(folder.parent / PREDICTIONS / path.name, prediction)
         if index < OVERLAYS:
-            path = folder / f"{Path(score.name).stem}_{score.label}.png"
             image, truth = dataset.native_image(index), dataset.native_mask(index)
             save_overlay(path, image, truth, prediction, name=score.name, label=score.label, dice=score.native.dice)
 
@@ -173,7 +175,7 @@ def _identity(config: Config, model: nn.Module, split: str, weights: Path | None
         "arch": config.arch,
         "sam_type": config.baseline.size if config.arch in BASELINE_ARCHS else config.sam.sam_type,
         "profile": config.profile,
-        "ranks": config.ft.model_dump(mode="json", include=RANK_KEYS.get(config.ft.type, set())),
+        "ranks": _ranks(config.ft),
         "prompt": model.prompt,
         "text_encoder": config.prompts.text_encoder if model.prompt == "text" else None,
         "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
@@ -190,3 +192,10 @@ def _identity(config: Config, model: nn.Module, split: str, weights: Path | None
         },
         **{key: counts[key] for key in ("trainable", "total", "percent")},
     }
+
+
+def _ranks(ft: FtConfig) -> dict[str, Any]:
+    ranks = ft.model_dump(mode="json", include=RANK_KEYS.get(ft.type, set()), exclude_none=True)
+    if "svd_ratio" in ranks:  # which stands for both
+        del ranks["svd_rank_linear"], ranks["svd_rank_conv2d"]
+    return ranks

@@ -14,7 +14,9 @@ from utils.config_schema import Strategy
 from utils.errors import ConfigError, UserError
 
 STRATEGIES = get_args(Strategy)
-COMMANDS = ("train", "test", "predict", "params", "prepare", "check", "export", "download", "sweep", "demo")
+COMMANDS = (
+    "train", "test", "predict", "params", "prepare", "check", "export", "download", "sweep", "table", "demo"
+)  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,6 +92,12 @@ def build_parser() -> argparse.ArgumentParser:
     sweep.add_argument("--device", default="auto")
     sweep.add_argument("--dry_run", action="store_true", help="say what is done and what would run")
     sweep.add_argument("--list", action="store_true", help="print the runs' names alone, one a line")
+
+    table = add("table", "gather finished runs into the paper's Table 1 and figures")
+    table.add_argument("--runs", type=Path, required=True, help="the folder that holds the runs, at any depth")
+    table.add_argument("--output", type=Path, help="where tables, page and figures go (default: RUNS/table)")
+    table.add_argument("--weights", default="last", choices=("last", "best_val"), help="never mixed in one table")
+    table.add_argument("--size", default="img_size", choices=("img_size", "native"), help="the scores' image size")
 
     demo = add("demo", "nano SAM before and after SALT on generated vessels, in a few minutes on a CPU")
     demo.add_argument("--output", type=Path, default=Path("runs/demo"))
@@ -223,6 +231,16 @@ def run_sweep(args: argparse.Namespace) -> None:
         raise UserError(
             f"{len(failures)} of {len(chosen)} runs failed, listed above; the same command tries them again"
         )
+
+
+def run_table(args: argparse.Namespace) -> None:
+    from report.write import write_report
+
+    report = write_report(args.runs, args.output or args.runs / "table", args.weights, args.size)
+    print(report.table.title)
+    for line in report.missing:
+        print(f"missing: {line}")
+    print("written: " + ", ".join(str(path) for path in report.files))
 
 
 def run_demo(args: argparse.Namespace) -> None:

@@ -88,6 +88,14 @@ def save_overlay(
         canvas.save(temporary, format="PNG")
 
 
+def save_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a mask (H, W) bool as a grey PNG, 0 and 255; errors and the file's making as for `save_overlay`."""
+    if mask.dtype != bool or mask.ndim != 2:
+        raise ValueError(f"expected a mask (H, W) of bool, got {mask.shape} of {mask.dtype}")
+    with atomic_path(path) as temporary:
+        Image.fromarray(mask.astype(np.uint8) * 255).save(temporary, format="PNG")
+
+
 def plot_curves(metrics_jsonl: Path, out: Path) -> None:
     """Draw losses, Dice and learning rate per epoch from a run's metrics.jsonl to a PNG.
 

@@ -1,0 +1,192 @@
+"""Which runs make one row of the table, what the row is called, and where it stands."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from report.paper import IMG_SIZE, PAPER_ROWS, SAM, SAM2, PaperRow
+
+METHODS = {
+    "none": "no training",
+    "full": "full fine-tuning",
+    "decoder": "mask decoder",
+    "biastuning": "biases",
+    "svdbiastuning": "SVD and biases",
+    "svd": "S-SAM",
+    "lora": "LoRA",
+    "salt": "SALT",
+}
+SAM_NAMES = {"nano": "nano SAM", "base": "SAM ViT-B", "large": "SAM ViT-L", "huge": "SAM ViT-H"}
+SAM2_NAMES = {"base_plus": "SAM2 B+", "tiny": "SAM2 T", "small": "SAM2 S", "large": "SAM2 L", "nano": "nano SAM2"}
+PROMPTS = {"box_full": "box around the whole image", "box_oracle": "box from the truth"}
+BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, SAM2)} | {
+    "unetplusplus": "U-Net++",
+    "segresnet": "SegResNet",
+}
+PROFILES = ("official", "released")
+_OFFICIAL_SAM = re.compile(r"(?<!med)sam_vit_[bhl]", re.IGNORECASE)
+
+
+class ResultsLike(Protocol):
+    """The keys of a results.json that say which row it belongs to."""
+
+    method: str
+    arch: str
+    sam_type: str | None
+    profile: str
+    ranks: dict[str, Any]
+    prompt: str
+    text_encoder: str | None
+    weights: str | None
+    img_size: int
+
+
+@dataclass(frozen=True)
+class RowKey:
+    """What runs of one row have in common; they differ in dataset and seed alone.
+
+    Attributes:
+        ranks: the method's ranks as JSON text, keys sorted.
+        prompt, text_encoder: "" for networks without a prompt; text_encoder also where the prompt is no text.
+        base: "random", or "" for pretrained weights (always "" for the traditional networks, which start at random).
+        paper: name of the paper's row that these runs stand beside, or "".
+    """
+
+    arch: str
+    sam_type: str
+    method: str
+    ranks: str
+    prompt: str
+    text_encoder: str
+    profile: str
+    img_size: int
+    base: str
+    paper: str
+
+    @property
+    def rank_values(self) -> dict[str, Any]:
+        """The ranks as results.json holds them."""
+        return json.loads(self.ranks)
+
+    @property
+    def r_lora(self) -> int:
+        """The LoRA rank; 0 for methods without one."""
+        return int(self.rank_values.get("r_lora") or 0)
+
+    @property
+    def section(self) -> str:
+        """Rows of one section are compared with each other: "512", "sam2" (at 512), or another image size."""
+        return "sam2" if self.arch == SAM2 and self.img_size == IMG_SIZE else str(self.img_size)
+
+
+def row_key(results: ResultsLike) -> RowKey:
+    """The row that a run belongs to."""
+    prompted = results.arch not in BASELINES
+    ranks = {key: value for key, value in results.ranks.items() if value not in ({}, None)}
+    paper = paper_row(results)
+    return RowKey(
+        results.arch,
+        results.sam_type or "",
+        results.method,
+        json.dumps(ranks, sort_keys=True),
+        results.prompt if prompted else "",
+        (results.text_encoder or "") if prompted and results.prompt == "text" else "",
+        results.profile,
+        results.img_size,
+        "random" if prompted and results.weights == "random" else "",
+        paper.name if paper else "",
+    )
+
+
+def paper_row(results: ResultsLike) -> PaperRow | None:
+    """The paper's row that a run repeats: same network, method, LoRA rank and prompt, at 512 pixels."""
+    if results.img_size != IMG_SIZE or results.profile not in PROFILES:
+        return None
+    return next((row for row in PAPER_ROWS if _matches(row, results)), None)
+
+
+def _matches(row: PaperRow, results: ResultsLike) -> bool:
+    if (row.arch, row.method) != (results.arch, results.method):
+        return False
+    if row.sam_type is None:
+        return results.sam_type in (None, "paper")
+    if row.sam_type != results.sam_type or results.weights == "random":
+        return False
+    if row.r_lora is not None and row.r_lora != results.ranks.get("r_lora"):
+        return False
+    if row.prompt == "box":
+        # A box prompts the official SAM just as well, and that is no row of the paper.
+        return results.prompt.startswith("box") and not _OFFICIAL_SAM.search(results.weights or "")
+    return row.prompt == results.prompt
+
+
+def order(key: RowKey) -> tuple[Any, ...]:
+    """Sorting key: the paper's rows in the paper's order, then the others by network, method and ranks."""
+    place = next((i for i, row in enumerate(PAPER_ROWS) if row.name == key.paper), len(PAPER_ROWS))
+    methods = list(METHODS)
+    method = methods.index(key.method) if key.method in methods else len(methods)
+    numbers = sorted((k, v) for k, v in key.rank_values.items() if isinstance(v, int))
+    fixed = (key.profile, key.prompt, key.text_encoder, key.base)
+    return (place, _network(key), method, key.r_lora, numbers, key.ranks, *fixed)
+
+
+def labels(keys: Sequence[RowKey]) -> dict[RowKey, str]:
+    """A readable name for each row of one section, all different."""
+    alike = [(key.paper, key.profile, key.prompt, key.text_encoder) for key in keys]
+    names = {
+        key: _label(key, not key.paper or alike.count((key.paper, key.profile, key.prompt, key.text_encoder)) > 1)
+        for key in keys
+    }
+    texts = list(names.values())
+    for text in {text for text in texts if texts.count(text) > 1}:
+        same = [key for key in keys if names[key] == text]
+        names.update({key: f"{text} [{i}]" for i, key in enumerate(same, start=1)})
+    return names
+
+
+def rank_text(key: RowKey) -> str:
+    """All ranks in words: "top 410, neck 256, LoRA 256"; "" for a method without ranks."""
+    values = key.rank_values
+    words = [("svd_rank_linear", "top"), ("svd_rank_conv2d", "neck"), ("r_lora", "LoRA")]
+    parts = [f"{word} {values[name]}" for name, word in words if name in values]
+    known = {name for name, _ in words}
+    parts += [
+        "ranks by layer" if name == "rank_pattern" else f"{name} {value}"
+        for name, value in values.items()
+        if name not in known
+    ]
+    return ", ".join(parts)
+
+
+def _label(key: RowKey, with_ranks: bool) -> str:
+    paper = next((row for row in PAPER_ROWS if row.name == key.paper), None)
+    method = METHODS.get(key.method, key.method)
+    if key.r_lora:
+        method += f" {key.r_lora}"
+    if paper:
+        name = paper.label
+    elif key.arch in BASELINES:
+        name = _network(key) if key.method == "full" else f"{_network(key)}, {method}"
+    else:
+        name = f"{_network(key)}, {method}"
+    remarks = []
+    if with_ranks:
+        remarks.append(re.sub(r",? ?LoRA \d+", "", rank_text(key)).strip(", "))
+    if key.profile != "official":
+        remarks.append(f"{key.profile} profile")
+    if key.prompt in PROMPTS:
+        remarks.append(PROMPTS[key.prompt])
+    if key.text_encoder == "learned" and key.sam_type != "nano":
+        remarks.append("learned prompt")
+    if key.base:
+        remarks.append("random base weights")
+    return f"{name} ({', '.join(remarks)})" if (remarks := [r for r in remarks if r]) else name
+
+
+def _network(key: RowKey) -> str:
+    names = {SAM: SAM_NAMES, SAM2: SAM2_NAMES}.get(key.arch)
+    if names is None:
+        return ("nano " if key.sam_type == "nano" else "") + BASELINES.get(key.arch, key.arch)
+    return names.get(key.sam_type, f"{'SAM' if key.arch == SAM else 'SAM2'} {key.sam_type}")

@@ -1,0 +1,150 @@
+"""Table 1 as data, whatever it is written as: sections of rows, which cells are best, which are missing."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from report.cells import Cell, Row, average_cell, make_cell
+from report.comparison import SectionTests, run_tests
+from report.gather import Run, Size, Weights
+from report.numbers import METRICS
+from report.paper import DATASETS, SAM2_DATASETS, SAM2_TABLE, TABLE1, PaperRow
+from report.rows import labels, order
+
+WEIGHTS_WORDS = {"last": "weights after the last epoch (last)", "best_val": "weights of the best epoch (best_val)"}
+SIZE_WORDS = {"img_size": "at the model's image size, as in the paper", "native": "at the images' own size"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that are compared with each other: best in bold and tests hold within a section.
+
+    `average_title` heads the last column, the mean over the columns `averaged`; () and "" where there is none.
+    """
+
+    title: str
+    columns: Sequence[str]
+    averaged: Sequence[str]
+    average_title: str
+    rows: Sequence[Row]
+    tests: SectionTests
+
+    @property
+    def all_columns(self) -> list[str]:
+        """The datasets, and the average where there is one."""
+        return [*self.columns, *([self.average_title] if self.averaged else [])]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds every number is a mean of; 0 where they differ."""
+        counts = {cell.seeds for row in self.rows for cell in row.cells.values() if cell.scores}
+        counts |= {row.average.seeds for row in self.rows if row.average and row.average.scores}
+        return counts.pop() if len(counts) == 1 else 0
+
+    def cell(self, row: Row, column: str) -> Cell | None:
+        """A row's cell; the average's column is `average_title`."""
+        return row.average if self.averaged and column == self.average_title else row.cells[column]
+
+    def is_best(self, row: Row, column: str, metric: str) -> bool:
+        """Whether no ranked row's number, rounded as it is shown, is better."""
+        cells = {r.label: self.cell(r, column) for r in self.rows if r.ranked}
+        means = {
+            label: round(cell.scores[metric].mean, METRICS[metric].decimals)
+            for label, cell in cells.items()
+            if cell and metric in cell.scores
+        }
+        best = max if METRICS[metric].higher_is_better else min
+        return row.label in means and means[row.label] == best(means.values())
+
+    def missing(self) -> list[str]:
+        """The empty cells, a line a row: "UNETR: no run" or "LoRA 4: DIAS, Average"."""
+        lines = []
+        for row in self.rows:
+            cells = {column: self.cell(row, column) for column in self.all_columns}
+            empty = [column for column, cell in cells.items() if not (cell and cell.scores)]
+            if len(empty) == len(cells):
+                lines.append(f"{row.label}: {'no run' if row.key is None else 'no scores of these weights'}")
+            elif empty:
+                lines.append(f"{row.label}: {', '.join(empty)}")
+        return lines
+
+
+@dataclass(frozen=True)
+class Table:
+    """All sections for one set of weights and one size; never of both."""
+
+    weights: Weights
+    size: Size
+    sections: Sequence[Section]
+
+    @property
+    def title(self) -> str:
+        """Which numbers these are."""
+        return f"{WEIGHTS_WORDS[self.weights]}, {SIZE_WORDS[self.size]}"
+
+    def remarks(self) -> list[str]:
+        """What is not right with single cells, each once."""
+        cells = [cell for section in self.sections for row in section.rows for cell in row.cells.values()]
+        return [*dict.fromkeys(remark for cell in cells for remark in cell.remarks), *self._picked_on_test()]
+
+    def _picked_on_test(self) -> Iterable[str]:
+        runs = [run for section in self.sections for row in section.rows for run in row.runs]
+        datasets = sorted({run.column for run in runs if run.results.val_split == "test"})
+        if self.weights == "best_val" and datasets:
+            yield f"best_val was picked on the test images themselves (val: test): {', '.join(datasets)}"
+
+
+def build_table(runs: Sequence[Run], weights: Weights, size: Size) -> Table:
+    """The table of one set of weights at one size. Sections: Table 1 and all else at 512, SAM2, then other sizes."""
+    names = sorted({run.key.section for run in runs}, key=lambda name: (name != "512", name != "sam2", name.zfill(8)))
+    by_name = {name: [run for run in runs if run.key.section == name] for name in names}
+    return Table(weights, size, [_section(name, of_name, weights, size) for name, of_name in by_name.items()])
+
+
+def _section(name: str, runs: Sequence[Run], weights: Weights, size: Size) -> Section:
+    keys = sorted({run.key for run in runs}, key=order)
+    papers: Sequence[PaperRow] = ()
+    expected: Sequence[str] = ()
+    if any(key.paper for key in keys):
+        papers, expected = (SAM2_TABLE, SAM2_DATASETS) if name == "sam2" else (TABLE1, DATASETS)
+    present = {run.column for run in runs}
+    columns = [c for c in DATASETS if c in present or c in expected] + sorted(present - set(DATASETS))
+
+    def cells(of_row: Sequence[Run], paper: PaperRow | None) -> dict[str, Cell]:
+        printed = paper.scores if paper else {}
+        by_column = {column: [run for run in of_row if run.column == column] for column in columns}
+        return {column: make_cell(of, weights, size, printed.get(column)) for column, of in by_column.items()}
+
+    names = labels(keys)
+    paper_of = {paper.name: paper for paper in papers}
+    rows = []
+    for place in [*paper_of, ""]:
+        of_place = [key for key in keys if key.paper == place]
+        paper = paper_of.get(place)
+        rows += [Row(names[key], key, paper, cells([r for r in runs if r.key == key], paper)) for key in of_place]
+        if paper and not of_place:
+            rows.append(Row(paper.label, None, paper, cells([], paper)))
+    averaged, title = _averaged(columns, rows)
+    rows = [_with_average(row, averaged) for row in rows]
+    return Section(_title(name, bool(papers)), columns, averaged, title, rows, run_tests(rows, columns))
+
+
+def _title(name: str, in_paper: bool) -> str:
+    if name == "sam2":
+        return "SAM2 at 512 pixels"
+    return f"Models at {name} pixels{' (the paper: Table 1)' if in_paper else ''}"
+
+
+def _averaged(columns: Sequence[str], rows: Sequence[Row]) -> tuple[Sequence[str], str]:
+    """The paper's average where its five datasets are columns; else over those that every row with scores has."""
+    if set(DATASETS) <= set(columns):
+        return DATASETS, "Average" if len(columns) == len(DATASETS) else "Average of the paper's five"
+    filled = [row for row in rows if row.runs]
+    shared = [c for c in columns if filled and all(row.cells[c].scores for row in filled)]
+    return (shared, f"Average of {', '.join(shared)}") if len(shared) > 1 else ((), "")
+
+
+def _with_average(row: Row, averaged: Sequence[str]) -> Row:
+    if not averaged:
+        return row
+    paper = row.paper.average if row.paper and tuple(averaged) == DATASETS else None
+    return Row(row.label, row.key, row.paper, row.cells, average_cell([row.cells[c] for c in averaged], paper))

@@ -1,0 +1,45 @@
+"""The sentences that stand around the numbers, the same in every format."""
+
+from collections.abc import Sequence
+
+from report.numbers import ranks_text
+from report.table import Section, Table
+
+TITLE = "SALT: results beside the paper's Table 1"
+HOW_TO_READ = (
+    "Each number is the mean over the seeds, with their standard deviation after ± where there are several.",
+    "In brackets: 95% bootstrap interval over the test images, each averaged over the seeds first.",
+    "After it: the paper's number (arXiv 2503.16055) as printed, and ours minus the paper's. The paper rounds Dice "
+    "to two decimals (three for SAM2), so a difference within half of the last one says nothing.",
+    "Bold: the best of a column within its table, as rounded. A row whose prompt came from the truth is not ranked.",
+    "HD95 counts a pair with one empty mask with the image's diagonal; how many there were is said.",
+)
+
+
+def test_caption(section: Section) -> str:
+    """What the tests compare, or why there are none."""
+    reference = section.tests.reference
+    if reference is None:
+        return "No SALT run among these rows, so nothing is tested."
+    ranks = ranks_text(reference)
+    name = reference.label if not ranks or "(top" in reference.label else f"{reference.label} ({ranks})"
+    return (
+        f"Wilcoxon's signed-rank test, two-sided, of {name} against each row, by the Dice of each test image and label "
+        "averaged over the seeds. First p after Holm's correction over the rows of a dataset, then p alone, the number "
+        "of pairs n, and the mean difference (positive: SALT is better)."
+    )
+
+
+def notes(table: Table) -> list[str]:
+    """What is not as it should be in a table: remarks on cells, tests that could not be made or cannot tell."""
+    lines = table.remarks()
+    for section in table.sections:
+        lines += [f"No test: {error}" for error in section.tests.errors()]
+        lines += section.tests.too_few_images()
+    return lines
+
+
+def left_out(problems: Sequence[str], evaluations: int) -> list[str]:
+    """What of the folder is not in the tables, or not whole."""
+    passed = f"{evaluations} results.json written by the test command are no runs and were passed over"
+    return [*problems, *([passed] if evaluations else [])]

@@ -1,0 +1,68 @@
+"""The command `table`: runs in, tables, figures and page out."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from report.csv_table import to_csv
+from report.drawing import Drawn
+from report.figure_curves import draw_curves
+from report.figure_grid import draw_grid
+from report.figure_ranks import draw_rank_scatter
+from report.figure_spectra import draw_spectra
+from report.gather import Size, Weights, gather
+from report.html import to_html
+from report.latex import to_latex
+from report.markdown import to_markdown
+from report.table import Table, build_table
+from utils.files import write_text
+
+log = logging.getLogger(__name__)
+
+FIGURES = "figures"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the table, the files, and how many cells of it are empty."""
+
+    table: Table
+    files: list[Path]
+    missing: list[str]
+
+
+def write_report(runs: Path, output: Path, weights: Weights = "last", size: Size = "img_size") -> Report:
+    """Writes table.md, table.tex, table.csv, index.html and figures/ into `output`.
+
+    The three files hold the table of `weights` at `size` alone; the page holds the other combinations too, each in
+    tables of its own. What is left out is logged as warnings and listed in the files.
+
+    Raises:
+        UserError: no such folder of runs, or no finished run in it.
+    """
+    gathered = gather(runs)
+    for problem in gathered.problems:
+        log.warning("warning: %s", problem)
+    table = build_table(gathered.runs, weights, size)
+    more = gathered.problems, gathered.evaluations
+    texts = {"table.md": to_markdown(table, *more), "table.tex": to_latex(table, *more), "table.csv": to_csv(table)}
+    for name, text in texts.items():
+        write_text(output / name, text)
+    drawn = _draw(table, output / FIGURES)
+    for note in drawn.notes:
+        log.warning("warning: %s", note)
+    combinations = [(w, s) for w in get_args(Weights) for s in get_args(Size) if (w, s) != (weights, size)]
+    others = [build_table(gathered.runs, *combination) for combination in combinations]
+    write_text(output / "index.html", to_html([table, *others], gathered, drawn, FIGURES))
+    files = [output / name for name in (*texts, "index.html")]
+    missing = [f"{section.title}: {line}" for section in table.sections for line in section.missing()]
+    return Report(table, files, missing)
+
+
+def _draw(table: Table, folder: Path) -> Drawn:
+    drawn = draw_grid(table, folder)
+    drawn.add(draw_rank_scatter(table, folder))
+    drawn.add(draw_spectra(table, folder))
+    drawn.add(draw_curves(table.sections, folder))
+    return drawn

@@ -1,0 +1,160 @@
+"""The page: whole in itself, and in headless Chromium without errors, on a desk's width and on a phone's."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from main import main
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on the PATH")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000",
+)  # fmt: skip
+# Tells the page around it what the browser made of this one, with everything that can be unfolded unfolded.
+CHECK = """<script>
+addEventListener("load", () => {
+  document.querySelectorAll("details").forEach(details => { details.open = true; });
+  parent.postMessage(JSON.stringify({
+    images: [...document.images].map(image => image.complete ? image.naturalWidth : 0),
+    width: innerWidth,
+    content: Math.max(document.documentElement.scrollWidth, document.body.scrollWidth),
+    scrolls: [...document.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth).length,
+    title: document.title,
+  }), "*");
+});
+</script>"""
+# A window cannot be as narrow as a phone, a frame can.
+FRAME = """<!DOCTYPE html><html><body><script>
+addEventListener("message", event => { document.body.dataset.check = event.data; });
+</script><iframe src="%s" style="border:0;width:%dpx;height:700px"></iframe></body></html>"""
+HOSTILE = "<b>set & 'more'"
+
+
+@pytest.fixture
+def page(maker, workspace, paper):
+    """The page of a trained SALT, the paper's rows, several ranks, and a dataset whose name is markup."""
+    assert main(workspace.train_arguments("runs/trained/m.safetensors")) == 0
+    paper.runs(maker, ["unet", "sam_text", "lora_4", "salt_256", "sam2_lora_4", "sam2_salt_4"], images=4)
+    for rank in (2, 8):
+        ranks = {"svd_rank_linear": 32, "svd_rank_conv2d": 32, "r_lora": rank}
+        maker.run("x", HOSTILE, folder=f"ranks/{rank}", sam_type="nano", img_size=64, ranks=ranks)
+    (maker.root / "damaged").mkdir()
+    (maker.root / "damaged" / "results.json").write_text("{")
+    output = workspace.folder / "out"
+    assert main(["table", "--runs", str(maker.root), "--output", str(output)]) == 0
+    return output / "index.html"
+
+
+class Elements(HTMLParser):
+    """All start tags with their attributes, and the text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_needs_nothing_but_itself_and_is_accessible(page):
+    text = page.read_text(encoding="utf-8")
+    elements = Elements(text)
+    tags = [tag for tag, _ in elements.tags]
+    assert not {"script", "iframe", "object", "embed"} & set(tags)
+    for tag, attributes in elements.tags:
+        for name in ("src", "href", "srcset"):
+            assert (attributes.get(name) or "data:").startswith("data:"), (tag, name)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert ("html", {"lang": "en"}) in elements.tags
+    assert any(a.get("name") == "viewport" for _, a in elements.tags)
+    images = [attributes for tag, attributes in elements.tags if tag == "img"]
+    assert len(images) >= 4
+    assert all(image["alt"] for image in images)
+    assert all(image["src"].startswith("data:image/png;base64,") for image in images)
+    assert all(attributes.get("scope") in ("col", "row") for tag, attributes in elements.tags if tag == "th")
+    # Figures are there as files, too.
+    names = re.findall(r"<b>(\w+)\.pdf</b>", text)
+    assert len(names) == len(images)
+    for name in names:
+        assert (page.parent / "figures" / f"{name}.pdf").is_file()
+        assert (page.parent / "figures" / f"{name}.png").is_file()
+    assert {"qualitative", "spectra", "curves", "ranks"} <= {name.split("_")[0] for name in names}
+    # What came from files is text, not markup.
+    assert HOSTILE in elements.text
+    assert HOSTILE not in text
+
+
+def test_the_page_says_what_it_shows_and_what_is_missing(page):
+    text = " ".join(Elements(page.read_text(encoding="utf-8")).text.split())
+    assert "paper 0.81 +0.012" in text
+    assert "UNETR: no run" in text
+    assert "damaged/results.json: cannot be read" in text
+    assert "of SALT 256 (top 410, neck 256, LoRA 256) against each row" in text
+    headings = [
+        f"weights after the last epoch (last), at the model's image size{end}" for end in (", as in the paper",)
+    ]
+    assert all(heading in text for heading in headings)
+    assert text.count("Weights of the best epoch (best_val)") == 2
+
+
+def run_chromium(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The page's DOM after loading, and what the browser's console said."""
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def inspect(page: Path, folder: Path, width: int) -> dict:
+    """What CHECK finds in a copy of the page, `width` pixels wide; the copy gives up the policy against scripts."""
+    text = page.read_text(encoding="utf-8")
+    copy, frame = folder / f"copy_{width}.html", folder / f"frame_{width}.html"
+    without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    copy.write_text(without_policy.replace("</body>", f"{CHECK}</body>"), encoding="utf-8")
+    frame.write_text(FRAME % (copy.name, width), encoding="utf-8")
+    dom, _ = run_chromium(frame, folder / f"profile_{width}")
+    return json.loads(html.unescape(re.search(r'data-check="([^"]*)"', dom).group(1)))
+
+
+@needs_chromium
+def test_chromium_opens_the_page_without_errors_on_desk_and_phone(page, tmp_path):
+    dom, console = run_chromium(page, tmp_path / "profile")
+    assert console == []
+    assert "</html>" in dom
+    count = page.read_text(encoding="utf-8").count("<img ")
+    for width in (1280, 360):
+        found = inspect(page, tmp_path, width)
+        assert found["width"] == width
+        assert found["content"] <= found["width"]
+        assert len(found["images"]) == count
+        assert min(found["images"]) > 400
+        assert found["title"].startswith("SALT")
+    # On the phone, tables and figures scroll in their own boxes.
+    assert found["scrolls"] >= 6
+
+
+@needs_chromium
+def test_the_browser_check_sees_errors_broken_images_and_overflow(tmp_path):
+    page = tmp_path / "bad.html"
+    page.write_text(
+        "<!DOCTYPE html><html><body><img src='absent.png'><div style='width:900px'>wide</div>"
+        "<script>absent()</script></body></html>"
+    )
+    _, console = run_chromium(page, tmp_path / "profile")
+    assert any("absent is not defined" in line for line in console)
+    found = inspect(page, tmp_path, 360)
+    assert found["images"] == [0]
+    assert found["content"] > found["width"]
