@@ -18,7 +18,11 @@ SALT_256 = {"svd_rank_linear": 410, "svd_rank_conv2d": 256, "r_lora": 256, "rank
 LORA_4, LORA_256 = ({"r_lora": rank, "rank_pattern": {}} for rank in (4, 256))
 BASELINES = ("unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer")
 ROWS: dict[str, dict[str, Any]] = {
-    **{name: {"arch": name, "method": "full", "weights": "random", "text_encoder": None} for name in BASELINES},
+    **{
+        name: {"arch": name, "sam_type": "paper", "method": "full", "weights": "random", "prompt": "none"}
+        | {"text_encoder": None}
+        for name in BASELINES
+    },
     "sam_text": {"method": "none"},
     "medsam": {"method": "none", "prompt": "box_full", "weights": "medsam_vit_b.pth"},
     "ssam": {"method": "svd"},

@@ -63,6 +63,7 @@ def test_every_row_of_the_paper_is_matched_by_its_runs(maker, paper):
         ("medsam", {"weights": "sam_vit_b_01ec64.pth"}, "SAM ViT-B, no training (box around the whole image)", ""),
         ("unet", {}, "U-Net", "unet"),
         ("unet", {"arch": "segresnet"}, "SegResNet", ""),
+        ("unet", {"sam_type": "nano"}, "nano U-Net", ""),
         ("unet", {"img_size": 256}, "U-Net", ""),
         ("sam2_salt_4", {"sam_type": "large"}, "SAM2 L, SALT 4", ""),
         ("x", {"method": "newer", "arch": "Other"}, "Other, newer", ""),
