@@ -71,7 +71,8 @@ def test_bad_options_are_refused(capsys):
     [("drive", "base", [(700, 250), (500, 250), (200, 200)]), ("nano_drive", "nano", [(96, 96), (64, 64), (32, 32)])],
 )
 def test_the_ablations_rank_grid_loads_and_its_ranks_exist(name, sam_type, grid):
-    from model import build_model, parameter_counts
+    from model import build_model
+    from models.strategies import parameter_counts
 
     percents = {}
     for top, neck in grid:
