@@ -147,10 +147,11 @@ def labels(keys: Sequence[RowKey]) -> dict[RowKey, str]:
 
 
 def rank_text(key: RowKey) -> str:
-    """All ranks in words: "top 410, neck 256, LoRA 256"; "" for a method without ranks."""
+    """All ranks in words: "top 410, neck 256, LoRA 256" or "top 10%, LoRA 4"; "" for a method without ranks."""
     values = key.rank_values
-    words = [("svd_rank_linear", "top"), ("svd_rank_conv2d", "neck"), ("r_lora", "LoRA")]
-    parts = [f"{word} {values[name]}" for name, word in words if name in values]
+    words = [("svd_rank_linear", "top"), ("svd_rank_conv2d", "neck"), ("svd_ratio", "top"), ("r_lora", "LoRA")]
+    shown = {**values, **({"svd_ratio": f"{values['svd_ratio']:.0%}"} if "svd_ratio" in values else {})}
+    parts = [f"{word} {shown[name]}" for name, word in words if name in values]
     known = {name for name, _ in words}
     parts += [
         "ranks by layer" if name == "rank_pattern" else f"{name} {value}"

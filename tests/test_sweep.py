@@ -13,6 +13,8 @@ import yaml
 
 from main import main
 from sweep import cells, read_plan
+from utils.config import load_config
+from utils.config_resolve import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -145,7 +147,54 @@ def test_a_run_in_progress_is_left_to_its_process(plan, workspace, caplog):
 
 def test_the_plan_of_table_1_names_every_row_of_the_paper():
     plan = read_plan(ROOT / "configs" / "table1" / "sweep.yaml")
-    files = {path.stem for path in (ROOT / "configs" / "table1").glob("*.yaml")} - {"sweep", "miniature"}
+    files = {path.stem for path in (ROOT / "configs" / "table1").glob("*.yaml")} - {
+        "sweep",
+        "sweep_released",
+        "miniature",
+    }
     assert set(plan.rows) == files
     assert all(row.model_config_path == Path(f"configs/table1/{name}.yaml") for name, row in plan.rows.items())
     assert len(cells(plan)) == 3 * (13 * 5 + 5 * 2)
+
+
+def test_the_released_plan_sets_every_option_of_the_profile(workspace):
+    plan = read_plan(ROOT / "configs" / "table1" / "sweep_released.yaml")
+    for row in plan.rows.values():
+        config = load_config(row.model_config_path, workspace.data_config, plan.overrides)
+        for path, released in PROFILES["released"].items():
+            section, key = path
+            assert getattr(getattr(config, section), key) == released
+
+
+@pytest.mark.slow
+def test_the_miniature_of_table_1_from_sweep_to_page(workspace):
+    """Every row's architecture on generated images, two seeds, two epochs, by the real commands."""
+    data = workspace.folder / "miniature"
+    prepare = ["prepare", "synthetic", "--output", str(data), "--count", "18", "--size", "128"]
+    assert main(prepare) == 0
+    text = (ROOT / "configs" / "data" / "miniature.yaml").read_text()
+    data_config = workspace.folder / "miniature.yaml"
+    data_config.write_text(text.replace("root_path: data/miniature", f"root_path: {data}"))
+    content = yaml.safe_load((ROOT / "configs" / "table1" / "miniature.yaml").read_text())
+    content |= {"output": str(workspace.folder / "runs"), "datasets": {"miniature": str(data_config)}}
+    path = workspace.folder / "plan.yaml"
+    path.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "main.py"]
+    sweep = subprocess.run([*command, "sweep", "--plan", str(path), "--device", "cpu"], cwd=ROOT, check=False)
+    assert sweep.returncode == 0
+    assert [cell.state for cell in cells(read_plan(path))] == ["done"] * 2 * 18
+    table = subprocess.run([*command, "table", "--runs", str(workspace.folder / "runs")], cwd=ROOT, check=False)
+    assert table.returncode == 0
+    report = workspace.folder / "runs" / "table"
+    page = (report / "index.html").read_text()
+    for name in (
+        "nano U-Net",
+        "nano UNETR",
+        "nano SegNet",
+        "nano SAM, SALT 16",
+        "nano SAM2, SALT 16",
+        "nano SAM, S-SAM",
+    ):
+        assert name in page
+    figures = {figure.stem.split("_")[0] for figure in (report / "figures").glob("*.png")}
+    assert figures == {"qualitative", "curves", "ranks", "spectra"}

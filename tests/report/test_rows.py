@@ -66,6 +66,12 @@ def test_every_row_of_the_paper_is_matched_by_its_runs(maker, paper):
         ("unet", {"sam_type": "nano"}, "nano U-Net", ""),
         ("unet", {"img_size": 256}, "U-Net", ""),
         ("sam2_salt_4", {"sam_type": "large"}, "SAM2 L, SALT 4", ""),
+        (
+            "sam2_salt_4",
+            {"sam_type": "nano", "ranks": {"svd_ratio": 0.25, "r_lora": 8}},
+            "nano SAM2, SALT 8 (top 25%)",
+            "",
+        ),
         ("x", {"method": "newer", "arch": "Other"}, "Other, newer", ""),
     ],
 )
