@@ -182,6 +182,7 @@ def _identity(config: Config, model: nn.Module, split: str, weights: Path | None
         "dataset": data.name,
         "split": split,
         "val_split": data.val,
+        "fold": data.fold_num,
         "img_size": config.sam.img_size,
         "seed": config.seed,
         "checkpoint": {

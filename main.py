@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
+from datasets.options import OF_CONVERTERS, add_options, report
 from utils.config import Config, load_config
 from utils.config_schema import Strategy
 from utils.errors import ConfigError, UserError
@@ -61,17 +62,12 @@ def build_parser() -> argparse.ArgumentParser:
     params.add_argument("--json", action="store_true", help="print one JSON object")
 
     prepare = add("prepare", "bring a dataset into this project's layout")
-    prepare.add_argument("name", help="drive, synthetic or shapes")
-    prepare.add_argument("--source", type=Path, help="the archive as downloaded, or its unpacked folder")
-    prepare.add_argument("--output", type=Path, required=True)
     prepare.add_argument("--seed", type=_seed, default=0, help="of the split, and of generated images")
-    prepare.add_argument("--force", action="store_true", help="replace what is in --output")
-    prepare.add_argument("--count", type=int, help="number of generated images")
-    prepare.add_argument("--size", type=int, help="side of generated images, in pixels")
-    prepare.add_argument("--labels", type=int, help="number of foreground labels of a generated set")
+    add_options(prepare)
 
     check = add("check", "check a dataset: files, sizes, labels, splits, duplicates")
     check.add_argument("--data_config", type=Path, required=True)
+    check.add_argument("--output", type=Path, metavar="PNG", help="contact sheet; default: beside data_split.csv")
 
     export = add("export", "write a trained model in another format")
     export.add_argument("--checkpoint", type=Path, required=True)
@@ -133,7 +129,9 @@ def run_train(args: argparse.Namespace) -> None:
     from experiment import train_and_evaluate
     from utils.environment import resolve_device
 
-    save_path = args.save_path or Path("runs") / f"{data.name}_{config.strategy}_{config.seed}" / "model.safetensors"
+    fold = f"_fold{data.fold_num}" if data.fold_num else ""
+    name = f"{data.name}_{config.strategy}_{config.seed}{fold}"
+    save_path = args.save_path or Path("runs") / name / "model.safetensors"
     results = train_and_evaluate(config, save_path, resolve_device(args.device), args.resume)
     for weights in ("last", "best_val"):
         if results[weights]:
@@ -180,19 +178,30 @@ def run_params(args: argparse.Namespace) -> None:
 def run_prepare(args: argparse.Namespace) -> None:
     from datasets.prepare import prepare
 
-    options = {key: getattr(args, key) for key in ("count", "size", "labels") if getattr(args, key) is not None}
-    summary = prepare(args.name, args.source, args.output, seed=args.seed, force=args.force, **options)
-    splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items() if count)
-    print(f"{args.output}: {summary['images']} images ({splits})")
+    options = {key: getattr(args, key) for key in OF_CONVERTERS}
+    summary = prepare(
+        args.name, args.source, args.output, args.seed, args.force, folds=args.folds, dry_run=args.dry_run, **options
+    )
+    print(report(summary))
+    if args.dry_run:
+        print("dry run: nothing was written")
 
 
 def run_check(args: argparse.Namespace) -> None:
     from datasets.check import check
+    from datasets.contact_sheet import save_contact_sheet
+    from datasets.split import split_csv
 
     config = load_config(None, args.data_config)
     config.require_data()
     report = check(config)
     print("\n".join(report.lines()))
+    sheet = args.output or split_csv(config.data).with_name("contact_sheet.png")
+    try:
+        if save_contact_sheet(sheet, config.data, report.files, report.splits):
+            print(f"contact sheet: {sheet}")
+    except OSError as error:  # a set may lie where nothing can be written
+        print(f"contact sheet: not written ({error}); give --output")
     if not report.ok:
         raise UserError(f"{args.data_config}: the dataset has errors, listed above")
 

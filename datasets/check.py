@@ -1,38 +1,40 @@
-"""Integrity check of a data set: all that is wrong with it, in one report."""
+"""Integrity check of a data set: all that is wrong with it, and what it is like, in one report."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
-from datasets.io import IMAGE_SUFFIXES, read_image
-from datasets.masks import MaskIndex, find_mask, index_masks, read_labels
-from datasets.split import SPLITS, Row, read_rows, row_problems, split_csv
+from datasets.card import card_lines
+from datasets.examine import Facts, Files, Finding, Severity, examine
+from datasets.io import IMAGE_SUFFIXES
+from datasets.masks import MaskIndex, find_mask, index_masks
+from datasets.parallel import parallel_map
+from datasets.split import SPLITS, Row, apply_fold, read_rows, row_problems, split_csv
 from utils.errors import UserError
 
-Severity = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong; an error ends a run or falsifies its numbers, a warning may be as intended."""
-
-    severity: Severity
-    kind: str
-    file: str
-    message: str
+_SHOWN_OF_A_KIND = 20
 
 
 @dataclass
 class CheckReport:
-    """What `check` found, and counts: images, images a split, and foreground masks that aren't empty, by label."""
+    """What `check` found.
+
+    Attributes:
+        findings: in the order they were found.
+        counts: images, images a split, and foreground masks that aren't empty, by label.
+        card: what the set is like, as lines of text.
+        files: every image the split file names, in its order, with what belongs to it.
+        splits: {image name: split}, of the fold that the config asks for.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    card: list[str] = field(default_factory=list)
+    files: list[Files] = field(default_factory=list)
+    splits: dict[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -40,13 +42,19 @@ class CheckReport:
         return not any(finding.severity == "error" for finding in self.findings)
 
     def lines(self) -> list[str]:
-        """Return the report as text: errors, warnings, then the counts."""
+        """Return the report as text: errors, warnings, the card, the number of both; of each kind the first few."""
         worst_first = sorted(self.findings, key=lambda finding: (finding.severity != "error", finding.kind))
-        lines = [f"{f.severity}: {f.kind}: {f.message}" for f in worst_first]
+        of_kind = Counter((finding.severity, finding.kind) for finding in worst_first)
+        shown: Counter[tuple[str, str]] = Counter()
+        lines = []
+        for severity, kind, message in ((f.severity, f.kind, f.message) for f in worst_first):
+            shown[severity, kind] += 1
+            if shown[severity, kind] <= _SHOWN_OF_A_KIND:
+                lines.append(f"{severity}: {kind}: {message}")
+            elif shown[severity, kind] == of_kind[severity, kind]:
+                lines.append(f"{severity}: {kind}: ... and {of_kind[severity, kind] - _SHOWN_OF_A_KIND} more")
         number = Counter(finding.severity for finding in self.findings)
-        lines.append(", ".join(f"{count} {name}" for name, count in self.counts.items()))
-        lines.append(f"{number['error']} errors, {number['warning']} warnings")
-        return lines
+        return [*lines, *self.card, f"{number['error']} errors, {number['warning']} warnings"]
 
     def add(self, severity: Severity, kind: str, file: str | Path, message: str) -> None:
         """Note a finding; the message is a whole line that names the file."""
@@ -56,100 +64,97 @@ class CheckReport:
 def check(config: Any) -> CheckReport:
     """Check the data set of a config (its `data` section) and list every problem instead of stopping at the first.
 
-    Errors: a split file that is missing or lacks its columns, a row without name or with an unknown split, a repeated
-    row, one image in two splits, a missing or unreadable image or mask, a mask of another size than its image or with
-    values outside `label_list`, two images of one content in different splits. Warnings: a mask without a foreground
-    label, a split without images, two images of one content in one split, an image that the split file leaves out.
+    Errors: a split file that is missing or lacks its columns or the fold that is asked for, a row without name or with
+    an unknown split or fold, a repeated row, one image in two splits, one group (a patient) in two, a missing or
+    unreadable image or mask, a mask of another size than its image or with values outside `label_list`, two images of
+    one content in different splits. Warnings: a mask without a foreground label or with little else, a split without
+    images, a split column that is not fold 0's, two images of one content in one split, an image that the split file
+    leaves out.
     """
-    report = CheckReport()
+    report, path = CheckReport(), split_csv(config.data)
     try:
-        rows = read_rows(split_csv(config.data))
+        rows = read_rows(path)
     except UserError as error:
-        report.add("error", "split file", split_csv(config.data), str(error))
+        report.add("error", "split file", path, str(error))
         return report
-    _check_rows(report, split_csv(config.data), rows)
-    named: dict[str, str] = {}  # each image with the split of its first row
+    rows = _check_rows(report, config.data, path, rows)
     for row in rows:
         if row.image:
-            named.setdefault(row.image, row.split)
-    contents = _check_files(report, config.data, list(named))
-    _check_contents(report, named, contents)
-    _check_leftovers(report, Path(config.data.root_path) / "images", set(named))
+            report.splits.setdefault(row.image, row.split)
+    facts = _check_files(report, config.data)
+    _check_contents(report, facts)
+    _check_leftovers(report, Path(config.data.root_path) / "images")
+    report.card = card_lines(config.data, rows, facts)
     return report
 
 
-def _check_rows(report: CheckReport, path: Path, rows: list[Row]) -> None:
+def _check_rows(report: CheckReport, data: Any, path: Path, rows: list[Row]) -> list[Row]:
+    """Check the split file; returns its rows with the splits of the fold that is asked for."""
     for problem in row_problems(rows):
         report.add("error", problem.kind, problem.image or path, f"{path}, row {problem.line}: {problem.message}")
+    written, fold = rows, getattr(data, "fold_num", 0)
+    try:
+        rows = apply_fold(written, fold, path)
+    except UserError as error:
+        report.add("error", "fold", path, str(error))
+    if fold == 0 and [row.split for row in rows] != [row.split for row in written]:
+        report.add("warning", "fold", path, f"{path}: column split is not that of fold 0, which counts; mend one")
+    _check_groups(report, path, rows)
     number = Counter(row.split for row in rows)
     report.counts = {"images": len({row.image for row in rows if row.image})}
     report.counts |= {split: number[split] for split in SPLITS}
     for split in ("train", "test"):
         if not number[split]:
             report.add("warning", "empty split", path, f"{path}: no image of split {split!r}")
+    return rows
 
 
-def _check_files(report: CheckReport, data: Any, names: list[str]) -> dict[str, str]:
-    """Decode every image and mask; returns the hash of each readable image's pixels by name."""
+def _check_groups(report: CheckReport, path: Path, rows: Sequence[Row]) -> None:
+    first: dict[str, Row] = {}
+    for row in rows:
+        other = first.setdefault(row.group, row)
+        if row.group and (row.split, row.fold) != (other.split, other.fold) and row.image != other.image:
+            here, there = (f"{r.split}, fold {r.fold}" if r.fold else r.split for r in (row, other))
+            message = f"{path}, row {row.line}: group {row.group} is in {here}, and in {there} by row {other.line}"
+            report.add("error", "group in two", row.image, message)
+
+
+def _check_files(report: CheckReport, data: Any) -> list[Facts]:
+    """Find, decode and examine every image and mask."""
     root = Path(data.root_path)
     indices: dict[Path, MaskIndex] = {}
-    contents: dict[str, str] = {}
-    report.counts |= {f"{label} masks": 0 for label in data.label_names[1:]}
-    for name in names:
-        path, mask, size = root / "images" / name, None, None
+    for name in report.splits:
+        image, folder, mask = root / "images" / name, (root / "masks" / name).parent, None
         try:
-            image = read_image(path)
-            size = image.shape[:2]
-            contents[name] = _pixel_hash(image)
+            if folder not in indices:
+                indices[folder] = index_masks(folder)
+            mask = find_mask(root / "masks", name, indices[folder])
         except UserError as error:
-            report.add("error", "missing image" if not path.is_file() else "unreadable image", path, str(error))
-        try:
-            mask = find_mask(root / "masks", name, _index(indices, (root / "masks" / name).parent))
-        except UserError as error:
-            report.add("error", "mask not found", path, str(error))
-        if mask is not None and size is not None:
-            _check_mask(report, data, mask, path, size)
-    return contents
+            report.add("error", "mask not found", image, str(error))
+        report.files.append(Files(name, image, mask))
+    work = partial(examine, label_list=list(data.label_list), label_names=list(data.label_names))
+    facts = parallel_map(work, report.files, "check")
+    for one in facts:
+        report.findings += one.findings
+    for label in data.label_names[1:]:
+        report.counts[f"{label} masks"] = sum(label in one.shares for one in facts)
+    return facts
 
 
-def _index(indices: dict[Path, MaskIndex], folder: Path) -> MaskIndex:
-    if folder not in indices:
-        indices[folder] = index_masks(folder)
-    return indices[folder]
-
-
-def _check_mask(report: CheckReport, data: Any, mask: Path, image: Path, size: tuple[int, int]) -> None:
-    try:
-        positions = read_labels(mask, data.label_list, image, size)
-    except UserError as error:
-        report.add("error", "mask", mask, str(error))
-        return
-    found = set(np.unique(positions).tolist()) - {0}
-    for position in found:
-        report.counts[f"{data.label_names[position]} masks"] += 1
-    if not found:
-        report.add("warning", "empty mask", mask, f"{mask}: no pixel of {', '.join(data.label_names[1:])}")
-
-
-def _pixel_hash(image: np.ndarray) -> str:
-    """The same for the same pixels, whatever the file's format."""
-    return hashlib.sha256(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()
-
-
-def _check_contents(report: CheckReport, splits: dict[str, str], contents: dict[str, str]) -> None:
+def _check_contents(report: CheckReport, facts: Sequence[Facts]) -> None:
     first: dict[str, str] = {}
-    for name, content in contents.items():
+    for name, content in ((one.name, one.content) for one in facts if one.content is not None):
         twin = first.setdefault(content, name)
         if twin == name:
             continue
-        leaks = splits[twin] != splits[name]
-        message = f"{name} ({splits[name]}) has the pixels of {twin} ({splits[twin]}); keep one"
-        report.add("error" if leaks else "warning", "duplicate content", name, message)
+        split, other = report.splits[name], report.splits[twin]
+        message = f"{name} ({split}) has the pixels of {twin} ({other}); keep one"
+        report.add("error" if split != other else "warning", "duplicate content", name, message)
 
 
-def _check_leftovers(report: CheckReport, folder: Path, named: set[str]) -> None:
+def _check_leftovers(report: CheckReport, folder: Path) -> None:
     for path in _image_files(folder):
-        if path.relative_to(folder).as_posix() not in named:
+        if path.relative_to(folder).as_posix() not in report.splits:
             report.add("warning", "not in the split file", path, f"{path}: the split file doesn't list it")
 
 

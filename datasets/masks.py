@@ -81,7 +81,13 @@ def read_labels(path: Path, label_list: Sequence[int], image_path: Path, size: t
 
     Raises: UserError as `read_mask` and `label_positions` do, and if the mask isn't of the image's size (H, W).
     """
-    values = read_mask(path)
+    return positions_for(read_mask(path), label_list, path, image_path, size)
+
+
+def positions_for(
+    values: np.ndarray, label_list: Sequence[int], path: Path, image_path: Path, size: tuple[int, int]
+) -> np.ndarray:
+    """Return the same from the values that were read. Raises: UserError, but not those of reading."""
     if values.shape != tuple(size):
         ours, theirs = (f"{shape[1]} x {shape[0]}" for shape in (values.shape, size))
         raise UserError(f"{path}: mask of {ours} pixels, but image {image_path.name} is {theirs} (width x height)")

@@ -4,72 +4,132 @@ import inspect
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import drive, shapes, synthetic
-from datasets.sources import open_source
-from datasets.writer import SetWriter
+from datasets import arcade, chase_db1, dias, drive, folder, rose, shapes, stare, synthetic, xray_angio
+from datasets.partition import draw_folds, draw_splits
+from datasets.plan import Plan
+from datasets.sources import open_sources
+from datasets.split import SPLITS
+from datasets.writer import write_cases, write_split
 from utils.errors import ConfigError, UserError
 from utils.files import write_json
 
-# A converter is `convert(source: folder or None, writer, *, seed, and options with defaults) -> {image name: split}`.
-Converter = Callable[..., Mapping[str, str]]
+
+@dataclass(frozen=True)
+class Converter:
+    """One kind of data set.
+
+    Attributes:
+        convert: `convert(source: folder or None, *, seed, and options with defaults) -> Plan`.
+        digests: of the official archives, {file name: "sha256:..." or "md5:..."}.
+    """
+
+    convert: Callable[..., Plan]
+    digests: Mapping[str, str] = field(default_factory=dict)
+
 
 CONVERTERS: dict[str, Converter] = {
-    "drive": drive.convert,
-    "shapes": shapes.convert,
-    "synthetic": synthetic.convert,
+    "arcade": Converter(arcade.convert, arcade.DIGESTS),
+    "chase_db1": Converter(chase_db1.convert),
+    "dias": Converter(dias.convert, dias.DIGESTS),
+    "drive": Converter(drive.convert, drive.DIGESTS),
+    "folder": Converter(folder.convert),
+    "rose": Converter(rose.convert),
+    "shapes": Converter(shapes.convert),
+    "stare": Converter(stare.convert),
+    "synthetic": Converter(synthetic.convert),
+    "xray_angio": Converter(xray_angio.convert, xray_angio.DIGESTS),
 }
 
 
 def prepare(
     name: str,
-    source: str | Path | None,
+    source: str | Path | Sequence[str | Path] | None,
     output: str | Path,
     seed: int = 0,
     force: bool = False,
+    folds: int | None = None,
+    dry_run: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Make data set `name` in the folder `output`: images/, masks/, data_split.csv and, of its making, dataset.json.
 
     Args:
         name: one of CONVERTERS.
-        source: the official archive or its unpacked folder; None for the sets that are drawn.
+        source: the official archive, its unpacked folder, or several archives; None for the sets that are drawn.
         seed: of the random split, and of what is drawn.
         force: replace an existing set at `output`.
+        folds: draw so many folds for cross-validation, in place of the converter's split.
+        dry_run: only plan; nothing is written.
         options: the converter's own; None means its default.
 
-    Returns: a summary: name, output, seed, images, splits {split: images}, options and the converter's notes.
+    Returns: a summary: name, output, seed, images, splits {split: images}, folds (the sizes; only with `folds`),
+        options, the converter's notes, and `lines` that it wants shown.
     Raises: ConfigError for an unknown name or option; UserError that names the file for anything wrong with source or
         output. Then nothing is left behind, and an existing set is as it was.
     """
     if name not in CONVERTERS:
         raise ConfigError(f"no data set {name!r} to prepare; known: {', '.join(sorted(CONVERTERS))}")
     converter, output = CONVERTERS[name], Path(output)
-    chosen = _check_options(name, converter, options)
-    _check_output(output, force)
-    with _folders_above(output), _in_place_of(output) as folder:
-        writer = SetWriter(folder)
-        with open_source(Path(source) if source is not None else None, output.parent) as opened:
-            splits = writer.finish(converter(opened, writer, seed=seed, **chosen))
-        summary = {
-            "name": name,
-            "output": str(output),
-            "seed": seed,
-            "images": len(writer.names),
-            "splits": splits,
-            "options": chosen,
-            **writer.notes,
-        }
-        write_json(folder / "dataset.json", {key: value for key, value in summary.items() if key != "output"})
+    chosen = _check_options(name, converter.convert, options)
+    if folds is not None and chosen.get("split"):
+        raise ConfigError("--folds draws its own splits; leave --split out")
+    sources = [Path(s) for s in ([source] if isinstance(source, str | Path) else source or ())]
+    if dry_run:
+        with tempfile.TemporaryDirectory() as scratch, open_sources(sources, Path(scratch), converter.digests) as root:
+            plan = converter.convert(root, seed=seed, **chosen)
+        return _summary(name, output, seed, plan, *_partition(plan, folds, seed), chosen)
+    _check_output(output, force, [*sources, *(value for value in chosen.values() if isinstance(value, Path))])
+    with _folders_above(output), _in_place_of(output) as target:
+        with open_sources(sources, output.parent, converter.digests) as root:
+            plan = converter.convert(root, seed=seed, **chosen)
+            splits, by_fold = _partition(plan, folds, seed)
+            write_cases(target, plan.cases, name)
+        write_split(target, plan.cases, splits, by_fold)
+        summary = _summary(name, output, seed, plan, splits, by_fold, chosen)
+        write_json(target / "dataset.json", {k: v for k, v in summary.items() if k not in ("output", "lines")})
     return summary
 
 
-def _check_options(name: str, converter: Converter, options: Mapping[str, Any]) -> dict[str, Any]:
-    known = [key for key in inspect.signature(converter).parameters if key not in ("source", "writer", "seed")]
+def _partition(plan: Plan, folds: int | None, seed: int) -> tuple[dict[str, str], dict[str, int] | None]:
+    """The split of every image and, for a cross-validation, its fold; the splits are then those of fold 0."""
+    if folds is None:
+        return draw_splits(plan.cases, plan.draw, seed), None
+    by_fold = draw_folds(plan.cases, folds, seed)
+    return {name: "train" if fold else "test" for name, fold in by_fold.items()}, by_fold
+
+
+def _summary(
+    name: str,
+    output: Path,
+    seed: int,
+    plan: Plan,
+    splits: Mapping[str, str],
+    by_fold: Mapping[str, int] | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    number, sizes = Counter(splits.values()), Counter((by_fold or {}).values())
+    return {
+        "name": name,
+        "output": str(output),
+        "seed": seed,
+        "images": len(plan.cases),
+        "splits": {split: number[split] for split in SPLITS},
+        **({"folds": [sizes[fold] for fold in sorted(sizes)]} if by_fold else {}),
+        "options": {key: str(value) if isinstance(value, Path) else value for key, value in options.items()},
+        **plan.notes,
+        "lines": list(plan.lines),
+    }
+
+
+def _check_options(name: str, convert: Callable[..., Plan], options: Mapping[str, Any]) -> dict[str, Any]:
+    known = [key for key in inspect.signature(convert).parameters if key not in ("source", "seed")]
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - set(known)):
         allowed = ", ".join(f"--{key}" for key in known) or "none"
@@ -77,7 +137,8 @@ def _check_options(name: str, converter: Converter, options: Mapping[str, Any]) 
     return given
 
 
-def _check_output(output: Path, force: bool) -> None:
+def _check_output(output: Path, force: bool, sources: Sequence[Path]) -> None:
+    """Refuse what exists, unless it is a set that may be replaced, and that holds none of the sources."""
     if not os.path.lexists(output):
         return
     if not force:
@@ -87,6 +148,9 @@ def _check_output(output: Path, force: bool) -> None:
     )
     if not is_set:
         raise UserError(f"{output}: holds no data_split.csv, so it is no data set that --force may replace; remove it")
+    for source in sources:
+        if source.resolve().is_relative_to(output.resolve()):
+            raise UserError(f"{source}: lies in {output}, which --force would remove; choose another --output")
 
 
 def _is_empty(folder: Path) -> bool:

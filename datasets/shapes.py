@@ -1,26 +1,20 @@
 """The pretraining set of nano SAM: generated blobs, textures and curves on varied grounds, and no vessel trees."""
 
-import os
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
 from datasets.drawing import Rng, clouds, coverage, draw_stroke
-from datasets.writer import SetWriter, write_png
+from datasets.plan import Case, Pair, Plan
 from utils.errors import ConfigError
 
 LABELS = ("Blob", "Texture", "Curve")
 _CYCLE = 40  # of so many images in a row one is for validation and one for testing
 
 
-def convert(
-    source: Path | None, writer: SetWriter, *, seed: int, count: int = 5000, size: int = 128, labels: int = 1
-) -> Mapping[str, str]:
+def convert(source: Path | None, *, seed: int, count: int = 5000, size: int = 128, labels: int = 1) -> Plan:
     """Draw `count` images of `size` x `size` pixels; one in forty is for validation, one for testing.
 
     With one label, masks are 0/255 curves, and blobs and textures only distract. With three they hold 1, 2, 3: LABELS.
@@ -34,20 +28,18 @@ def convert(
         raise ConfigError(
             f"prepare shapes needs --count of at least {_CYCLE}, --size of at least 32, --labels of 1 or 3"
         )
-    names = [writer.register(f"shape_{i:05d}") for i in range(count)]
-    draw = partial(_write, seed=seed, size=size, labels=labels, images=writer.images, masks=writer.masks)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        drawn = pool.map(draw, range(count), names, chunksize=8)
-        for _ in tqdm(drawn, total=count, desc="shapes", unit="image", disable=None):
-            pass
     held_out = {_CYCLE // 2 - 1: "val", _CYCLE - 1: "test"}
-    return {name: held_out.get(i % _CYCLE, "train") for i, name in enumerate(names)}
+    return Plan(
+        [
+            Case(f"shape_{i:05d}", partial(_draw, seed, i, size, labels), held_out.get(i % _CYCLE, "train"))
+            for i in range(count)
+        ]
+    )
 
 
-def _write(index: int, name: str, seed: int, size: int, labels: int, images: Path, masks: Path) -> None:
+def _draw(seed: int, index: int, size: int, labels: int) -> Pair:
     image, mask = draw_shapes(np.random.default_rng([seed, index]), size)
-    write_png(images / name, image)
-    write_png(masks / name, mask if labels == 3 else np.where(mask == 3, 255, 0).astype(np.uint8))
+    return image, mask if labels == 3 else mask == 3
 
 
 def draw_shapes(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:

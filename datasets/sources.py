@@ -1,47 +1,78 @@
-"""Opening what a converter reads: a folder, a zip or a tar archive, as a folder."""
+"""Opening what a converter reads: a folder, or zip and tar archives, as one folder."""
 
+import errno
 import stat
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from tqdm import tqdm
+
+from datasets.digests import check_digest
 from utils.errors import UserError
 
-# An archive that unpacks to more than this, or to more files, is refused.
+# Archives that unpack to more than this, or to more files, are refused, and so are those that grow by more than the
+# ratio. Text images shrink to a tenth, zeros to a thousandth; small archives may do as they like.
 MAX_BYTES = 64 << 30
 MAX_FILES = 500_000
+MAX_RATIO = 100
+ALWAYS_ALLOWED = 1 << 30
 
 _CHUNK = 1 << 20
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _NO_DATA = ("__MACOSX/", ".DS_Store", "._")
+_OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG)
 
 
 @contextmanager
-def open_source(source: Path | None, scratch: Path, max_bytes: int = MAX_BYTES) -> Iterator[Path | None]:
-    """Yield the folder of a source: itself, or what an archive holds, unpacked under `scratch` and removed at the end.
+def open_sources(
+    sources: Sequence[Path], scratch: Path, digests: Mapping[str, str] | None = None, max_bytes: int = MAX_BYTES
+) -> Iterator[Path | None]:
+    """Yield the folder of a source: itself, or what archives hold, unpacked under `scratch` and removed at the end.
 
-    Links, devices and names that leave the folder are refused, and so is an archive of more than `max_bytes` unpacked.
+    Several archives, as some sets come in, are unpacked side by side. Links, devices and names that leave the folder
+    are refused, and so is what grows too much: see the limits above. Errors raised in the block name the archive and
+    the member, not the place where it was unpacked.
+
+    Args:
+        sources: one folder, or archives; none yields None.
+        digests: {file name: "sha256:..." or "md5:..."} of the official archives; others are used, with a warning.
 
     Raises: UserError that names the archive and the member.
     """
-    if source is None or source.is_dir():
-        yield source
+    for source in sources:
+        if not source.exists():
+            raise UserError(f"{source}: no such folder or archive; give --source")
+    if len(sources) == 1 and sources[0].is_dir():
+        yield sources[0]
         return
-    if not source.is_file():
-        raise UserError(f"{source}: no such folder or archive; give --source")
+    if not sources:
+        yield None
+        return
+    for source in sources:
+        if not source.is_file():
+            raise UserError(f"{source}: several sources must all be archives; put folders into one and name that")
+    if len({source.name for source in sources}) < len(sources):
+        raise UserError(f"{sources[0].name}: several sources of that name; name each once")
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=scratch) as folder:
-        unpacked = Path(folder) / source.name  # errors of the converters then name the archive
-        unpacked.mkdir()
-        _unpack(source, unpacked, max_bytes)
-        yield unpacked
+        for source in sources:
+            check_digest(source, digests or {})
+            unpacked = Path(folder) / source.name
+            unpacked.mkdir()
+            _unpack(source, unpacked, max_bytes)
+        try:
+            yield unpacked if len(sources) == 1 else Path(folder)
+        except UserError as error:
+            raise type(error)(str(error).replace(f"{folder}/", "")) from error
 
 
 def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
-    left = max_bytes
+    left = limit = min(max_bytes, max(ALWAYS_ALLOWED, MAX_RATIO * archive.stat().st_size))
+    bar = tqdm(desc=f"unpacking {archive.name}", unit="B", unit_scale=True, disable=None)
     try:
         for count, (name, stream) in enumerate(_members(archive)):
             if count >= MAX_FILES:
@@ -53,15 +84,20 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
                 while chunk := stream.read(_CHUNK):
                     left -= len(chunk)
                     if left < 0:
-                        raise UserError(f"{archive}: unpacks to more than {max_bytes} bytes; unpack it yourself")
+                        raise UserError(f"{archive}: unpacks to more than {limit} bytes; unpack it yourself")
                     file.write(chunk)
+                    bar.update(len(chunk))
     except UserError:
         raise
     except FileExistsError as error:
         raise UserError(f"{archive}: two members named {Path(error.filename).name}; unpack it yourself") from error
     except Exception as error:  # damaged archives raise zlib.error, EOFError, BadZipFile, TarError, OSError, ...
+        if isinstance(error, OSError) and error.errno in _OUR_DISK:
+            raise UserError(f"{archive}: can't be unpacked in {folder.parents[1]} ({error.strerror})") from error
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise UserError(f"{archive}: not a readable archive ({reason}); download it again") from error
+    finally:
+        bar.close()
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
@@ -99,20 +135,3 @@ def _safe_name(archive: Path, name: str) -> PurePosixPath:
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
         raise UserError(f"{archive}: member {name} leads out of the folder, which is refused")
     return path
-
-
-def find_folder(source: Path | None, inside: str, depth: int = 2) -> Path:
-    """Return the folder that holds `inside` (a relative path): the source, or a folder up to `depth` below it.
-
-    So an archive may have a top folder or not.
-
-    Raises: UserError if there is none, or if no source was given.
-    """
-    if source is None:
-        raise UserError("this set is made from its official files: give --source, a folder or an archive")
-    level = [source]
-    for _ in range(depth + 1):
-        if found := [folder for folder in level if (folder / inside).exists()]:
-            return found[0]
-        level = [child for folder in level for child in sorted(folder.iterdir()) if child.is_dir()]
-    raise UserError(f"{source.name}: no {inside} in it or in its folders; is it the official archive?")

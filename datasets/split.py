@@ -1,22 +1,30 @@
-"""data_split.csv: which image belongs to train, val or test."""
+"""data_split.csv: which image belongs to train, val or test, and to which fold of a cross-validation.
+
+Columns imgs and split are needed; fold and group are optional. In run k of a cross-validation (`data.fold_num: k`) the
+images of fold k are the test split and those of all other folds train. An image whose fold is left empty keeps its
+split in every run. Column split is that of fold 0. Images of one group, such as a patient, belong in one fold.
+"""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 
 SPLITS = ("train", "val", "test")
 COLUMNS = ("imgs", "split")
+FOLD_COLUMNS = ("fold", "group")
 
 
 class Row(NamedTuple):
-    """One row of the file; `line` counts as an editor does, the header being line 1."""
+    """One row of the file; `line` counts as an editor does, the header being line 1. No fold or group is ""."""
 
     line: int
     image: str
     split: str
+    fold: str = ""
+    group: str = ""
 
 
 class RowProblem(NamedTuple):
@@ -42,10 +50,10 @@ def read_rows(path: Path) -> list[Row]:
             reader.fieldnames = columns
             if missing := [column for column in COLUMNS if column not in columns]:
                 raise UserError(f"{path}: no column {', '.join(missing)}; the header must hold: {','.join(COLUMNS)}")
-            rows = [
-                Row(reader.line_num, (row["imgs"] or "").strip(), (row["split"] or "").strip().lower())
-                for row in reader
-            ]
+            rows = []
+            for row in reader:
+                image, split, fold, group = ((row.get(key) or "").strip() for key in (*COLUMNS, *FOLD_COLUMNS))
+                rows.append(Row(reader.line_num, image, split.lower(), fold, group))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; it lists the images, with columns {','.join(COLUMNS)}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -56,7 +64,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def row_problems(rows: list[Row]) -> Iterator[RowProblem]:
-    """Yield what is wrong with each row: no name, an unknown split, a repeated row, one image in two splits."""
+    """Yield what is wrong with each row: no name, an unknown split or fold, a repeated row, one image in two splits."""
     seen: dict[str, Row] = {}
     for row in rows:
         if not row.image:
@@ -66,25 +74,54 @@ def row_problems(rows: list[Row]) -> Iterator[RowProblem]:
             message = f"split {row.split!r} of {row.image} is none of {', '.join(SPLITS)}"
             yield RowProblem(row.line, row.image, "split", message)
             continue
+        if row.fold and not _is_fold(row.fold):
+            message = f"fold {row.fold!r} of {row.image} is no whole number from 0; leave it empty, or number the folds"
+            yield RowProblem(row.line, row.image, "fold", message)
+            continue
         first = seen.setdefault(row.image, row)
-        if first is not row and first.split != row.split:
-            message = f"{row.image} is in {row.split}, and in {first.split} by row {first.line}; keep one"
+        if first is not row and (first.split, first.fold) != (row.split, row.fold):
+            where, there = (f"fold {r.fold}" if first.split == row.split else r.split for r in (row, first))
+            message = f"{row.image} is in {where}, and in {there} by row {first.line}; keep one"
             yield RowProblem(row.line, row.image, "two splits", message)
         elif first is not row:
             message = f"{row.image} repeats row {first.line}; remove one"
             yield RowProblem(row.line, row.image, "duplicate row", message)
 
 
+def apply_fold(rows: Sequence[Row], fold: int, path: Path) -> list[Row]:
+    """Return the rows with the splits of run `fold` of a cross-validation; unchanged if the file has no folds.
+
+    Raises: ConfigError that names `path` and data.fold_num, if the file has no such fold.
+    """
+    numbers = sorted({int(row.fold) for row in rows if _is_fold(row.fold)})
+    if not numbers and fold == 0:
+        return list(rows)
+    if not numbers:
+        raise ConfigError(
+            f"{path}: data.fold_num = {fold}, but there is no column fold; write it with `prepare --folds`, or set 0"
+        )
+    if fold not in numbers:
+        raise ConfigError(f"{path}: data.fold_num = {fold}, but the folds are {', '.join(map(str, numbers))}")
+    return [
+        row._replace(split="test" if int(row.fold) == fold else "train") if _is_fold(row.fold) else row for row in rows
+    ]
+
+
 def read_split(data_cfg: Any) -> dict[str, list[str]]:
     """Return the image names of each of train, val and test, in the file's order; a split may be empty.
 
     Args:
-        data_cfg: a config's `data` section (root_path, data_split_csv).
+        data_cfg: a config's `data` section (root_path, data_split_csv, fold_num).
 
-    Raises: UserError that names file and row, at the first problem.
+    Raises: UserError that names file and row, at the first problem; ConfigError for a fold that the file has not.
     """
     path = split_csv(data_cfg)
     rows = read_rows(path)
     for problem in row_problems(rows):
         raise UserError(f"{path}, row {problem.line}: {problem.message}")
+    rows = apply_fold(rows, getattr(data_cfg, "fold_num", 0), path)
     return {split: [row.image for row in rows if row.split == split] for split in SPLITS}
+
+
+def _is_fold(text: str) -> bool:
+    return text.isascii() and text.isdecimal()

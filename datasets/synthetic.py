@@ -1,14 +1,14 @@
 """The demo's data: generated vessel trees on fundus-like and angiogram-like grounds, with exact masks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
 from datasets.drawing import Rng, clouds, coverage, draw_stroke
-from datasets.writer import SetWriter
+from datasets.plan import Case, Pair, Plan
 from utils.errors import ConfigError
 
 LABELS = ("Vessel", "Disc")
@@ -18,9 +18,7 @@ _THINNEST = 0.45  # radius in pixels below which a branch ends
 Stroke = tuple[np.ndarray, np.ndarray]  # points (n, 2) as (x, y), radii (n,), in pixels
 
 
-def convert(
-    source: Path | None, writer: SetWriter, *, seed: int, count: int = 48, size: int = 256, labels: int = 1
-) -> Mapping[str, str]:
+def convert(source: Path | None, *, seed: int, count: int = 48, size: int = 256, labels: int = 1) -> Plan:
     """Draw `count` images of `size` x `size`, fundus-like and angiogram-like in turn; 2/3 train, 1/6 val, 1/6 test.
 
     With one label, masks are 0/255 vessels. With two they hold 1 for vessels and 2 for a disc: the optic disc of
@@ -33,13 +31,18 @@ def convert(
         raise ConfigError("prepare synthetic draws its images and takes no --source")
     if count < 6 or size < 64 or labels not in (1, 2):
         raise ConfigError("prepare synthetic needs --count of at least 6, --size of at least 64, --labels of 1 or 2")
-    names = []
-    for i in tqdm(range(count), desc="synthetic", unit="image", disable=None):
-        image, mask = draw_vessels(np.random.default_rng([seed, i]), size, fundus=i % 2 == 0)
-        kind = "fundus" if i % 2 == 0 else "angiogram"
-        names.append(writer.add(f"{kind}_{i:04d}", image, mask if labels == 2 else mask == 1))
     train, val = round(count * _TRAIN_SHARE), round(count * _VAL_SHARE)
-    return {n: "train" if i < train else "val" if i < train + val else "test" for i, n in enumerate(names)}
+    cases = []
+    for i in range(count):
+        kind = "fundus" if i % 2 == 0 else "angiogram"
+        split = "train" if i < train else "val" if i < train + val else "test"
+        cases.append(Case(f"{kind}_{i:04d}", partial(_draw, seed, i, size, labels), split))
+    return Plan(cases)
+
+
+def _draw(seed: int, index: int, size: int, labels: int) -> Pair:
+    image, mask = draw_vessels(np.random.default_rng([seed, index]), size, fundus=index % 2 == 0)
+    return image, mask if labels == 2 else mask == 1
 
 
 def draw_vessels(rng: Rng, size: int, fundus: bool) -> tuple[np.ndarray, np.ndarray]:

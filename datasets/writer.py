@@ -1,14 +1,18 @@
 """Writing a data set: images/, masks/, data_split.csv."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from datasets.io import read_image
-from datasets.split import COLUMNS, SPLITS
+from datasets.parallel import parallel_map
+from datasets.partition import group_of
+from datasets.plan import Case
+from datasets.split import COLUMNS, FOLD_COLUMNS
 from utils.errors import UserError
 
 # PNG's compression: level 3 is three times as fast as the default and 3% larger on photographs.
@@ -16,91 +20,50 @@ _COMPRESSION = 3
 
 
 def write_png(path: Path, values: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) uint8, or (H, W) uint16, losslessly; three equal channels of uint16 count as one.
+    """Write (H, W) or (H, W, 3), uint8 or uint16, losslessly; three equal channels become one.
 
     Raises: UserError for 16-bit colour, which Pillow can't write.
     """
-    if values.dtype == np.uint16 and values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise UserError(f"{path.name}: 16-bit colour can't be written as PNG here; convert it to 8 bits first")
+    if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
+    elif values.ndim == 3 and values.dtype == np.uint16:
+        raise UserError(f"{path.name}: 16-bit colour can't be written as PNG here; convert it to 8 bits first")
     Image.fromarray(np.ascontiguousarray(values)).save(path, format="PNG", compress_level=_COMPRESSION)
 
 
-def binary_mask(values: np.ndarray, path: Path, threshold: int = 0) -> np.ndarray:
-    """Return `values > threshold`, (H, W) bool. Raises: UserError if an image's mask file is not what it should be.
+def write_cases(root: Path, cases: Sequence[Case], title: str) -> None:
+    """Write images/ and masks/ of all cases under `root`, as PNGs, on all cores.
 
-    With the default threshold the file must hold two values at most, 0 and another: grey edges would turn to vessel.
+    Raises: UserError that names the image: two of one name, sizes that differ, mask values above 255, and what reading
+        the case raises.
     """
-    if threshold == 0 and (len(found := np.unique(values)) > 2 or found[0] != 0):
-        shown = ", ".join(str(value) for value in found[:8])
-        raise UserError(f"{path}: expected a mask of 0 and one other value, found {shown}")
-    return values > threshold
-
-
-def random_split(names: Sequence[str], counts: Mapping[str, int], seed: int) -> dict[str, str]:
-    """Draw a split: {name: split}, `counts` images in each, from `seed` alone (not from the order of drawing).
-
-    Raises: UserError if the counts don't add up to the names.
-    """
-    if sum(counts.values()) != len(names):
-        raise UserError(f"{len(names)} images don't make {' + '.join(f'{n} {split}' for split, n in counts.items())}")
-    order = np.random.default_rng(seed).permutation(len(names))
-    labels = [split for split in SPLITS for _ in range(counts.get(split, 0))]
-    drawn = dict(zip((names[i] for i in order), labels, strict=True))
-    return {name: drawn[name] for name in names}
-
-
-class SetWriter:
-    """Collects a set in a folder; converters add images, in order, and give the split.
-
-    Attributes: `images` and `masks`, the two folders; `notes`, what a converter wants in the summary.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.images, self.masks = root / "images", root / "masks"
-        self.images.mkdir(parents=True)
-        self.masks.mkdir()
-        self.notes: dict[str, object] = {}
-        self._root = root
-        self._names: list[str] = []
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the images added, in order."""
-        return list(self._names)
-
-    def add(self, stem: str, image: np.ndarray | Path, mask: np.ndarray) -> str:
-        """Write `stem`.png twice and return that name.
-
-        Args:
-            stem: unique in the set.
-            image: (H, W) or (H, W, 3), uint8 or uint16, or a file to be decoded; its bits are kept.
-            mask: (H, W); bool is written as 0/255, integers as they are (below 256).
-
-        Raises: UserError that names the image, if the sizes differ, the name is taken or the file can't be read.
-        """
-        source = image.name if isinstance(image, Path) else stem
-        values = read_image(image) if isinstance(image, Path) else image
-        if values.shape[:2] != mask.shape:
-            raise UserError(f"{source}: image of {values.shape[:2]}, but mask of {mask.shape} (height, width)")
-        name = self.register(stem)
-        write_png(self.images / name, values)
-        write_png(self.masks / name, mask.astype(np.uint8) * (255 if mask.dtype == bool else 1))
-        return name
-
-    def register(self, stem: str) -> str:
-        """Note an image that something else writes into the two folders, and return its name."""
-        name = f"{stem}.png"
-        if name in self._names:
+    for name, number in Counter(case.name.lower() for case in cases).items():
+        if number > 1:  # also where only the case of letters differs: some file systems see one name
             raise UserError(f"{name}: two images of that name in one set")
-        self._names.append(name)
-        return name
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    parallel_map(partial(_write_case, root), cases, title)
 
-    def finish(self, split: Mapping[str, str]) -> dict[str, int]:
-        """Write data_split.csv from {name: split}, in the order of adding, and return the number of images a split."""
-        with open(self._root / "data_split.csv", "w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(COLUMNS)
-            rows.writerows((name, split[name]) for name in self._names)
-        return {part: sum(split[name] == part for name in self._names) for part in SPLITS}
+
+def _write_case(root: Path, case: Case) -> None:
+    image, mask = case.read()
+    if image.shape[:2] != mask.shape:
+        raise UserError(f"{case.stem}: image of {image.shape[:2]}, but mask of {mask.shape} (height, width)")
+    if mask.dtype == bool:
+        mask = mask * np.uint8(255)
+    elif mask.max() > 255:
+        raise UserError(f"{case.stem}: a mask with label {mask.max()}; labels end at 255 here")
+    write_png(root / "images" / case.name, image)
+    write_png(root / "masks" / case.name, mask.astype(np.uint8))
+
+
+def write_split(
+    root: Path, cases: Sequence[Case], splits: Mapping[str, str], folds: Mapping[str, int] | None = None
+) -> None:
+    """Write data_split.csv: a row a case, in order, with fold and group where there are folds."""
+    with open(root / "data_split.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(COLUMNS if folds is None else (*COLUMNS, *FOLD_COLUMNS))
+        for case in cases:
+            row = (case.name, splits[case.name])
+            rows.writerow(row if folds is None else (*row, folds[case.name], group_of(case)))

@@ -106,12 +106,15 @@ class DataTransformsConfig(Section):
 
 
 class DataConfig(Section):
-    """One dataset. `name` and `data_split_csv` are filled in from `root_path` where they are left out."""
+    """One dataset. `name` and `data_split_csv` are filled in from `root_path` where they are left out.
+
+    `fold_num` is the fold that is tested, where the split file has folds (see `datasets.split`); 0 where it has none.
+    """
 
     root_path: FilePath
     name: Annotated[str, Field(min_length=1)] | None = None
     data_split_csv: FilePath | None = None
-    fold_num: Annotated[int, only(0)] = 0
+    fold_num: Annotated[int, Field(ge=0)] = 0
     label_list: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] = [0, 1]
     label_names: list[Annotated[str, Field(min_length=1)]]
     val: Literal["val", "test", "train"] = "val"

@@ -20,6 +20,12 @@ def grey(value: int, size: tuple[int, int] = (24, 20)) -> Image.Image:
     return Image.fromarray(np.full(size, value, np.uint8))
 
 
+def spotted(value: int = 255) -> Image.Image:
+    values = np.zeros((24, 20), np.uint8)
+    values[3:9, 4:8] = value
+    return Image.fromarray(values)
+
+
 FAULTS = {
     "row": ("error", "row", "data_split.csv, row 5: no image name"),
     "split": ("error", "split", "row 5: split 'testing' of more.png"),
@@ -39,6 +45,11 @@ FAULTS = {
     "leak": ("error", "duplicate content", "test0.png (test) has the pixels of train1.png (train)"),
     "twin": ("warning", "duplicate content", "train1.png (train) has the pixels of train0.png (train)"),
     "empty mask": ("warning", "empty mask", "masks/train1.png: no pixel of L1"),
+    "mostly foreground": ("warning", "mostly foreground", "masks/train1.png: 100% of it is foreground"),
+    "group": ("error", "group in two", "row 5: group p is in test, and in train by row 2"),
+    "fold": ("error", "fold", "data.fold_num = 1, but there is no column fold"),
+    "bad fold": ("error", "fold", "row 5: fold 'x' of more.png is no whole number"),
+    "fold column": ("warning", "fold", "column split is not that of fold 0"),
     "leftover": ("warning", "not in the split file", "images/sub/more.png: the split file doesn't list it"),
     "empty split": ("warning", "empty split", "no image of split 'test'"),
 }
@@ -56,7 +67,7 @@ def test_one_fault_is_one_finding(make_set, fault):
             file.write(row[fault] + "\n")
     if fault == "split":
         grey(9).save(root / "images/more.png")
-        grey(255).save(root / "masks/more.png")
+        spotted().save(root / "masks/more.png")
     elif fault == "missing image":
         image.unlink()
     elif fault == "unreadable image":
@@ -69,8 +80,16 @@ def test_one_fault_is_one_finding(make_set, fault):
         mask.write_bytes(mask.read_bytes()[:60])
     elif fault == "mask of another size":
         grey(255, (4, 5)).save(mask)
-    elif fault in ("mask values", "empty mask"):
-        grey(3 if fault == "mask values" else 0).save(mask)
+    elif fault in ("mask values", "empty mask", "mostly foreground"):
+        grey({"mask values": 3, "empty mask": 0, "mostly foreground": 255}[fault]).save(mask)
+    elif fault in ("group", "bad fold", "fold column"):
+        spotted().save(root / "images/more.png")
+        spotted().save(root / "masks/more.png")
+        last = {"group": "more.png,test,p,", "bad fold": "more.png,test,,x", "fold column": "more.png,train,,0"}
+        text = "imgs,split,group,fold\ntrain0.png,train,p\ntrain1.png,train\ntest0.png,test\n"
+        (root / "data_split.csv").write_text(text + last[fault] + "\n")
+    elif fault == "fold":
+        config.data.fold_num = 1
     elif fault in ("leak", "twin"):
         with Image.open(image) as same:
             same.save(root / "images" / ("test0.png" if fault == "leak" else "train0.png"), compress_level=0)
@@ -85,11 +104,45 @@ def test_one_fault_is_one_finding(make_set, fault):
 
 def test_counts_are_of_masks_with_the_label(make_set):
     config = make_set({"train": 2, "val": 1, "test": 1}, labels=2)
-    grey(2).save(config.data.root_path / "masks/val0.png")
+    spotted(2).save(config.data.root_path / "masks/val0.png")
     report = check(config)
     assert report.ok
     assert report.counts == {"images": 4, "train": 2, "val": 1, "test": 1, "L1 masks": 3, "L2 masks": 4}
-    assert report.lines() == [
-        "4 images, 2 train, 1 val, 1 test, 3 L1 masks, 4 L2 masks",
-        "0 errors, 0 warnings",
-    ]
+    assert report.lines()[-1] == "0 errors, 0 warnings"
+
+
+def test_a_group_in_two_folds_leaks(make_set):
+    config = make_set({"train": 3, "test": 1})
+    text = (
+        "imgs,split,fold,group\ntrain0.png,train,1,p\ntrain1.png,train,2,p\ntrain2.png,train,1,q\ntest0.png,test,0,r\n"
+    )
+    (config.data.root_path / "data_split.csv").write_text(text)
+    severity, kind, message = only(check(config))
+    assert (severity, kind) == ("error", "group in two")
+    assert "row 3: group p is in train, fold 2, and in train, fold 1 by row 2" in message
+
+
+def test_counts_and_leaks_are_those_of_the_fold_that_is_tested(make_set):
+    config = make_set({"train": 3, "test": 1})
+    root = config.data.root_path
+    with Image.open(root / "images/train1.png") as same:
+        same.save(root / "images/train0.png")
+    text = "imgs,split,fold\ntrain0.png,train,1\ntrain1.png,train,2\ntrain2.png,train,1\ntest0.png,test,0\n"
+    (root / "data_split.csv").write_text(text)
+    assert only(check(config))[:2] == ("warning", "duplicate content")  # both train while fold 0 is tested
+    config.data.fold_num = 1
+    report = check(config)
+    assert only(report)[:2] == ("error", "duplicate content")
+    assert (report.counts["train"], report.counts["test"]) == (2, 2)
+
+
+def test_of_many_findings_of_a_kind_the_first_are_shown_and_the_rest_counted(make_set):
+    config = make_set({"train": 25, "test": 1})
+    for path in (config.data.root_path / "masks").glob("train*"):
+        path.unlink()
+    report = check(config)
+    assert len(report.findings) == 25
+    lines = [line for line in report.lines() if line.startswith("error: mask not found")]
+    assert len(lines) == 21
+    assert lines[-1] == "error: mask not found: ... and 5 more"
+    assert report.lines()[-1] == "25 errors, 0 warnings"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import shapes, synthetic
+from datasets import parallel, shapes, synthetic
 from datasets.drawing import coverage, draw_stroke
 from datasets.io import read_image, read_mask
 from datasets.prepare import prepare
@@ -50,7 +50,7 @@ def test_the_seed_decides_every_byte(tmp_path, name, options):
 
 def test_shapes_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
     for folder, processes in (("a", 1), ("b", 3)):
-        monkeypatch.setattr(shapes.os, "cpu_count", lambda n=processes: n)
+        monkeypatch.setattr(parallel, "cores", lambda n=processes: n)
         prepare("shapes", None, tmp_path / folder, seed=1, count=40, size=32)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 

@@ -45,6 +45,10 @@ def test_an_unknown_key_is_refused_with_the_nearest(refused, text, hint):
         ("ft: {rank_pattern: {neck: {}}}", "ft.rank_pattern.neck = {}: must set svd_rank, r_lora or both"),
         ("ft: {targets: []}", "ft.targets = []: must have at least 1 item"),
         ("seed: -1", "seed = -1: must be greater than or equal to 0"),
+        (
+            "data: {root_path: a, label_names: [a, b], fold_num: -1}",
+            "data.fold_num = -1: must be greater than or equal",
+        ),
         ("pretrained_path: ''", "pretrained_path = '': must be a path, not an empty text"),
         ("data_transforms: {a_min: 5, a_max: 5}", "data_transforms.a_max = 5: must be greater than a_min = 5"),
         ("data_transforms: {random_scale: [2, 1]}", "data_transforms.random_scale = [2, 1]: must be [smallest, larg"),
@@ -64,7 +68,6 @@ def test_a_value_out_of_type_or_range_is_refused_with_what_is_allowed(refused, t
         "prompts: {USE_TEXT_PROMPT: false}",
         "prompts: {USE_IMAGE_PROMPT: true}",
         "prompts: {USE_SLICE_NUM: true}",
-        "data: {root_path: a, label_names: [a, b], fold_num: 1}",
     ],
 )
 def test_a_value_that_asks_for_something_not_built_is_refused(refused, text):

@@ -1,0 +1,92 @@
+"""What one image and its mask are like: facts for the dataset card, and what is wrong with the two files."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from datasets.io import read_image, read_mask
+from datasets.masks import positions_for
+from utils.errors import UserError
+
+Severity = Literal["error", "warning"]
+
+# Vessels cover a tenth of an image, an organ seldom half of it.
+_MOSTLY = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong; an error ends a run or falsifies its numbers, a warning may be as intended."""
+
+    severity: Severity
+    kind: str
+    file: str
+    message: str
+
+
+class Files(NamedTuple):
+    """An image of the split file, by name, and the files that belong to it; `mask` is None where none was found."""
+
+    name: str
+    image: Path
+    mask: Path | None
+
+
+@dataclass
+class Facts:
+    """Of one image; what couldn't be read is None or empty.
+
+    Attributes:
+        size: (H, W).
+        depth: bits and colour, such as "8-bit grey".
+        values: the mask's values as stored.
+        shares: how much of the image each foreground label covers, 0..1, by name; only the labels it has.
+        content: a hash of the pixels, whatever the file's format.
+    """
+
+    name: str
+    size: tuple[int, int] | None = None
+    depth: str | None = None
+    values: tuple[int, ...] = ()
+    shares: dict[str, float] = field(default_factory=dict)
+    content: str | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, severity: Severity, kind: str, file: Path, message: str) -> None:
+        """Note a finding; the message is a whole line that names the file."""
+        self.findings.append(Finding(severity, kind, str(file), message))
+
+
+def examine(files: Files, label_list: list[int], label_names: list[str]) -> Facts:
+    """Decode an image and its mask, and return what they are like and what is wrong with them."""
+    facts = Facts(files.name)
+    try:
+        image = read_image(files.image)
+        facts.size = image.shape[:2]
+        grey = (image == image[..., :1]).all()
+        facts.depth = f"{image.dtype.itemsize * 8}-bit {'grey' if grey else 'colour'}"
+        facts.content = hashlib.sha256(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()
+    except UserError as error:
+        missing = not files.image.is_file()
+        facts.add("error", "missing image" if missing else "unreadable image", files.image, str(error))
+    if files.mask is None or facts.size is None:
+        return facts
+    try:
+        values = read_mask(files.mask)
+        facts.values = tuple(np.unique(values).tolist())
+        positions = positions_for(values, label_list, files.mask, files.image, facts.size)
+    except UserError as error:
+        facts.add("error", "mask", files.mask, str(error))
+        return facts
+    counts = np.bincount(positions.ravel(), minlength=len(label_list))
+    facts.shares = {name: count / positions.size for name, count in zip(label_names, counts, strict=True) if count}
+    ground = facts.shares.pop(label_names[0], 0.0)
+    if not facts.shares:
+        facts.add("warning", "empty mask", files.mask, f"{files.mask}: no pixel of {', '.join(label_names[1:])}")
+    elif 1 - ground > _MOSTLY:
+        message = f"{files.mask}: {1 - ground:.0%} of it is foreground; is it inverted, or a field of view?"
+        facts.add("warning", "mostly foreground", files.mask, message)
+    return facts

@@ -1,0 +1,105 @@
+"""What a converter hands over: the cases of a set and how they are split. Nothing is written yet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.io import read_image, read_mask
+from utils.errors import UserError
+
+# Image (H, W) or (H, W, 3), uint8 or uint16, and its mask (H, W): bool is written as 0/255, integers as they are.
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its mask.
+
+    Attributes:
+        stem: of the two files to be written; unique in the set.
+        read: makes the pair; it runs in another process, so it is a function of a module, or a `partial` of one.
+        split: where the converter decides it; None is drawn.
+        group: cases of one group (a patient) are never drawn apart; None is a group of its own.
+    """
+
+    stem: str
+    read: Callable[[], Pair]
+    split: str | None = None
+    group: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The image's file name in the set."""
+        return f"{self.stem}.png"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A set to be written.
+
+    Attributes:
+        cases: in the order of the split file.
+        draw: how many of the cases without a split go to each split.
+        notes: what the summary says besides, such as counts; for dataset.json.
+        lines: what the user should see before anything is written.
+    """
+
+    cases: Sequence[Case]
+    draw: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+
+
+def pair_of_files(image: Path, mask: Path, threshold: int = 0) -> partial[Pair]:
+    """Return the `read` of a case whose image and vessel mask are files; see `binary_mask` for the threshold."""
+    return partial(_read_pair, image, mask, threshold)
+
+
+def _read_pair(image: Path, mask: Path, threshold: int) -> Pair:
+    values, vessels = read_image(image), binary_mask(read_mask(mask), mask, threshold)
+    check_sizes(values, image, vessels, mask)
+    return values, vessels
+
+
+def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path) -> None:
+    """Raise UserError that names both files unless image and mask are of one size."""
+    if image.shape[:2] != mask.shape[:2]:
+        ours, theirs = (f"{values.shape[1]} x {values.shape[0]}" for values in (mask, image))
+        raise UserError(f"{mask_path}: mask of {ours} pixels, but image {image_path.name} is {theirs} (width x height)")
+
+
+def binary_mask(values: np.ndarray, path: Path, threshold: int = 0) -> np.ndarray:
+    """Return `values > threshold`, (H, W) bool.
+
+    With the default threshold the file must hold 0 and one other value, whatever that is: 1-bit files, palette indices
+    and 0/255 alike, but no grey edges, which would turn to vessel.
+
+    Raises: UserError if a vessel mask is not what it should be, which includes one without a vessel.
+    """
+    found = np.unique(values)
+    shown = ", ".join(str(value) for value in found[:8])
+    if threshold == 0 and (len(found) > 2 or found[0] != 0):
+        raise UserError(f"{path}: expected a mask of 0 and one other value, found {shown}")
+    if found[-1] <= threshold:
+        raise UserError(f"{path}: no pixel above {threshold}, so no vessel; the mask holds {shown}")
+    return values > threshold
+
+
+def one_to_one(images: Mapping[Any, Path], masks: Mapping[Any, Path], kind: str) -> None:
+    """Raise UserError that names the first image without a mask, or mask without an image.
+
+    Args:
+        images, masks: files by what pairs them.
+        kind: what the masks are, for the error ("label", "1st_manual").
+    """
+    if not images:
+        raise UserError(f"no images beside the {kind} files; is it the official archive?")
+    for key in sorted(images.keys() | masks.keys()):
+        if key not in masks:
+            raise UserError(f"{images[key]}: no {kind} file belongs to it; the set is not whole")
+        if key not in images:
+            raise UserError(f"{masks[key]}: no image belongs to it; the set is not whole")
