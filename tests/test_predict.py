@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.io import read_image
 from main import main
 from model import load_model
 from predict import Predictor, index_map
@@ -43,7 +44,7 @@ def test_two_labels_end_to_end(two_labels):
     assert main(["predict", *arguments]) == 0
     assert {path.name for path in out.iterdir()} == {path.name for path in images.iterdir()}
     predictor = Predictor.from_checkpoint(run / "model.safetensors", torch.device("cpu"))
-    image = np.asarray(Image.open(sorted(images.iterdir())[0]))
+    image = read_image(sorted(images.iterdir())[0])
     mask = np.asarray(Image.open(out / sorted(images.iterdir())[0].name))
     assert mask.shape == image.shape[:2]
     assert set(np.unique(mask)) <= {0, 1, 2}

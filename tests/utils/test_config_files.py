@@ -9,7 +9,9 @@ from utils.config import Config, load_config
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "configs").glob("model/*.yaml")) + sorted((ROOT / "configs").glob("table1/*.yaml"))
+PLANS = ("sweep", "sweep_released", "miniature")  # of several runs: tests/test_sweep.py loads them
+FOLDERS = [ROOT / "configs" / name for name in ("model", "table1", "ablation")]
+SHIPPED = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.stem not in PLANS]
 
 # Every key of the published files, with values of the kinds that users of the released code have in theirs.
 PUBLISHED_DATA = """
