@@ -1,5 +1,6 @@
 """One run from config to results: train, evaluate both sets of weights, and write the run's folder."""
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
     seed_everything(config.seed)
     test_set = GeneralDataset(config, "test", train=False)
     sets = _training_sets(config) if config.strategy != "none" else None
+    started = time.perf_counter()
     model = build_model(config).to(device)
+    seconds_to_build = time.perf_counter() - started
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         write_text(folder / "run.txt", save_path.name + "\n")
@@ -73,7 +76,9 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
         fit(run, resume)
         plot_curves(folder / METRICS_FILE, folder / "curves.png")
         save_model(model, config, save_path, run.progress.epoch)
+    started = time.perf_counter()
     scores = {"last": _evaluate_with_overlays(model, test_set, config, device, folder / "overlays")}
+    seconds = {"to_build": seconds_to_build, "per_test_sample": (time.perf_counter() - started) / len(test_set)}
     if run:
         best = checkpoint.read_weights(run.best_file)
         run.progress.best_epoch = int(best.metadata["epoch"])
@@ -83,6 +88,7 @@ def train_and_evaluate(config: Config, save_path: Path, device: torch.device, re
     write_per_image(folder / "per_image.csv", scores)
     progress = run.progress if run else Progress()
     results = _results(config, model, progress, scores, save_path if run else None, device)
+    results["seconds"] = seconds
     write_json(folder / "results.json", results)
     return results
 

@@ -63,6 +63,7 @@ def test_the_published_command_trains_evaluates_and_leaves_the_whole_folder(work
     assert 0 < results["trainable"] < results["total"]
     assert results["percent"] == pytest.approx(100 * results["trainable"] / results["total"])
     assert results["seconds_per_epoch"] > 0
+    assert set(results["seconds"]) == {"to_build", "per_test_sample"}
     assert results["peak_memory_bytes"] > 1e6
     rows = list(csv.DictReader((folder / "per_image.csv").open()))
     assert len(rows) == 4
