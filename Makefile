@@ -1,4 +1,4 @@
-# make setup | demo | test | test-slow | lint: each sets up .venv by itself first.
+# make setup | demo | test | test-slow | lint | bench: each sets up .venv by itself first.
 # Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
 # make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
@@ -10,7 +10,7 @@ PIP_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: setup demo test test-slow lint
+.PHONY: setup demo test test-slow lint bench
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -47,3 +47,7 @@ test-slow: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+# Ours beside the usual way, on one core; results go to runs/bench/.
+bench: setup
+	OMP_NUM_THREADS=1 $(PY) -m benchmarks.run

@@ -18,7 +18,7 @@ from utils.config import Config
 from utils.config_schema import BASELINE_ARCHS, FtConfig
 from utils.environment import environment_info, peak_memory_bytes, seed_everything
 from utils.errors import ConfigError, UserError
-from utils.figures import plot_curves, save_mask, save_overlay
+from utils.figures import overlay_name, plot_curves, save_mask, save_overlay
 from utils.files import sha256, write_json, write_text
 from utils.run_log import METRICS_FILE
 from utils.tensor_files import check_writable_name
@@ -142,11 +142,13 @@ def _evaluate_with_overlays(
     folder.mkdir(parents=True, exist_ok=True)
 
     def draw(index: int, prediction: Any, score: ImageScore) -> None:
-        path = folder / f"{Path(score.name).stem}_{score.label}.png"
-        save_mask(folder.parent / PREDICTIONS / path.name, prediction)
+        path = overlay_name(score.name, score.label)
+        save_mask(folder.parent / PREDICTIONS / path, prediction)
         if index < OVERLAYS:
             image, truth = dataset.native_image(index), dataset.native_mask(index)
-            save_overlay(path, image, truth, prediction, name=score.name, label=score.label, dice=score.native.dice)
+            save_overlay(
+                folder / path, image, truth, prediction, name=score.name, label=score.label, dice=score.native.dice
+            )
 
     data = config.require_data()
     return evaluate(model, dataset, device, config.training.batch_size, data.num_workers, draw)

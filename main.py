@@ -122,7 +122,7 @@ def _config(args: argparse.Namespace) -> Config:
     )
 
 
-# Each command imports what it needs: torch and MONAI take seconds, which a mistyped option should not wait for.
+# Each command imports what it needs: torch takes seconds, which a mistyped option should not wait for.
 def run_train(args: argparse.Namespace) -> None:
     config = _config(args)
     data = config.require_data()

@@ -14,7 +14,7 @@ from data_transforms.data_transforms import Data_Transform, to_native
 from datasets.io import IMAGE_SUFFIXES, read_image
 from datasets.writer import write_png
 from model import load_model
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 from utils.files import atomic_path
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def predict_folder(predictor: Predictor, images: Path, output: Path) -> list[Use
     problems: list[UserError] = []
     for path, target in tqdm(targets.items(), desc="predict", unit="image", disable=None):
         try:
-            mask = predictor.mask(read_image(path))
+            mask = _mask(predictor, path)
         except UserError as error:
             log.warning("%s", error)
             problems.append(error)
@@ -88,6 +88,14 @@ def predict_folder(predictor: Predictor, images: Path, output: Path) -> list[Use
         with atomic_path(target) as temporary:
             write_png(temporary, mask)
     return problems
+
+
+def _mask(predictor: Predictor, path: Path) -> np.ndarray:
+    image = read_image(path)
+    try:
+        return predictor.mask(image)
+    except ConfigError as error:  # of an intensity window that does not fit this image
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _targets(images: Path, output: Path) -> dict[Path, Path]:

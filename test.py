@@ -20,7 +20,10 @@ from utils.metrics import PairScore, batch_dice, score_pair, summarize
 
 @dataclass(frozen=True)
 class ImageScore:
-    """Scores of one image for one label: at the model's image size (the paper's way) and at the image's own size."""
+    """Scores of one image for one label: at the model's image size (the paper's way) and at the image's own size.
+
+    `name` is the image's path below images/.
+    """
 
     name: str
     label: str
@@ -94,7 +97,7 @@ def evaluate(
         native = (to_native(logits, valid, size) > 0).numpy()
         sample = dataset.samples[index]
         score = ImageScore(
-            sample.image_path.name,
+            sample.name,
             sample.label_name,
             score_pair(logits > 0, mask > 0),
             score_pair(native, dataset.native_mask(index)),

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from utils.errors import ConfigError
+from data_transforms.augmentation import Augmentation, rotate_and_scale
+from data_transforms.intensity import scale_intensity
 
 # With use_random_crop the longest side is first resized to this many times img_size.
 CROP_MARGIN = 1.25
+NEAREST = InterpolationMode.NEAREST_EXACT
 
 
 def resize_shape(size: tuple[int, int], img_size: int) -> tuple[int, int]:
@@ -52,13 +53,8 @@ class Data_Transform:
         """Take a config's `data_transforms` section; `train` switches the augmentation on."""
         self.img_size = int(settings.img_size)
         self.a_min, self.a_max = settings.a_min, settings.a_max
-        self.train = train
-        self.crop = train and settings.use_random_crop
-        self.jitter = _jitter(settings) if train else v2.Identity()
-        self.normalize = v2.Normalize(
-            mean=[value / 255 for value in settings.pixel_mean], std=[value / 255 for value in settings.pixel_std]
-        )
-        self.move = _movements(settings) if train else v2.Identity()
+        self.augmentation = Augmentation(settings) if train else None
+        self.mean, self.std = ([value / 255 for value in part] for part in (settings.pixel_mean, settings.pixel_std))
 
     def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Transform one decoded image.
@@ -74,72 +70,52 @@ class Data_Transform:
     @property
     def load_size(self) -> int:
         """The longest side of what `load` returns."""
-        return round(self.img_size * CROP_MARGIN) if self.crop else self.img_size
+        crops = self.augmentation is not None and self.augmentation.crop_size is not None
+        return round(self.img_size * CROP_MARGIN) if crops else self.img_size
 
     def intensity(self, image: np.ndarray) -> np.ndarray:
-        """Clip to [a_min, a_max], by default the whole range of the dtype, and scale to 0..1, float32.
+        """Clip to [a_min, a_max] and scale to 0..1, float32. Raises: as `intensity_window` does."""
+        return scale_intensity(image, self.a_min, self.a_max)
 
-        Raises: ConfigError if a_max isn't above a_min.
-        """
-        low = 0 if self.a_min is None else self.a_min
-        high = np.iinfo(image.dtype).max if self.a_max is None else self.a_max
-        if high <= low:
-            raise ConfigError(f"data_transforms: a_max ({high}) must be above a_min ({low})")
-        return (np.clip(image.astype(np.float32), low, high) - low) / (high - low)
-
-    def load(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    def load(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The part without chance: intensity and resize.
 
-        Returns: image (3, h, w) in 0..1, mask (1, h, w) uint8.
+        Returns: image (3, h, w) float32 in 0..1, mask (h, w) uint8.
         """
-        scaled = self.intensity(image)
+        scaled = torch.from_numpy(self.intensity(np.ascontiguousarray(image.transpose(2, 0, 1))))  # (3, H, W)
+        shape = resize_shape(image.shape[:2], self.load_size)
+        resized = v2.functional.resize(scaled, list(shape), InterpolationMode.BILINEAR, antialias=True)
         if mask is None:
-            mask = np.zeros(image.shape[:2], np.uint8)
-        pair = (
-            tv_tensors.Image(torch.from_numpy(np.ascontiguousarray(scaled.transpose(2, 0, 1)))),
-            tv_tensors.Mask(torch.from_numpy(mask.astype(np.uint8))[None]),
-        )
-        return _resize(*pair, resize_shape(image.shape[:2], self.load_size))
+            return resized.clamp_(0, 1).numpy(), np.zeros(shape, np.uint8)
+        small = torch.from_numpy(mask.astype(np.uint8))[None]
+        return resized.clamp_(0, 1).numpy(), v2.functional.resize(small, list(shape), NEAREST)[0].numpy()
 
-    def finish(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """The part with chance, normalization and padding, of what `load` returned. Returns as `__call__` does."""
-        if self.crop:
-            image, mask = self._random_crop(image, mask)
-        image, mask = self.move(self.normalize(self.jitter(image)), mask)
-        height, width = image.shape[-2:]
+    def finish(self, image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """The part with chance, normalization and padding, of what `load` returned; both are left as they are.
+
+        Args:
+            image: (3, h, w), or (1, h, w) for three equal ones: float32 in 0..1, or integers whose largest means 1.
+            mask: (h, w) uint8.
+
+        Returns: as `__call__` does.
+        """
+        draw = self.augmentation.draw(image.shape[-2:]) if self.augmentation else None
+        if draw:
+            image, mask = draw.view(image), draw.view(mask)
+        pixels, moved_mask = _as_float(image), torch.from_numpy(np.array(mask, order="C"))
+        if draw:
+            pixels = self.augmentation.recolour(pixels, draw)
+        pixels = v2.functional.normalize(pixels, self.mean, self.std, inplace=True)
+        if draw and draw.affine:
+            pixels, moved_mask = rotate_and_scale(pixels, moved_mask, *draw.affine)
+        height, width = moved_mask.shape
         padding = (0, self.img_size - width, 0, self.img_size - height)  # left, right, top, bottom
-        image = functional.pad(image.as_subclass(Tensor), padding)  # (3, S, S)
-        mask = functional.pad(mask.as_subclass(Tensor), padding)[0]  # (S, S)
-        return image, mask, (height, width)
-
-    def _random_crop(self, image: tv_tensors.Image, mask: tv_tensors.Mask) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-        shape = tuple(min(self.img_size, side) for side in image.shape[-2:])
-        return v2.RandomCrop(shape)(image, mask)
+        return functional.pad(pixels, padding), functional.pad(moved_mask, padding), (height, width)
 
 
-def _resize(
-    image: tv_tensors.Image, mask: tv_tensors.Mask, shape: tuple[int, int]
-) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    size = list(shape)
-    image = v2.functional.resize(image, size, InterpolationMode.BILINEAR, antialias=True)
-    return image.clamp_(0, 1), v2.functional.resize(mask, size, InterpolationMode.NEAREST_EXACT)
-
-
-def _jitter(settings: Any) -> v2.Transform:
-    brightness = settings.brightness if settings.use_brightness else 0
-    saturation = settings.saturation if settings.use_saturation else 0
-    return v2.ColorJitter(brightness=brightness, saturation=saturation) if brightness or saturation else v2.Identity()
-
-
-def _movements(settings: Any) -> v2.Transform:
-    moves: list[v2.Transform] = [v2.Identity()]
-    if settings.use_horizontal_flip:
-        moves.append(v2.RandomHorizontalFlip())
-    if settings.use_vertical_flip:
-        moves.append(v2.RandomVerticalFlip())
-    angle = settings.rotation_angle if settings.use_rotation else 0
-    scale = tuple(settings.random_scale) if settings.use_random_scale else None
-    if angle or scale:
-        # One resampling for both. Masks are always moved by nearest neighbour.
-        moves.append(v2.RandomAffine(degrees=angle, scale=scale, interpolation=InterpolationMode.BILINEAR, fill=0))
-    return v2.Compose(moves)
+def _as_float(image: np.ndarray) -> Tensor:
+    """A copy (3, h, w) float32 in 0..1 of a view of any strides."""
+    pixels = np.array(np.broadcast_to(image, (3, *image.shape[1:])), np.float32, order="C")
+    if image.dtype != np.float32:
+        pixels /= np.float32(np.iinfo(image.dtype).max)
+    return torch.from_numpy(pixels)

@@ -62,14 +62,14 @@ class CheckReport:
 
 
 def check(config: Any) -> CheckReport:
-    """Check the data set of a config (its `data` section) and list every problem instead of stopping at the first.
+    """Check a config's data set (`data` and `data_transforms`) and list every problem instead of stopping at the first.
 
     Errors: a split file that is missing or lacks its columns or the fold that is asked for, a row without name or with
     an unknown split or fold, a repeated row, one image in two splits, one group (a patient) in two, a missing or
-    unreadable image or mask, a mask of another size than its image or with values outside `label_list`, two images of
-    one content in different splits. Warnings: a mask without a foreground label or with little else, a split without
-    images, a split column that is not fold 0's, two images of one content in one split, an image that the split file
-    leaves out.
+    unreadable image or mask, an image that [a_min, a_max] does not fit, a mask of another size than its image or with
+    values outside `label_list`, two images of one content in different splits. Warnings: a mask without a foreground
+    label or with little else, a split without images, a split column that is not fold 0's, two images of one content
+    in one split, an image that the split file leaves out.
     """
     report, path = CheckReport(), split_csv(config.data)
     try:
@@ -81,7 +81,7 @@ def check(config: Any) -> CheckReport:
     for row in rows:
         if row.image:
             report.splits.setdefault(row.image, row.split)
-    facts = _check_files(report, config.data)
+    facts = _check_files(report, config)
     _check_contents(report, facts)
     _check_leftovers(report, Path(config.data.root_path) / "images")
     report.card = card_lines(config.data, rows, facts)
@@ -119,8 +119,9 @@ def _check_groups(report: CheckReport, path: Path, rows: Sequence[Row]) -> None:
             report.add("error", "group in two", row.image, message)
 
 
-def _check_files(report: CheckReport, data: Any) -> list[Facts]:
+def _check_files(report: CheckReport, config: Any) -> list[Facts]:
     """Find, decode and examine every image and mask."""
+    data, settings = config.data, config.data_transforms
     root = Path(data.root_path)
     indices: dict[Path, MaskIndex] = {}
     for name in report.splits:
@@ -132,7 +133,12 @@ def _check_files(report: CheckReport, data: Any) -> list[Facts]:
         except UserError as error:
             report.add("error", "mask not found", image, str(error))
         report.files.append(Files(name, image, mask))
-    work = partial(examine, label_list=list(data.label_list), label_names=list(data.label_names))
+    work = partial(
+        examine,
+        label_list=list(data.label_list),
+        label_names=list(data.label_names),
+        window=(settings.a_min, settings.a_max),
+    )
     facts = parallel_map(work, report.files, "check")
     for one in facts:
         report.findings += one.findings

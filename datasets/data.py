@@ -1,6 +1,7 @@
 """Images with masks as samples: one for every foreground label of every image of a split."""
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -11,28 +12,34 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
-from torchvision import tv_tensors
 
-from data_transforms.data_transforms import Data_Transform
+from data_transforms.data_transforms import Data_Transform, resize_shape
+from datasets.cache import ImageCache, Pair, compact
 from datasets.io import read_image, read_size
-from datasets.masks import MaskIndex, find_mask, index_masks, label_masks, read_labels
+from datasets.masks import MaskIndex, find_mask, index_masks, read_labels
 from datasets.split import read_split, split_csv
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 
-__all__ = ["EpochSampler", "GeneralDataset", "Sample", "find_mask", "label_masks", "read_split"]
+__all__ = ["EpochSampler", "GeneralDataset", "Sample", "find_mask", "read_split"]
 
 logger = logging.getLogger(__name__)
-
-_IMAGE_STEPS = 65535  # resized images in 0..1 are kept as 16-bit integers: exact for 8-bit files at their own size
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One label of one image; `label_index` is the label's value in `label_list`."""
+    """One label of one image.
 
+    Attributes:
+        name: the image's path below images/, as the split file gives it; unlike the bare file name it is unique.
+        image_path, mask_path: where the two files lie.
+        label_value: the label's value in masks and in `label_list`.
+        label_name: what the label is called.
+    """
+
+    name: str
     image_path: Path
     mask_path: Path
-    label_index: int
+    label_value: int
     label_name: str
 
 
@@ -40,10 +47,11 @@ class GeneralDataset(Dataset):
     """The samples of one split: for every image, in the split file's order, one a foreground label.
 
     All masks are read and checked here, so that a bad file ends the run before it begins. Images resized to what the
-    transform starts from are kept in memory until `cache_bytes` are used; worker processes share them.
+    transform starts from are kept in memory, without loss, until `cache_bytes` are used; forked workers share them.
 
     Raises: UserError that names the file: an empty split, an image or mask that is missing, unreadable, of another size
-    than its partner, or with values outside `label_list`.
+    than its partner, or with values outside `label_list`; an image that [a_min, a_max] does not fit. Images beyond
+    `cache_bytes` are decoded, and so found to be bad, only when they are asked for.
     """
 
     def __init__(self, config: Any, split: str, train: bool, seed: int = 0, cache_bytes: int = 1 << 30) -> None:
@@ -62,13 +70,13 @@ class GeneralDataset(Dataset):
             raise UserError(f"{split_csv(data)}: no image of split {split!r}")
         pairs = list(_pairs(root, names))
         self.samples = [
-            Sample(image, mask, index, name)
-            for image, mask in pairs
-            for index, name in zip(self.label_list[1:], data.label_names[1:], strict=True)
+            Sample(name, image, mask, value, label)
+            for name, (image, mask) in zip(names, pairs, strict=True)
+            for value, label in zip(self.label_list[1:], data.label_names[1:], strict=True)
         ]
-        self._cache: dict[Path, tuple[np.ndarray, np.ndarray]] = {}
+        self._cache = ImageCache(cache_bytes)
         self._sizes: dict[Path, tuple[int, int]] = {}
-        self._check_and_fill(pairs, cache_bytes)
+        self._check_and_fill(pairs)
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -77,27 +85,23 @@ class GeneralDataset(Dataset):
         """Return one sample, for an index or for (epoch, index); an index alone means epoch 0.
 
         image (3, S, S) float32 normalized and padded, mask (S, S) float32 in {0, 1}, label (its name), index, name (of
-        the image file), size (H, W) of the file, valid (h, w) of the un-padded part.
+        the image, below images/), size (H, W) of the file, valid (h, w) of the un-padded part.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         epoch, index = int(epoch), range(len(self))[index]
         sample = self.samples[index]
         image, positions = self._loaded(sample)
-        mask = (positions == self.label_list.index(sample.label_index)).astype(np.uint8)
-        pair = (
-            tv_tensors.Image(torch.from_numpy(image.astype(np.float32) / _IMAGE_STEPS)),
-            tv_tensors.Mask(torch.from_numpy(mask)),
-        )
+        mask = (positions == self.label_list.index(sample.label_value)).astype(np.uint8)
         with torch.random.fork_rng(devices=[]):
             # The CPU generator alone: torch.manual_seed would set the GPU's too, which fork_rng then wouldn't restore.
             torch.default_generator.manual_seed(_mixed_seed(self.seed, epoch, index))
-            image_out, mask_out, valid = self.transform.finish(*pair)
+            image_out, mask_out, valid = self.transform.finish(image, mask)
         return {
             "image": image_out,
             "mask": mask_out.float(),
             "label": sample.label_name,
             "index": index,
-            "name": sample.image_path.name,
+            "name": sample.name,
             "size": self._sizes[sample.image_path],
             "valid": valid,
         }
@@ -107,55 +111,59 @@ class GeneralDataset(Dataset):
         sample = self.samples[index]
         size = self._sizes[sample.image_path]
         positions = read_labels(sample.mask_path, self.label_list, sample.image_path, size)
-        return positions == self.label_list.index(sample.label_index)
+        return positions == self.label_list.index(sample.label_value)
 
     def native_image(self, index: int) -> np.ndarray:
         """Return the sample's image at the file's own size: (H, W, 3) uint8, [a_min, a_max] stretched to 0..255."""
         image = read_image(self.samples[index].image_path)
         return np.rint(self.transform.intensity(image) * 255).astype(np.uint8)
 
-    def _check_and_fill(self, pairs: list[tuple[Path, Path]], cache_bytes: int) -> None:
-        """Check every mask and keep resized images up to the budget, on a few threads (decoders release the lock)."""
-        longest = self.transform.load_size
-        room = max(0, cache_bytes) // (longest * longest * 7)  # 3 x 2 bytes of image and 1 of mask a pixel
+    def _check_and_fill(self, pairs: list[tuple[Path, Path]]) -> None:
+        """Check every mask and keep the first images, on a few threads (decoders release the lock)."""
+        images, total = [image for image, _ in pairs], len(pairs)
 
         def check(pair: tuple[Path, Path]) -> None:
-            self._sizes[pair[0]] = read_size(pair[0])
             read_labels(pair[1], self.label_list, pair[0], self._sizes[pair[0]])
-
-        def fill(pair: tuple[Path, Path]) -> None:
-            self._sizes[pair[0]] = read_size(pair[0])
-            self._cache[pair[0]] = self._load(*pair)
 
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             try:
-                list(pool.map(fill, pairs[:room]))
-                list(pool.map(check, pairs[room:]))
+                self._sizes = dict(zip(images, pool.map(read_size, images), strict=True))
+                # Room is given before an image is decoded, and what it did not need goes to those after it.
+                while count := self._cache.fitting([self._loaded_pixels(image) for image, _ in pairs]):
+                    first, pairs = pairs[:count], pairs[count:]
+                    for (image, _), loaded in zip(first, pool.map(lambda pair: self._load(*pair), first), strict=True):
+                        self._cache.put(image, loaded)
+                list(pool.map(check, pairs))
             except UserError:
                 pool.shutdown(cancel_futures=True)
                 raise
-        logger.debug("%d of %d images kept in memory", len(self._cache), len(pairs))
+        logger.debug("%d of %d images kept in memory, %d bytes", len(self._cache), total, self._cache.used)
 
-    def _loaded(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        kept = self._cache.get(sample.image_path)
-        return kept if kept is not None else self._load(sample.image_path, sample.mask_path)
+    def _loaded_pixels(self, image: Path) -> int:
+        return math.prod(resize_shape(self._sizes[image], self.transform.load_size))
 
-    def _load(self, image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Decode and resize: image (3, h, w) uint16 over 0..1, positions in label_list (1, h, w) uint8."""
+    def _loaded(self, sample: Sample) -> Pair:
+        return self._cache.get(sample.image_path) or self._load(sample.image_path, sample.mask_path)
+
+    def _load(self, image_path: Path, mask_path: Path) -> Pair:
+        """Decode and resize: image as `compact` gives it, positions in label_list (h, w) uint8."""
         image = read_image(image_path)
         positions = read_labels(mask_path, self.label_list, image_path, image.shape[:2])
-        resized, mask = self.transform.load(image, positions)
-        return np.rint(resized.numpy() * _IMAGE_STEPS).astype(np.uint16), mask.numpy()
+        try:
+            resized, mask = self.transform.load(image, positions)
+        except ConfigError as error:
+            raise ConfigError(f"{image_path}: {error}") from None
+        return compact(resized), mask
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index) for every index of a dataset, so that workers know the epoch that augmentation depends on.
 
-    The order of an epoch is drawn from (seed, epoch), or is the dataset's own with `shuffle=False`.
+    The order of an epoch is drawn from (seed, epoch).
     """
 
-    def __init__(self, dataset: Sized, seed: int = 0, shuffle: bool = True) -> None:
-        self.dataset, self.seed, self.shuffle, self.epoch = dataset, seed, shuffle, 0
+    def __init__(self, dataset: Sized, seed: int = 0) -> None:
+        self.dataset, self.seed, self.epoch = dataset, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass."""
@@ -165,11 +173,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, order = self.epoch, list(range(len(self.dataset)))
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_mixed_seed(self.seed, epoch))
-            order = torch.randperm(len(order), generator=generator).tolist()
-        return iter([(epoch, index) for index in order])
+        generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch))
+        order = torch.randperm(len(self.dataset), generator=generator).tolist()
+        return iter([(self.epoch, index) for index in order])
 
 
 def _pairs(root: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:

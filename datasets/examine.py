@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from data_transforms.intensity import intensity_window
 from datasets.io import read_image, read_mask
 from datasets.masks import positions_for
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 
 Severity = Literal["error", "warning"]
 
@@ -60,8 +61,17 @@ class Facts:
         self.findings.append(Finding(severity, kind, str(file), message))
 
 
-def examine(files: Files, label_list: list[int], label_names: list[str]) -> Facts:
-    """Decode an image and its mask, and return what they are like and what is wrong with them."""
+def examine(
+    files: Files,
+    label_list: list[int],
+    label_names: list[str],
+    window: tuple[float | None, float | None] = (None, None),
+) -> Facts:
+    """Decode an image and its mask, and return what they are like and what is wrong with them.
+
+    Args:
+        window: a_min and a_max of the transforms, which the image's values must fit.
+    """
     facts = Facts(files.name)
     try:
         image = read_image(files.image)
@@ -69,6 +79,9 @@ def examine(files: Files, label_list: list[int], label_names: list[str]) -> Fact
         grey = (image == image[..., :1]).all()
         facts.depth = f"{image.dtype.itemsize * 8}-bit {'grey' if grey else 'colour'}"
         facts.content = hashlib.sha256(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()
+        intensity_window(image, *window)
+    except ConfigError as error:
+        facts.add("error", "intensity window", files.image, f"{files.image}: {error}")
     except UserError as error:
         missing = not files.image.is_file()
         facts.add("error", "missing image" if missing else "unreadable image", files.image, str(error))

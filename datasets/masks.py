@@ -70,12 +70,6 @@ def label_positions(values: np.ndarray, label_list: Sequence[int], path: Path) -
     raise UserError(f"{path}: the mask holds values {shown}; label_list allows {allowed}")
 
 
-def label_masks(values: np.ndarray, label_list: Sequence[int], path: Path) -> dict[int, np.ndarray]:
-    """Return a boolean (H, W) mask for each foreground label, by its value in `label_list`. Raises as above."""
-    positions = label_positions(values, label_list, path)
-    return {label: positions == position for position, label in enumerate(label_list) if position > 0}
-
-
 def read_labels(path: Path, label_list: Sequence[int], image_path: Path, size: tuple[int, int]) -> np.ndarray:
     """Read a mask as (H, W) uint8 positions in `label_list`.
 

@@ -17,7 +17,7 @@ from report.gather import ImageKey, Run
 from report.table import Section, Table
 from utils.config import load_config
 from utils.errors import UserError
-from utils.figures import HIT, MISSED
+from utils.figures import HIT, MISSED, overlay_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def _grid_row(section: Section, column: str, notes: list[str]) -> GridRow | None
     except (UserError, OSError) as error:
         notes.append(f"Fig. 3, {column} left out: {error}")
         return None
-    by_key = {(sample.image_path.name, sample.label_name): i for i, sample in enumerate(dataset.samples)}
+    by_key = {(sample.name, sample.label_name): i for i, sample in enumerate(dataset.samples)}
     sample = _median_sample(first, by_key)
     if sample is None:
         notes.append(
@@ -102,7 +102,7 @@ def _median_sample(run: Run, known: dict[ImageKey, int]) -> ImageKey | None:
 
 
 def _prediction_file(run: Run, sample: ImageKey) -> Path:
-    return run.folder / PREDICTIONS / f"{Path(sample[0]).stem}_{sample[1]}.png"
+    return run.folder / PREDICTIONS / overlay_name(*sample)
 
 
 def _read_mask(path: Path) -> np.ndarray | None:

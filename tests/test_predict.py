@@ -86,6 +86,22 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(workspace, capsys,
     assert len(list(out.iterdir())) == 8
 
 
+def test_a_sixteen_bit_image_that_the_window_would_turn_white_is_named(workspace, caplog):
+    data_section = workspace.data_config.read_text().splitlines()[1]
+    workspace.data_config.write_text(f"data_transforms: {{a_max: 255}}\n{data_section}\n")
+    assert main(workspace.train_arguments()) == 0
+    images = workspace.folder / "in"
+    images.mkdir()
+    Image.fromarray(np.full((20, 30), 40_000, np.uint16)).save(images / "deep.png")
+    Image.fromarray(np.full((20, 30), 200, np.uint8)).save(images / "plain.png")
+    checkpoint = str(workspace.folder / "run" / "model.safetensors")
+    out = workspace.folder / "out"
+    arguments = ["--checkpoint", checkpoint, "--images", str(images), "--output", str(out), "--device", "cpu"]
+    assert main(["predict", *arguments]) == 1
+    assert "deep.png: data_transforms: a_max (255) would turn 100% of this 16-bit image white" in caplog.text
+    assert [path.name for path in out.iterdir()] == ["plain.png"]
+
+
 def test_images_whose_masks_would_have_one_name_are_refused(workspace, capsys):
     assert main(workspace.train_arguments()) == 0
     images = workspace.data / "images"

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +57,13 @@ def overlay(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> np.ndarra
     gap = np.full((image.shape[0], GAP, 3), GAP_COLOUR, dtype=np.uint8)
     panels = [image, gap, _white(truth), gap, _white(pred), gap, _errors(image, truth, pred)]
     return np.concatenate(panels, axis=1)
+
+
+def overlay_name(image: str, label: str) -> str:
+    """The overlay's path for an image of the given path below images/: in the same subfolders, `<stem>_<label>.png`."""
+    path = PurePosixPath(image)
+    folders = [part for part in path.parent.parts if part not in ("/", "..")]  # never outside the folder of overlays
+    return PurePosixPath(*folders, f"{path.stem}_{label.replace('/', '_')}.png").as_posix()
 
 
 def save_overlay(

@@ -1,7 +1,6 @@
 """The segmentation loss: any sum of focal, Dice and binary cross-entropy, on logits."""
 
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
@@ -51,7 +50,6 @@ class SegmentationLoss(nn.Module):
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
         self.focal_on = focal_on
-        self._dice = DiceLoss(sigmoid=True, smooth_nr=DICE_SMOOTH, smooth_dr=DICE_SMOOTH)
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
         """The summed loss, a float32 scalar; arguments as in `parts`."""
@@ -81,7 +79,9 @@ class SegmentationLoss(nn.Module):
 
     def dice(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Dice part of float32 (B, S, S) tensors, a scalar in [0, 1]."""
-        return self._dice(logits.unsqueeze(1), masks.unsqueeze(1))  # (B, 1, S, S): one channel an image
+        p = torch.sigmoid(logits)
+        overlap, area = (p * masks).sum((1, 2)), p.sum((1, 2)) + masks.sum((1, 2))  # (B,)
+        return (1.0 - (2.0 * overlap + DICE_SMOOTH) / (area + DICE_SMOOTH)).mean()
 
     def bce(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Binary cross-entropy part of float32 (B, S, S) tensors, a scalar."""

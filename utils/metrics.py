@@ -1,13 +1,13 @@
 """Dice and HD95 of binary masks, and how a list of scores is summarized."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance
+
+from utils.surface_distance import hausdorff_percentile
 
 Mask = np.ndarray | torch.Tensor
 
@@ -60,7 +60,7 @@ def hd95(pred: Mask, truth: Mask) -> float:
 def score_pair(pred: Mask, truth: Mask) -> PairScore:
     """Dice and HD95 of two bool masks (H, W); errors as in `dice`."""
     pair = _as_pair(pred, truth)
-    one_empty = bool(pair[0].any()) != bool(pair[1].any())
+    one_empty = bool(pair[0].any() != pair[1].any())
     return PairScore(dice=_dice(*pair), hd95=_hd95(*pair), one_empty=one_empty)
 
 
@@ -120,37 +120,29 @@ def _spread(values: list[float]) -> dict:
     return {"mean": float(np.mean(values)), "std": std, "ci95": list(bootstrap_interval(values))}
 
 
-def _as_pair(pred: Mask, truth: Mask) -> tuple[torch.Tensor, torch.Tensor]:
-    pair = _as_tensor(pred), _as_tensor(truth)
+def _as_pair(pred: Mask, truth: Mask) -> tuple[np.ndarray, np.ndarray]:
+    pair = _as_array(pred), _as_array(truth)
     for mask in pair:
         # A float or 0/255 mask would count every nonzero value as foreground, probabilities included.
-        if mask.dtype != torch.bool:
+        if mask.dtype != np.bool_:
             raise TypeError(f"expected a bool mask, got {mask.dtype}")
     if pair[0].ndim != 2 or pair[0].shape != pair[1].shape:
-        raise ValueError(f"expected two masks (H, W), got {tuple(pair[0].shape)} and {tuple(pair[1].shape)}")
+        raise ValueError(f"expected two masks (H, W), got {pair[0].shape} and {pair[1].shape}")
     return pair
 
 
-def _as_tensor(mask: Mask) -> torch.Tensor:
-    if isinstance(mask, torch.Tensor):
-        return mask.detach().cpu()
-    # A copy in C order: torch takes neither flipped views nor read-only arrays without complaint.
-    return torch.from_numpy(np.array(mask, order="C"))
+def _as_array(mask: Mask) -> np.ndarray:
+    return mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
 
 
-def _dice(pred: torch.Tensor, truth: torch.Tensor) -> float:
-    total = int(pred.sum()) + int(truth.sum())
-    return 1.0 if total == 0 else 2.0 * int((pred & truth).sum()) / total
+def _dice(pred: np.ndarray, truth: np.ndarray) -> float:
+    total = np.count_nonzero(pred) + np.count_nonzero(truth)
+    return 1.0 if total == 0 else 2.0 * np.count_nonzero(pred & truth) / total
 
 
-def _hd95(pred: torch.Tensor, truth: torch.Tensor) -> float:
+def _hd95(pred: np.ndarray, truth: np.ndarray) -> float:
     if not pred.any() and not truth.any():
         return 0.0
     if not pred.any() or not truth.any():
         return math.hypot(*pred.shape)
-    with warnings.catch_warnings():
-        # MONAI 1.6 warns about an argument that it passes to itself.
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
-        # (1, 1, H, W); MONAI crops to the bounding box of both masks itself.
-        pair = pred[None, None], truth[None, None]
-        return float(compute_hausdorff_distance(*pair, include_background=True, percentile=95))
+    return hausdorff_percentile(pred, truth, 0.95)

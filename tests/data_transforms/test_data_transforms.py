@@ -178,6 +178,30 @@ def test_a_window_without_width_in_this_file_s_range():
         Data_Transform(settings(a_min=1000.0), train=False)(np.zeros((4, 4, 3), np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "a_max", "share_above", "refused"),
+    [
+        (np.uint16, 255.0, 0.51, True),
+        (np.uint16, 255.0, 0.5, False),  # a window on the dark half may be meant
+        (np.uint16, 1.0, 0.9, True),
+        (np.uint16, 256.0, 0.9, False),  # a window of 16-bit values
+        (np.uint16, None, 0.9, False),
+        (np.uint8, 100.0, 0.9, False),
+    ],
+)
+def test_a_window_of_eight_bits_on_an_image_of_sixteen(dtype, a_max, share_above, refused):
+    image = np.zeros((10, 10, 3), dtype)
+    image.reshape(-1)[: round(300 * share_above)] = 250 if dtype == np.uint8 else 40_000
+    transform = Data_Transform(settings(a_max=a_max), train=False)
+    if not refused:
+        assert transform.intensity(image).max() == (1 if a_max else np.float32(40_000 / 65535))
+        return
+    with pytest.raises(
+        ConfigError, match=rf"a_max \({a_max:g}\) would turn {share_above:.0%} of this 16-bit image white"
+    ):
+        transform(image)
+
+
 def test_downsizing_is_antialiased_and_the_mask_is_of_its_nearest_values():
     stripes = np.tile(np.array([[0, 0, 0, 255]], np.uint8), (256, 64))  # without antialiasing: nothing but zeros
     out, mask, _ = Data_Transform(settings(), train=False)(np.repeat(stripes[..., None], 3, -1), stripes // 255)

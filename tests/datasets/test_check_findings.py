@@ -102,6 +102,14 @@ def test_one_fault_is_one_finding(make_set, fault):
     assert FAULTS[fault][2] in message
 
 
+def test_a_sixteen_bit_image_beyond_an_eight_bit_window(make_set):
+    config = make_set({"train": 2, "test": 1}, a_min=0.0, a_max=255.0)
+    Image.fromarray(np.full((24, 20), 9000, np.uint16)).save(config.data.root_path / "images/train1.png")
+    severity, kind, message = only(check(config))
+    assert (severity, kind) == ("error", "intensity window")
+    assert "images/train1.png: data_transforms: a_max (255) would turn 100% of this 16-bit image white" in message
+
+
 def test_counts_are_of_masks_with_the_label(make_set):
     config = make_set({"train": 2, "val": 1, "test": 1}, labels=2)
     spotted(2).save(config.data.root_path / "masks/val0.png")

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from datasets.data import EpochSampler, GeneralDataset
+from datasets.data import GeneralDataset
+from utils.errors import ConfigError
 
 
 def test_label_values_with_gaps_and_beyond_eight_bits(make_set):
@@ -18,7 +19,7 @@ def test_label_values_with_gaps_and_beyond_eight_bits(make_set):
     stored[:5], stored[5:9, :3] = 300, 7
     Image.fromarray(stored).save(config.data.root_path / "masks" / "train0.png")
     data = GeneralDataset(config, "train", train=False)
-    assert [sample.label_index for sample in data.samples] == [300, 7, 9]
+    assert [sample.label_value for sample in data.samples] == [300, 7, 9]
     for index, label in enumerate([300, 7, 9]):
         np.testing.assert_array_equal(data.native_mask(index), stored == label)
     sizes = [int(data[index]["mask"].sum()) for index in range(3)]
@@ -49,6 +50,7 @@ def test_images_in_folders_with_masks_of_the_other_name(make_set):
         "masks/left/eye_mask.png",
         "masks/train0.png",
     ]
+    assert [s.name for s in data.samples] == [data[i]["name"] for i in range(2)] == ["left/eye.png", "train0.png"]
 
 
 def test_only_the_split_asked_for_is_opened(make_set):
@@ -65,7 +67,7 @@ def test_images_of_different_sizes_and_kinds_make_one_batch(make_set):
         Image.fromarray(image).save(root / f"images/test{i}.png")
         Image.fromarray(np.full(shape, 255, np.uint8)).save(root / f"masks/test{i}.png")
     data = GeneralDataset(config, "test", train=False)
-    batch = next(iter(DataLoader(data, batch_size=3, sampler=EpochSampler(data, shuffle=False))))
+    batch = next(iter(DataLoader(data, batch_size=3, sampler=[(0, i) for i in range(3)])))
     assert batch["image"].shape == (3, 3, 32, 32)
     assert torch.stack(batch["size"], 1).tolist() == [list(shape) for shape in shapes]
     assert torch.stack(batch["valid"], 1).tolist() == [[32, 27], [4, 32], [32, 1]]
@@ -114,3 +116,15 @@ def test_part_of_the_images_kept_in_memory(make_set):
     for index in range(3):
         assert torch.equal(kept[index]["image"], some[index]["image"])
         assert kept[index]["size"] == some[index]["size"] == (24, 20)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+def test_a_sixteen_bit_image_that_an_eight_bit_window_would_turn_white(make_set, cache_bytes):
+    config = make_set({"test": 2}, a_min=0.0, a_max=255.0)
+    path = config.data.root_path / "images/test1.png"
+    Image.fromarray(np.linspace(0, 65535, 480).astype(np.uint16).reshape(24, 20)).save(path)
+    message = r"images/test1\.png: data_transforms: a_max \(255\) would turn (99|100)% of this 16-bit image white"
+    with pytest.raises(ConfigError, match=message):
+        GeneralDataset(config, "test", train=False, cache_bytes=cache_bytes)[1]
+    Image.fromarray(np.linspace(0, 255, 480).astype(np.uint16).reshape(24, 20)).save(path)
+    assert len(GeneralDataset(config, "test", train=False)[1]["image"].unique()) > 200

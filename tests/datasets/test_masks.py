@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.masks import find_mask, label_masks, read_labels
+from datasets.masks import find_mask, label_positions, read_labels
 from utils.errors import UserError
 
 
@@ -35,27 +35,26 @@ def test_no_mask_and_two_masks(tmp_path):
         find_mask(tmp_path / "none", "a.png")
 
 
-def test_values_are_label_values():
+def test_values_become_positions_in_the_label_list():
     values = np.array([[0, 4], [7, 4]])
-    masks = label_masks(values, [0, 7, 4], Path("m.png"))
-    assert list(masks) == [7, 4]
-    np.testing.assert_array_equal(masks[4], values == 4)
-    np.testing.assert_array_equal(masks[7], values == 7)
+    positions = label_positions(values, [0, 7, 4], Path("m.png"))
+    assert positions.dtype == np.uint8
+    assert positions.tolist() == [[0, 2], [1, 2]]
 
 
 def test_0_255_for_two_labels_only():
     values = np.array([[0, 255]])
-    np.testing.assert_array_equal(label_masks(values, [0, 1], Path("m.png"))[1], [[False, True]])
-    np.testing.assert_array_equal(label_masks(values * 0 + 255, [0, 1], Path("m.png"))[1], [[True, True]])
+    assert label_positions(values, [0, 1], Path("m.png")).tolist() == [[0, 1]]
+    assert label_positions(values * 0 + 255, [0, 1], Path("m.png")).tolist() == [[1, 1]]
     with pytest.raises(UserError, match=r"m\.png: the mask holds values 0, 255; label_list allows 0, 1, 2"):
-        label_masks(values, [0, 1, 2], Path("m.png"))
+        label_positions(values, [0, 1, 2], Path("m.png"))
 
 
 @pytest.mark.parametrize("found", [[0, 1, 255], [0, 2], [0, 254]])
 def test_other_values(found):
     shown = ", ".join(map(str, found))
     with pytest.raises(UserError, match=rf"m\.png: the mask holds values {shown}; label_list allows 0, 1 "):
-        label_masks(np.array([found]), [0, 1], Path("m.png"))
+        label_positions(np.array([found]), [0, 1], Path("m.png"))
 
 
 def test_sizes_must_agree(tmp_path):

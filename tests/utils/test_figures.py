@@ -13,7 +13,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from utils.errors import UserError
-from utils.figures import CAPTION_HEIGHT, GAP, GAP_COLOUR, MIN_PANEL_WIDTH, overlay, plot_curves, save_overlay
+from utils.figures import (
+    CAPTION_HEIGHT,
+    GAP,
+    GAP_COLOUR,
+    MIN_PANEL_WIDTH,
+    overlay,
+    overlay_name,
+    plot_curves,
+    save_overlay,
+)
 
 H, W = 5, 7
 
@@ -25,6 +34,21 @@ def picture():
     truth, pred = np.zeros((H, W), bool), np.zeros((H, W), bool)
     truth[1, 1] = pred[1, 1] = truth[2, 3] = pred[4, 6] = True
     return image, truth, pred
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "expected"),
+    [
+        ("a.b.png", "Vessel", "a.b_Vessel.png"),
+        ("left/eye.png", "Vessel", "left/eye_Vessel.png"),
+        ("right/eye.png", "Vessel", "right/eye_Vessel.png"),
+        ("eye.png", "artery/vein", "eye_artery_vein.png"),
+        ("../eye.png", "Vessel", "eye_Vessel.png"),
+        ("/data/eye.png", "Vessel", "data/eye_Vessel.png"),
+    ],
+)
+def test_overlays_lie_in_the_subfolders_of_their_images(image, label, expected):
+    assert overlay_name(image, label) == expected
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from monai.losses import DiceLoss
 
 from utils.errors import ConfigError
 from utils.losses import SegmentationLoss
@@ -97,6 +98,20 @@ def test_the_default_is_the_papers_focal_and_dice(pair):
     assert SegmentationLoss()(*tensors(pair)).item() == pytest.approx(
         direct_focal(*pair, 0.75, 3.0) + direct_dice(*pair), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_dice_and_its_gradient_are_monai_s(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 40, 50, generator=generator) * 4
+    masks = (torch.rand(3, 40, 50, generator=generator) < seed / 4).float()
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    value = SegmentationLoss("dice")(ours, masks)
+    expected = DiceLoss(sigmoid=True, smooth_nr=1.0, smooth_dr=1.0)(theirs[:, None], masks[:, None])
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-7)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-10)
 
 
 def test_every_part_carries_its_own_gradient(pair):

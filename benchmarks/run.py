@@ -1,0 +1,28 @@
+"""All benchmarks, one after the other, each in a process of its own: python -m benchmarks.run [--output runs/bench]."""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from benchmarks.timing import OUTPUT
+
+BENCHMARKS = ("metrics", "data")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run every benchmark with the given options; returns how many failed."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--rounds", help="how many times each way is timed")
+    arguments.add_argument("--output", default=str(OUTPUT), help="folder of the tables and the JSON")
+    args = arguments.parse_args(argv)
+    options = ["--output", args.output] + (["--rounds", args.rounds] if args.rounds else [])
+    failed = 0
+    for name in BENCHMARKS:
+        print(f"== {name}", flush=True)
+        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options]).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

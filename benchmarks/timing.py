@@ -1,0 +1,128 @@
+"""Ways of doing one thing, timed side by side in one process, and the record of it."""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.environment import environment_info
+from utils.files import write_json, write_text
+
+OUTPUT = Path("runs/bench")
+MIN_ROUNDS = 5  # of a result that counts; fewer are for trying out
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The times of several ways of one case.
+
+    Attributes:
+        case: what was done.
+        seconds: of each way, one a round, all in the same order.
+        baseline: the way that the others are compared to.
+        items: how many things one run does, for rates.
+        notes: what else there is to say, ready for JSON: values that must agree, sizes.
+    """
+
+    case: str
+    seconds: dict[str, list[float]]
+    baseline: str
+    items: int = 1
+    notes: dict[str, Any] | None = None
+
+    def median(self, way: str) -> float:
+        """Median seconds of one item."""
+        return statistics.median(self.seconds[way]) / self.items
+
+    def ratio(self, way: str) -> float:
+        """How many times faster than the baseline: the median over the rounds of each round's own ratio.
+
+        The ways of one round run right after one another, so that what slows the machine slows them alike.
+        """
+        pairs = zip(self.seconds[self.baseline], self.seconds[way], strict=True)
+        return statistics.median(baseline / seconds for baseline, seconds in pairs)
+
+    def record(self) -> dict[str, Any]:
+        """The comparison as JSON: a case, and for each way the median, the range, the rate and the ratio."""
+        ways = {
+            way: {
+                "ms": 1e3 * self.median(way),
+                "ms_range": [1e3 * min(times) / self.items, 1e3 * max(times) / self.items],
+                "per_second": 1 / self.median(way),
+                "times_faster": self.ratio(way),
+            }
+            for way, times in self.seconds.items()
+        }
+        rounds = len(self.seconds[self.baseline])
+        return {"case": self.case, "baseline": self.baseline, "rounds": rounds, "ways": ways, **(self.notes or {})}
+
+
+def interleaved(
+    ways: Mapping[str, Callable[[], object]],
+    rounds: int = MIN_ROUNDS,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+    synchronize: Callable[[], None] | None = None,
+) -> dict[str, list[float]]:
+    """Run each way once a round, every second round in reverse order; returns the seconds of each, a number a round.
+
+    Args:
+        ways: by name, what to run.
+        rounds: how many times each way is timed.
+        warmup: rounds before, which are not counted.
+        clock: time.process_time counts the work of this process alone, for ways that stay on one core.
+        synchronize: waits for a device to finish its work, such as torch.cuda.synchronize; called before each reading.
+    """
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    wait = synchronize or (lambda: None)
+    for number in range(-warmup, rounds):
+        for way in ways if number % 2 == 0 else reversed(list(ways)):
+            gc.collect()
+            wait()
+            start = clock()
+            ways[way]()
+            wait()
+            elapsed = clock() - start
+            if number >= 0:
+                seconds[way].append(elapsed)
+    return seconds
+
+
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """A Markdown table, a row for each way of each case."""
+    lines = ["| case | way | ms | a second | times faster |", "| --- | --- | ---: | ---: | ---: |"]
+    for comparison in comparisons:
+        for way, each in comparison.record()["ways"].items():
+            numbers = f"{each['ms']:.2f} | {each['per_second']:.1f} | {each['times_faster']:.2f}"
+            lines.append(f"| {comparison.case} | {way} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def publish(name: str, comparisons: Sequence[Comparison], output: Path) -> None:
+    """Print the table and one line of JSON, and write both to `output`/<name>.md and .json."""
+    record = {
+        "benchmark": name,
+        "environment": environment_info(torch.device("cpu")),
+        "threads": torch.get_num_threads(),
+        "comparisons": [comparison.record() for comparison in comparisons],
+    }
+    table = markdown(comparisons)
+    write_text(output / f"{name}.md", table)
+    write_json(output / f"{name}.json", record)
+    print(table)
+    print(json.dumps(record, allow_nan=False))
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A command line with what every benchmark takes: --rounds and --output."""
+    result = argparse.ArgumentParser(description=description)
+    result.add_argument("--rounds", type=int, default=2 * MIN_ROUNDS + 1, help="how many times each way is timed")
+    result.add_argument("--output", type=Path, default=OUTPUT, help="folder of the table and the JSON")
+    return result
