@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -41,7 +42,15 @@ def build_parser() -> argparse.ArgumentParser:
     _add_configs(train)
     train.add_argument("--save_path", type=Path, help="where the final weights go; the run's records go beside it")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument("--resume", action="store_true", help="go on from the run's last complete epoch")
+    train.add_argument(
+        "--resume",
+        nargs="?",
+        const=True,
+        default=False,
+        type=_resume,
+        metavar="auto",
+        help="go on where the run stopped; auto: where there is such a run, else start, and leave a finished one",
+    )
 
     test = add("test", "evaluate a checkpoint")
     test.add_argument("--checkpoint", type=Path, required=True)
@@ -116,6 +125,12 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _resume(text: str) -> str:
+    if text != "auto":
+        raise argparse.ArgumentTypeError(f"is given alone or with auto, not '{text}'")
+    return text
+
+
 def _config(args: argparse.Namespace) -> Config:
     return load_config(
         args.model_config, args.data_config, args.overrides, args.training_strategy, args.pretrained_path, args.seed
@@ -124,15 +139,21 @@ def _config(args: argparse.Namespace) -> Config:
 
 # Each command imports what it needs: torch takes seconds, which a mistyped option should not wait for.
 def run_train(args: argparse.Namespace) -> None:
-    config = _config(args)
-    data = config.require_data()
-    from experiment import train_and_evaluate
-    from utils.environment import resolve_device
+    from utils.signals import StopRequests
 
-    fold = f"_fold{data.fold_num}" if data.fold_num else ""
-    name = f"{data.name}_{config.strategy}_{config.seed}{fold}"
-    save_path = args.save_path or Path("runs") / name / "model.safetensors"
-    results = train_and_evaluate(config, save_path, resolve_device(args.device), args.resume)
+    with StopRequests() as stop:
+        with stop.at_once("before training began"):
+            config = _config(args)
+            data = config.require_data()
+            from experiment import train_and_evaluate
+            from utils.environment import resolve_device
+
+        fold = f"_fold{data.fold_num}" if data.fold_num else ""
+        name = f"{data.name}_{config.strategy}_{config.seed}{fold}"
+        save_path = args.save_path or Path("runs") / name / "model.safetensors"
+        results = train_and_evaluate(config, save_path, resolve_device(args.device), args.resume, stop)
+    if _process_index():
+        return
     for weights in ("last", "best_val"):
         if results[weights]:
             _print_summary(f"{weights} (epoch {results[weights]['epoch']})", results[weights])
@@ -258,6 +279,11 @@ def run_demo(args: argparse.Namespace) -> None:
     print(demo(args.output, args.epochs))
 
 
+def _process_index() -> int:
+    """Which of the processes that torchrun started this is; only the first one prints and logs."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def _print_summary(title: str, result: dict[str, Any]) -> None:
     for size, name in (("img_size", "at the model's image size"), ("native", "at the images' own size")):
         dice, hd95, n, n_empty = (result[size][key] for key in ("dice", "hd95", "n", "n_empty"))
@@ -273,7 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or (argv[0] not in COMMANDS and argv[0] not in ("-h", "--help")):
         argv = ["train", *argv]
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    level = logging.ERROR if _process_index() else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     # Said by a library's use of torch at import; nothing that a user of this program can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")
     debug = "--debug" in argv
@@ -285,8 +312,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         # A data loader's worker puts its traceback before the message: the last line is what there is to say.
         message = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        print(f"error: {message.removeprefix('utils.errors.UserError: ')}", file=sys.stderr)
+        if not getattr(error, "said_elsewhere", False):
+            print(f"error: {message.removeprefix('utils.errors.UserError: ')}", file=sys.stderr)
         return error.exit_code if isinstance(error, UserError) else UserError.exit_code
+    except RuntimeError as error:
+        # With several processes, the likely reason is another one that ended and has said why.
+        if debug or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            raise
+        reason = str(error).strip().splitlines()[0]
+        print(f"error: process {_process_index()}: {reason} (--debug shows where)", file=sys.stderr)
+        return UserError.exit_code
     except KeyboardInterrupt:
         print("error: stopped by Ctrl-C", file=sys.stderr)
         return 3

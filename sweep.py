@@ -82,8 +82,7 @@ class Cell:
         arguments += ["--save_path", str(self.folder / "model.safetensors")]
         if row.pretrained_path is not None:
             arguments += ["--pretrained_path", str(row.pretrained_path)]
-        if self.state == "unfinished":
-            arguments.append("--resume")
+        arguments += ["--resume", "auto"]
         if overrides := [*self.plan.overrides, *row.overrides]:
             arguments += ["--set", *overrides]
         return arguments

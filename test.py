@@ -16,6 +16,8 @@ from data_transforms.data_transforms import to_native
 from datasets.data import GeneralDataset
 from utils.files import atomic_path
 from utils.metrics import PairScore, batch_dice, score_pair, summarize
+from utils.processes import Processes
+from utils.signals import StoppedError, StopRequests, leave_signals_to_parent
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,27 @@ OnPrediction = Callable[[int, np.ndarray, ImageScore], None]
 
 
 def predictions(
-    model: nn.Module, dataset: GeneralDataset, device: torch.device, batch_size: int, num_workers: int = 0
+    model: nn.Module,
+    dataset: GeneralDataset,
+    device: torch.device,
+    batch_size: int,
+    num_workers: int = 0,
+    indices: Sequence[int] | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
     """Yields (index, logits (h, w), mask (h, w), size (H, W), valid (h, w)) of each sample, in order, on the CPU.
 
-    Logits and mask are cropped to `valid`, the part of the model's square that the image fills.
+    Logits and mask are cropped to `valid`, the part of the model's square that the image fills. `indices` are the
+    samples wanted, all by default.
     """
     model.eval()
-    loader = DataLoader(dataset, batch_size, num_workers=num_workers)
+    loader = DataLoader(
+        dataset,
+        batch_size,
+        sampler=range(len(dataset)) if indices is None else indices,
+        num_workers=num_workers,
+        worker_init_fn=leave_signals_to_parent,
+        generator=torch.Generator(),  # its own, so that an evaluation draws nothing from training's
+    )
     for batch in loader:
         with torch.inference_mode():
             boxes = prompt_boxes(model.prompt, batch)
@@ -73,13 +88,28 @@ def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
 
 
 def mean_dice(
-    model: nn.Module, dataset: GeneralDataset, device: torch.device, batch_size: int, workers: int = 0
+    model: nn.Module,
+    dataset: GeneralDataset,
+    device: torch.device,
+    batch_size: int,
+    workers: int = 0,
+    processes: Processes | None = None,
+    stop: StopRequests | None = None,
 ) -> float:
-    """Mean Dice at the model's image size: the quick score that picks the best epoch."""
+    """Mean Dice at the model's image size: the quick score that picks the best epoch. Arguments as for `evaluate`.
+
+    Raises:
+        StoppedError: `stop` was requested in some process; it is raised in all.
+    """
     scores = []
-    for _, logits, mask, _, _ in predictions(model, dataset, device, batch_size, workers):
-        scores.append(float(batch_dice(logits[None] > 0, mask[None] > 0)))
-    return float(np.mean(scores))
+    own = _own_indices(dataset, processes)
+    common = len(dataset) // (processes.count if processes else 1)  # every process has this many samples, or one more
+    found = predictions(model, dataset, device, batch_size, workers, own)
+    for position, (index, logits, mask, _, _) in enumerate(found):
+        if stop and position % batch_size == 0 and position < common and processes.any(stop.requested):
+            raise StoppedError("stopped by a signal in validation; go on with --resume")
+        scores.append((index, float(batch_dice(logits[None] > 0, mask[None] > 0))))
+    return float(np.mean([score for _, score in _of_all(scores, processes)]))
 
 
 def evaluate(
@@ -89,11 +119,20 @@ def evaluate(
     batch_size: int,
     num_workers: int = 0,
     on_prediction: OnPrediction | None = None,
+    processes: Processes | None = None,
 ) -> list[ImageScore]:
-    """Scores every sample of `dataset`; `on_prediction` is called with (index, prediction (H, W) bool, score)."""
-    scores = []
-    progress = tqdm(total=len(dataset), desc="evaluate", unit="image", leave=False, disable=None)
-    for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers):
+    """Scores every sample of `dataset`, in order, once.
+
+    Args:
+        on_prediction: called with (index, prediction (H, W) bool, score) for every sample, in the process that scored
+            it: it may write a file of that sample's own.
+        processes: share the samples, and all get all scores; None for a process by itself.
+    """
+    own = _own_indices(dataset, processes)
+    scored: list[tuple[int, ImageScore]] = []
+    quiet = True if processes and not processes.is_main else None
+    progress = tqdm(total=len(own), desc="evaluate", unit="image", leave=False, disable=quiet)
+    for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers, own):
         native = (to_native(logits, valid, size) > 0).numpy()
         sample = dataset.samples[index]
         score = ImageScore(
@@ -102,12 +141,22 @@ def evaluate(
             score_pair(logits > 0, mask > 0),
             score_pair(native, dataset.native_mask(index)),
         )
-        scores.append(score)
+        scored.append((index, score))
         if on_prediction:
             on_prediction(index, native, score)
         progress.update()
     progress.close()
-    return scores
+    return [score for _, score in _of_all(scored, processes)]
+
+
+def _own_indices(dataset: GeneralDataset, processes: Processes | None) -> range:
+    """This process' samples: no padding, so that none is counted twice."""
+    return range(processes.index, len(dataset), processes.count) if processes else range(len(dataset))
+
+
+def _of_all(items: list[tuple[int, Any]], processes: Processes | None) -> list[tuple[int, Any]]:
+    """Every process' (index, ...) in the order of the index."""
+    return sorted(processes.gather(items) if processes else items, key=lambda item: item[0])
 
 
 def summary(scores: Sequence[ImageScore]) -> dict[str, Any]:

@@ -83,7 +83,16 @@ class AdaptedLayer(nn.Module):
         return self.apply_weight(x, self._kept_merged_weight())
 
     def _adapted_forward(self, x: Tensor) -> Tensor:
-        return self.apply_weight(x, self.merged_weight())
+        return self.apply_weight(x, self.full_precision_weight())
+
+    def full_precision_weight(self) -> Tensor:
+        """The merged weight, in the parameters' own precision, even under autocast, which then rounds it once."""
+        with torch.autocast(self._device_type, enabled=False):
+            return self.merged_weight()
+
+    @property
+    def _device_type(self) -> str:
+        return next(iter(self.adapter_parameters().values())).device.type
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
         """The wrapped layer's own operation with another weight of its shape."""
@@ -97,7 +106,7 @@ class AdaptedLayer(nn.Module):
     def _kept_merged_weight(self) -> Tensor:
         key = [(id(p), p._version, p.data_ptr(), p.dtype) for p in self.adapter_parameters().values()]
         if self._merged is None or self._merged[0] != key:
-            self._merged = (key, self.merged_weight())
+            self._merged = (key, self.full_precision_weight())
         return self._merged[1]
 
     def plain_layer(self) -> Adaptable:

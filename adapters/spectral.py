@@ -75,11 +75,12 @@ class SpectralLayer(AdaptedLayer):
     def _adapted_forward(self, x: Tensor) -> Tensor:
         if self._positions(x) and self._factors_are_cheaper(self._positions(x)):
             return self.factorized_forward(x)
-        return self.apply_weight(x, self.merged_weight())
+        return self.apply_weight(x, self.full_precision_weight())
 
     def factorized_forward(self, x: Tensor) -> Tensor:
         """U (C (Vh x)), without forming the weight. Not for grouped convolutions."""
-        top, block = self.top_values(), self.rest_block()
+        with torch.autocast(self._device_type, enabled=False):  # the core stays exact, also in mixed precision
+            top, block = self.top_values(), self.rest_block()
         k = top.shape[0]
         if not self.is_conv:
             z = nn.functional.linear(x, self.Vh)  # (..., r)

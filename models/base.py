@@ -60,6 +60,10 @@ class SegmentationModel(nn.Module):
         """Name patterns of the layers that an adapter method replaces by default."""
         return ()
 
+    def encoder_blocks(self) -> Iterator[nn.Module]:
+        """The image encoder's transformer blocks, which gradient checkpointing computes again; none without such."""
+        yield from ()
+
     def always_trained(self) -> Iterator[nn.Parameter]:
         """What every parameter-efficient strategy trains beside its adapters."""
         yield from ()

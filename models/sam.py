@@ -58,6 +58,9 @@ class Prompt_Adapted_SAM(PromptedModel):
     def adapted_layers(self, method: str) -> Sequence[str]:
         return ADAPTED_LAYERS
 
+    def encoder_blocks(self) -> Iterator[nn.Module]:
+        yield from self.image_encoder.blocks
+
     def positions(self) -> Iterator[nn.Parameter]:
         yield self.image_encoder.pos_embed
 

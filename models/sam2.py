@@ -64,6 +64,9 @@ class Prompt_Adapted_SAM2(PromptedModel):
     def adapted_layers(self, method: str) -> Sequence[str]:
         return adapted_layers(method)
 
+    def encoder_blocks(self) -> Iterator[nn.Module]:
+        yield from self.image_encoder.trunk.blocks
+
     def positions(self) -> Iterator[nn.Parameter]:
         yield self.image_encoder.trunk.pos_embed
         yield self.image_encoder.trunk.pos_embed_window

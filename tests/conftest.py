@@ -26,6 +26,15 @@ def no_cache_at_home(tmp_path_factory):
 
 
 @pytest.fixture
+def no_pictures(monkeypatch):
+    """Runs draw neither curves nor overlays, which take longer than a tiny model's training."""
+    import experiment
+
+    monkeypatch.setattr(experiment, "plot_curves", lambda *_: None)
+    monkeypatch.setattr(experiment, "save_overlay", lambda *_, **__: None)
+
+
+@pytest.fixture
 def draw_dataset():
     """The function that draws a dataset: see `_draw_dataset`."""
     return _draw_dataset

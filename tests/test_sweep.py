@@ -127,9 +127,11 @@ def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it
     assert "stopped by a signal in lora/bars/0; the same command goes on" in error
     done = len(metrics.read_text().splitlines())
     assert cells(read_plan(path))[0].state == "unfinished"
-    (cell,) = cells(read_plan(path), ["lora/*"])
-    assert "--resume" in cell.arguments("cpu")
     assert done >= 1
+    path = plan(seeds=[0], overrides=[f"training.num_epochs={done + 2}"])
+    assert run(path, "--only", "lora/*") == 1  # it goes on, and not with another config
+    log = (workspace.folder / "runs" / "lora" / "bars" / "0" / "log.txt").read_text()
+    assert f"training.num_epochs was 500, is {done + 2}" in log
 
 
 def test_a_run_in_progress_is_left_to_its_process(plan, workspace, caplog):

@@ -200,7 +200,11 @@ class PromptsConfig(Section):
 
 
 class TrainingConfig(Section):
-    """Optimizer, schedule and loss. `schedule_step` and `steps` count epochs, `warmup_steps` optimizer steps."""
+    """Optimizer, schedule, loss, and how a step is computed.
+
+    `schedule_step` and `steps` count epochs, `warmup_steps` optimizer steps. `batch_size` is what one step of the
+    optimizer sees, over all processes; each computes its share in `accumulate_steps` parts.
+    """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Positive = 1e-4
@@ -221,6 +225,21 @@ class TrainingConfig(Section):
     reg_multiplier: NotNegative = 0.01
     clip_grad_norm: Positive | None = None
     val_every: Annotated[int, Field(ge=1)] = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    accumulate_steps: Annotated[int, Field(ge=1)] = 1
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    sync_batch_norm: bool = True
+    deterministic: bool = False
+
+    @field_validator("accumulate_steps")
+    @classmethod
+    def _parts_divide_the_batch(cls, parts: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size")
+        if batch_size is not None and batch_size % parts:
+            raise ValueError(f"must divide batch_size = {batch_size}, which is what one step sees in all")
+        return parts
 
     @field_validator("steps")
     @classmethod

@@ -6,6 +6,8 @@ import random
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import torch
 
 from utils.errors import ConfigError
 
-PACKAGES = ("torch", "torchvision", "numpy", "monai", "segment_anything")
+PACKAGES = ("torch", "torchvision", "numpy", "monai", "segment_anything", "accelerate")
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,9 +65,12 @@ def peak_memory_bytes(device: torch.device) -> int:
 def resolve_device(name: str) -> torch.device:
     """The device for "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
 
+    Of several processes on one machine (torchrun's LOCAL_RANK), "auto" and "cuda" give each a GPU of its own.
+
     Raises:
-        ConfigError: another name, no CUDA, or an N that does not exist.
+        ConfigError: another name, no CUDA, an N that does not exist, or one N for several processes.
     """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
@@ -75,9 +80,12 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"device: {name!r} is not known, use auto, cpu or cuda:N")
     if not torch.cuda.is_available():
         raise ConfigError(f"device: {name!r} asks for CUDA, which torch does not find here; use cpu or auto")
+    if several and index:
+        raise ConfigError(f"device: {name!r} is one GPU for several processes; use cuda, and each takes its own")
+    index = os.environ.get("LOCAL_RANK", "0") if several else index
     count = torch.cuda.device_count()
     if int(index or 0) >= count:
-        raise ConfigError(f"device: {name!r} does not exist, this machine has cuda:0 to cuda:{count - 1}")
+        raise ConfigError(f"device: 'cuda:{index or 0}' does not exist, this machine has cuda:0 to cuda:{count - 1}")
     return torch.device("cuda", int(index or 0))
 
 
@@ -92,6 +100,27 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+@contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """A block in which, where `on`, torch uses kernels that give the same bits each time.
+
+    Where it has none for an operation on a GPU, it warns and names the operation.
+    """
+    if not on:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def _version(package: str) -> str | None:

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
+_TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp(\.[^.]*)?")
 
 
 @contextmanager
@@ -37,6 +39,13 @@ def _default_mode() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return 0o666 & ~umask
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in `folder`; no other process may be writing there."""
+    for path in folder.glob(".*"):
+        if _TEMPORARY_NAME.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -109,6 +109,22 @@ class RunLog:
             self._writer = None
 
 
+class NoLog:
+    """Stands for a RunLog in a process that does not write."""
+
+    def __enter__(self) -> "NoLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def epoch(self, record: Mapping) -> None:
+        """Does nothing."""
+
+    def truncate_after(self, epoch: int) -> None:
+        """Does nothing."""
+
+
 def read_metrics(path: Path) -> list[dict]:
     """The records of a metrics.jsonl, in file order; a half-written last line is left out.
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from utils.files import atomic_path, sha256, write_json, write_text
+from utils.files import atomic_path, remove_leftovers, sha256, write_json, write_text
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
@@ -71,3 +71,12 @@ def test_the_file_is_as_readable_as_any_new_file(tmp_path):
         save_file({}, temporary)
     (tmp_path / "plain").write_text("")
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    left = [".a.123.tmp.pth", ".a.pth.7.tmp.sha256", ".a.5.tmp"]
+    kept = ["a.pth", ".hidden", ".a.tmp.pth", "b.9.tmp.pth"]
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
