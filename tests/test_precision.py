@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from accelerate.utils import AutocastKwargs
-from runs import MODELS, config_of, largest_difference, records, run, signal_at_step
+from short_runs import MODELS, config_of, largest_difference, records, run, signal_at_step
 
 import adapters
 import train

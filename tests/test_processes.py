@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-import runs
+import short_runs as runs
 import torch
-from runs import ROOT, assert_same_runs, config_of, largest_difference, records, run, start_group
+from short_runs import ROOT, assert_same_runs, config_of, largest_difference, records, run, start_group
 
 import experiment
 import train
@@ -101,8 +101,8 @@ def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(uneven, 
     run(uneven, "one/m.safetensors", *model, *UNEVEN, *more, strategy="salt")
     assert together(uneven, "two", *model, *UNEVEN, *more) == [0, 0]
     one, two = uneven.folder / "one", uneven.folder / "two"
-    # AdamW's first steps have the size of the learning rate however small a gradient is, and SAM2 from random weights has
-    # many gradients that are hardly more than rounding.
+    # AdamW's first steps have the size of the learning rate however small a gradient is, and a random SAM2 has many
+    # gradients that are hardly more than rounding.
     assert largest_difference(one, two) < (1e-4 if model else 1e-5)
 
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (one, two))

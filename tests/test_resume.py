@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
+import short_runs as runs
 import torch
-from runs import MODELS, assert_same_runs, config_of, run, signal_at_call, signal_at_step
+from short_runs import MODELS, assert_same_runs, config_of, run, signal_at_call, signal_at_step
 
 import run_state
 import train

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import ROOT, assert_same_runs, run, signal_at_call
+from short_runs import ROOT, assert_same_runs, run, signal_at_call
 
 import experiment
 from main import main

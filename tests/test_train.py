@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import run
+from short_runs import run
 
 import run_state
 from checkpoint import read_weights
