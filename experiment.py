@@ -12,7 +12,7 @@ from torch import nn
 
 import checkpoint
 from datasets.data import GeneralDataset, read_split
-from model import build_model, load_model, save_model
+from model import build_model, load_trained, save_model
 from models.strategies import parameter_counts
 from run_state import BEST_FILE, Progress, Run, check_config, state_folder
 from test import ImageScore, evaluate, summary, write_per_image
@@ -247,7 +247,7 @@ def evaluate_checkpoint(
 
     Writes results.json, per_image.csv and overlays/ to <weights>_<dataset>_<split>/ beside it.
     """
-    model, config = load_model(path, pretrained_path)
+    model, config = load_trained(path, pretrained_path)
     if data is not None:
         config = config.model_copy(update={"data": data.require_data()})
     dataset = GeneralDataset(config, split, train=False)

@@ -3,10 +3,12 @@
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -17,7 +19,7 @@ from utils.errors import ConfigError, UserError
 
 STRATEGIES = get_args(Strategy)
 COMMANDS = (
-    "train", "test", "predict", "params", "prepare", "check", "export", "download", "sweep", "table", "demo"
+    "train", "test", "predict", "params", "prepare", "check", "export", "view", "download", "sweep", "table", "demo"
 )  # fmt: skip
 
 
@@ -61,8 +63,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = add("predict", "write masks of images of any size")
     predict.add_argument("--checkpoint", type=Path, required=True)
-    predict.add_argument("--images", type=Path, required=True, help="a folder, searched with its subfolders, or a file")
+    predict.add_argument(
+        "--images", nargs="+", required=True, help="folders, searched with their subfolders, files, or quoted patterns"
+    )
     predict.add_argument("--output", type=Path, required=True, help="folder of the masks: PNG, 0/255 or label values")
+    predict.add_argument("--probabilities", nargs="?", const="png", choices=("png", "npy"), help="write these as well")
+    predict.add_argument("--overlay", action="store_true", help="write the masks over their images as well")
+    predict.add_argument("--threshold", type=_probability, default=0.5, help="probability above which a pixel counts")
+    predict.add_argument("--tta", choices=("none", "flips"), default="none", help="flips: mean over mirror images")
+    predict.add_argument("--tile", action="store_true", help="slide windows over images larger than the model's")
+    predict.add_argument("--tile_overlap", type=_share, default=0.25, help="share of a window in common with the next")
+    predict.add_argument("--skip_existing", action="store_true", help="leave out images whose masks are there")
     predict.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
     predict.add_argument("--device", default="auto")
 
@@ -81,9 +92,16 @@ def build_parser() -> argparse.ArgumentParser:
     export = add("export", "write a trained model in another format")
     export.add_argument("--checkpoint", type=Path, required=True)
     export.add_argument("--output", type=Path, required=True)
-    export.add_argument("--format", default="sam", choices=("sam",))
+    export.add_argument("--format", default="sam", choices=("sam", "onnx", "full"))
     export.add_argument("--half", action="store_true", help="store float16")
     export.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
+
+    view = add("view", "serve a page to this machine alone: drop an image, see its mask")
+    view.add_argument("--checkpoint", type=Path, required=True)
+    view.add_argument("--compare", type=Path, help="a second checkpoint, shown beside the first")
+    view.add_argument("--port", type=int, default=7860)
+    view.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
+    view.add_argument("--device", default="auto")
 
     download = add("download", "fetch official weights, with a hash check")
     download.add_argument("name", nargs="?", help="sam_vit_b, clip_vit_b32, ...; --list names them all")
@@ -131,6 +149,24 @@ def _resume(text: str) -> str:
     return text
 
 
+def _probability(text: str) -> float:
+    return _between(text, lambda value: 0 < value < 1, "between 0 and 1")
+
+
+def _share(text: str) -> float:
+    return _between(text, lambda value: 0 <= value < 1, "from 0 up to, but not, 1")
+
+
+def _between(text: str, allowed: Callable[[float], bool], words: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not allowed(value):
+        raise argparse.ArgumentTypeError(f"must be a number {words}, not '{text}'")
+    return value
+
+
 def _config(args: argparse.Namespace) -> Config:
     return load_config(
         args.model_config, args.data_config, args.overrides, args.training_strategy, args.pretrained_path, args.seed
@@ -171,14 +207,23 @@ def run_test(args: argparse.Namespace) -> None:
 
 
 def run_predict(args: argparse.Namespace) -> None:
-    from predict import Predictor, predict_folder
+    from model import load_model
+    from predict import predict_files
+    from prediction.outputs import Outputs
+    from prediction.sources import find_sources
     from utils.environment import resolve_device
 
-    predictor = Predictor.from_checkpoint(args.checkpoint, resolve_device(args.device), args.pretrained_path)
-    problems = predict_folder(predictor, args.images, args.output)
-    if problems:
-        raise UserError(f"{len(problems)} images could not be predicted, listed above; the others are in {args.output}")
-    print(f"written: {args.output}")
+    sources = find_sources(args.images, args.output)
+    predictor = load_model(args.checkpoint, args.pretrained_path, resolve_device(args.device))
+    predictor = replace(predictor, tile_overlap=args.tile_overlap)
+    outputs = Outputs(args.output, predictor, args.probabilities, args.overlay, args.threshold)
+    flips = args.tta == "flips"
+    summary = predict_files(sources, outputs, tile=args.tile, flips=flips, skip_existing=args.skip_existing)
+    print(f"written: {args.output}, {summary.written} masks" + (f", {summary.kept} kept" if summary.kept else ""))
+    for problem in summary.problems:
+        print(f"failed: {problem}", file=sys.stderr)
+    if summary.problems:
+        raise UserError(f"{len(summary.problems)} of {len(sources)} files could not be predicted, listed above")
 
 
 def run_params(args: argparse.Namespace) -> None:
@@ -228,10 +273,17 @@ def run_check(args: argparse.Namespace) -> None:
 
 
 def run_export(args: argparse.Namespace) -> None:
-    from export import export_sam
+    from export import export
 
-    export_sam(args.checkpoint, args.output, args.half, args.pretrained_path)
-    print(f"written: {args.output}")
+    print(export(args.format, args.checkpoint, args.output, args.half, args.pretrained_path))
+
+
+def run_view(args: argparse.Namespace) -> None:
+    from utils.environment import resolve_device
+    from view import serve
+
+    checkpoints = [args.checkpoint] + ([args.compare] if args.compare else [])
+    serve(checkpoints, args.pretrained_path, resolve_device(args.device), args.port)
 
 
 def run_download(args: argparse.Namespace) -> None:
@@ -303,6 +355,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     # Said by a library's use of torch at import; nothing that a user of this program can mend.
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")
+    # Pillow's, about images that are refused in one line of our own.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     debug = "--debug" in argv
     try:
         args = build_parser().parse_args(argv)

@@ -8,9 +8,11 @@ import torch
 
 import adapters
 import checkpoint
+from data_transforms.data_transforms import Data_Transform
 from models.base import SegmentationModel
 from models.sam import Prompt_Adapted_SAM
 from models.strategies import apply_strategy
+from prediction.predictor import Predictor
 from utils.config import Config
 from utils.config_schema import SAM2_ARCH, SAM_ARCH
 from utils.errors import ConfigError, UserError
@@ -20,20 +22,23 @@ from utils.text_encoder import ClipTextEncoder
 log = logging.getLogger(__name__)
 
 
-def build_model(config: Config, counted_only: bool = False, encode_text: bool = True) -> SegmentationModel:
+def build_model(
+    config: Config, counted_only: bool = False, encode_text: bool = True, load_base: bool = True
+) -> SegmentationModel:
     """The model of a config: architecture, base weights, adapters, and what is trained.
 
     Args:
         config: resolved and checked.
         counted_only: on the meta device, without weights and decompositions, to count parameters.
         encode_text: False leaves CLIP's features zero, for a weights file to fill in.
+        load_base: False leaves the base weights random, for a weights file that holds the whole model.
 
     Raises:
         ConfigError: no base weights and `sam.weights` is not "random"; a rank above a layer's; a pattern without match.
         UserError: the base weights do not fit; CLIP's weights are missing.
     """
     model = _architecture(config, counted_only, encode_text and not counted_only)
-    if not counted_only:
+    if load_base and not counted_only:
         _load_base_weights(model, config)
     if config.ft.type:
         _inject_adapters(model, config.ft.type, config)
@@ -97,8 +102,30 @@ def save_model(model: SegmentationModel, config: Config, path: Path, epoch: int)
     checkpoint.save_weights(path, checkpoint.trained_state(model, everything=not model.base_sha256), metadata)
 
 
-def load_model(path: Path | str, pretrained_path: Path | None = None) -> tuple[SegmentationModel, Config]:
-    """The model of a weights file, ready to evaluate, and its config.
+def load_model(
+    path: Path | str, pretrained_path: Path | str | None = None, device: torch.device | str = "cpu"
+) -> Predictor:
+    """The trained model of a weights file, ready to use on images: `load_model(path).predict(image, "Vein")`.
+
+    Its adapters are merged into plain layers, so that it is as fast as its base.
+
+    Args:
+        path: a weights file of this project: a run's, or one that `export --format full` wrote.
+        pretrained_path: where the base weights lie now, if they have moved since training.
+        device: where it runs.
+
+    Raises:
+        UserError: as `load_trained`.
+    """
+    model, config = load_trained(path, pretrained_path)
+    data = config.require_data()
+    transform = Data_Transform(config.data_transforms, train=False)
+    merged = adapters.merge(model).requires_grad_(False).to(device)
+    return Predictor(merged, transform, data.label_names[1:], data.label_list, torch.device(device))
+
+
+def load_trained(path: Path | str, pretrained_path: Path | str | None = None) -> tuple[SegmentationModel, Config]:
+    """The model of a weights file with its adapters, in evaluation mode, and its config.
 
     Args:
         path: a weights file of this project.
@@ -111,13 +138,14 @@ def load_model(path: Path | str, pretrained_path: Path | None = None) -> tuple[S
     saved = checkpoint.read_weights(path)
     config = Config.from_yaml(saved.metadata["config"], str(path))
     if pretrained_path is not None:
-        config = config.model_copy(update={"pretrained_path": pretrained_path})
-    _check_base(path, config, saved.metadata["base_sha256"])
-    model = build_model(config, encode_text=False)
+        config = config.model_copy(update={"pretrained_path": Path(pretrained_path)})
+    base_sha256 = saved.metadata["base_sha256"]
+    _check_base(path, config, base_sha256)
+    model = build_model(config, encode_text=False, load_base=bool(base_sha256))
     if isinstance(model.text_encoder, ClipTextEncoder):
         model.text_encoder.weights_sha256 = saved.metadata["clip_sha256"]
     try:
-        checkpoint.load_trained_state(model, saved.tensors, everything=not saved.metadata["base_sha256"])
+        checkpoint.load_trained_state(model, saved.tensors, everything=not base_sha256)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return model.eval(), config

@@ -13,6 +13,9 @@ from adapters.ranks import RankRule, Ranks
 from adapters.salt import SALTLayer
 from adapters.svd import SVDLayer
 
+# torch's own fast paths read the weights of these modules' layers, and never call the layers.
+_READ_PAST = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
 METHODS: dict[str, type[AdaptedLayer]] = {cls.method: cls for cls in (SALTLayer, SVDLayer, LoRALayer)}
 
 
@@ -32,7 +35,8 @@ def inject(
         The names of the adapted layers.
 
     Raises:
-        AdapterError: unknown method; a pattern that matches no layer; a rank above min(out, in) of a layer.
+        AdapterError: unknown method; a pattern that matches no layer, or one that torch's attention never calls; a
+            rank above min(out, in) of a layer.
     """
     if method not in METHODS:
         raise AdapterError(f"unknown adapter method '{method}'; known: {', '.join(METHODS)}")
@@ -60,6 +64,12 @@ def _matching_layers(module: nn.Module, targets: Sequence[str]) -> dict[str, Ada
         if not found:
             raise AdapterError(f"the target pattern '{pattern}' matches no Linear or Conv2d layer")
         matched.update(found)
+    for name in matched:
+        owner = module.get_submodule(name.rpartition(".")[0])
+        if isinstance(owner, _READ_PAST):
+            raise AdapterError(
+                f"{name}: {type(owner).__name__} reads its weight past the layer, so it can't be adapted"
+            )
     return matched
 
 

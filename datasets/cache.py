@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 _STEPS = 65535  # images in 0..1 are kept as 16-bit integers: exact for 8-bit files at their own size
-_EIGHT_BIT_STEP = 257  # 65535 / 255
+_EIGHT_BIT_STEP = _STEPS // 255
 
 Pair = tuple[np.ndarray, np.ndarray]  # image (1 or 3, h, w) uint8 or uint16, mask (h, w) uint8
 

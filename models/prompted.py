@@ -68,9 +68,9 @@ class PromptedModel(SegmentationModel):
         if checkpoint.as_weights(content, metadata) is None:
             report = self.load_state(unwrapped_state_dict(content, path), path, config)
         else:
-            from model import load_model  # which builds models, this one among them
+            from model import load_trained  # which builds models, this one among them
 
-            trained = adapters.merge(load_model(path)[0])
+            trained = adapters.merge(load_trained(path)[0])
             report = self.load_state(trained.base_state(), path, config)
             report.loaded += self._take_text_prompt(trained)
         self.base_sha256 = sha256(path)

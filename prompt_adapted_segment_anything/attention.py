@@ -36,7 +36,7 @@ class EncoderBlock(nn.Module):
         if self.window_size == 0:
             return self.attn.proj(self._attend(qkv))
         size = self.window_size
-        rows, columns = -(-H // size), -(-W // size)
+        rows, columns = (H + size - 1) // size, (W + size - 1) // size  # ONNX rounds negative quotients the other way
         qkv = _pad_with(qkv, rows * size, columns * size, self.attn.qkv.bias)
         qkv = qkv.view(B, rows, size, columns, size, 3 * C).transpose(2, 3).reshape(-1, size, size, 3 * C)
         out = self._attend(qkv)  # (B * rows * columns, size, size, C)
@@ -80,7 +80,7 @@ def attend(
     rel_w = torch.einsum("bnhwd,wkd->bnhwk", by_row, rel_pos[1].to(q.dtype)).flatten(2, 3)  # (B, heads, H * W, W)
     row_code = torch.eye(H, dtype=k.dtype, device=k.device).repeat_interleave(W, dim=0)  # (H * W, H)
     column_code = torch.eye(W, dtype=k.dtype, device=k.device).repeat(H, 1)  # (H * W, W)
-    spare = -(d + H + W) % _HEAD_ALIGNMENT
+    spare = (_HEAD_ALIGNMENT - (d + H + W) % _HEAD_ALIGNMENT) % _HEAD_ALIGNMENT
     codes = pad(torch.cat([row_code, column_code], dim=-1), (0, spare)).expand(*k.shape[:2], -1, -1)
     q_extended = torch.cat([q * d**-0.5, rel_h, rel_w, q.new_zeros(*q.shape[:3], spare)], dim=-1)
     k_extended = torch.cat([k, codes], dim=-1)

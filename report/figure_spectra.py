@@ -9,7 +9,7 @@ import torch
 
 from adapters import adapted_layers
 from adapters.spectral import SpectralLayer
-from model import load_model
+from model import load_trained
 from report.drawing import COLOURS, PAGE_WIDTH, Drawn, figure, save
 from report.gather import Run, Weights
 from report.table import Table
@@ -75,7 +75,7 @@ def spectra_of(weights: Path) -> list[Spectrum]:
     Raises:
         UserError: no such file, or its base weights are missing.
     """
-    model, _ = load_model(weights)
+    model, _ = load_trained(weights)
     layers = [(name, layer) for name, layer in adapted_layers(model) if isinstance(layer, SpectralLayer)]
     layers = [(name, layer) for name, layer in layers if name.endswith(FAMILY)] or layers
     chosen = sorted({0, len(layers) // 2, len(layers) - 1}) if layers else []

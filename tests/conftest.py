@@ -94,3 +94,17 @@ def workspace(tmp_path):
         "ft: {svd_rank_linear: 8, svd_rank_conv2d: 4, r_lora: 2}\n"
     )
     return Workspace(tmp_path, data, data_config, model_config)
+
+
+@pytest.fixture(scope="session")
+def make_weights(tmp_path_factory):
+    """A function (kind, labels, overrides) -> the path of a weights file, untrained: see `weights_files`."""
+    import weights_files
+
+    return lambda kind="sam", *more: weights_files.write_weights(tmp_path_factory.mktemp(kind), kind, *more)
+
+
+@pytest.fixture(scope="session")
+def sam_weights(make_weights):
+    """The weights file of a nano SAM of one label, Vein, at 32 pixels."""
+    return make_weights()

@@ -10,7 +10,7 @@ from PIL import Image
 
 import baselines
 from main import main
-from model import build_model, load_model
+from model import build_model, load_trained
 from utils.config import load_config
 from utils.config_schema import BASELINE_ARCHS
 
@@ -61,7 +61,7 @@ def test_a_baseline_has_a_channel_for_each_label(workspace, draw_dataset):
         f"data: {{root_path: {data}, label_list: [0, 1, 2], label_names: [Background, Bar, Rod]}}\n"
     )
     assert main(arguments_of(workspace, "unet")) == 0
-    model, _ = load_model(workspace.folder / "run" / "m.safetensors")
+    model, _ = load_trained(workspace.folder / "run" / "m.safetensors")
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         every = model.network(x)
@@ -156,7 +156,7 @@ def test_sam2_is_exported_in_its_own_format_with_its_memory(workspace, suffix):
 
         again = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu", hydra_overrides_extra=size)
         again.load_state_dict(load_file(out), strict=True)
-    trained, _ = load_model(checkpoint)
+    trained, _ = load_trained(checkpoint)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         ours = trained.embed(x)

@@ -11,7 +11,7 @@ from segment_anything import sam_model_registry
 
 import adapters
 from main import main
-from model import build_model, load_model
+from model import build_model, load_trained
 from prompt_adapted_segment_anything import GEOMETRIES, SAM_PREFIXES, load_sam
 from utils.config import load_config
 from utils.tensor_files import read_state_dict
@@ -80,14 +80,14 @@ def trained(workspace):
 
 def test_a_run_starts_from_this_projects_own_weights(workspace, trained):
     """The second model starts as the first one ended, and its own small file rebuilds it."""
-    first, _ = load_model(trained)
+    first, _ = load_trained(trained)
     config = load_config(workspace.model_config, workspace.data_config, (), "none", trained)
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         expected = first(x, ["Bar"])
         assert torch.allclose(build_model(config).eval()(x, ["Bar"]), expected, atol=1e-4)
     assert main(workspace.train_arguments("second/m.safetensors", "--pretrained_path", str(trained))) == 0
-    second, _ = load_model(workspace.folder / "second" / "m.safetensors")
+    second, _ = load_trained(workspace.folder / "second" / "m.safetensors")
     assert second.base_sha256
     assert adapters.adapter_parameters(second)
     results = json.loads((workspace.folder / "second" / "results.json").read_text())
@@ -105,7 +105,7 @@ def test_own_weights_at_another_size_and_with_other_labels(workspace, trained, d
     config = load_config(workspace.model_config, workspace.data_config, ["sam.img_size=64"], "salt", trained)
     with caplog.at_level("INFO"):
         model = build_model(config)
-    first, _ = load_model(trained)
+    first, _ = load_trained(trained)
     assert "3 of them resized to the image size" in caplog.text
     assert model.image_encoder.pos_embed.shape[1:3] == (8, 8)
     assert torch.equal(model.text_affine[0].weight, first.text_affine[0].weight)

@@ -168,9 +168,9 @@ def test_merged_sam_export_loads_strictly_in_the_untouched_package(workspace):
     )  # fmt: skip
     prefix = "image_encoder."
     stock.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, strict=True)
-    from model import load_model
+    from model import load_trained
 
-    trained, _ = load_model(checkpoint)
+    trained, _ = load_trained(checkpoint)
     x = torch.randn(1, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(stock.eval()(x), trained.image_encoder(x), atol=1e-4)

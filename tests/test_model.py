@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 import adapters
 import checkpoint
 from main import main
-from model import build_model, load_model, save_model
+from model import build_model, load_trained, save_model
 from models.strategies import parameter_counts
 from prompt_adapted_segment_anything import SAM_PREFIXES
 from utils.config import load_config
@@ -163,7 +163,7 @@ def test_weights_file_rebuilds_the_model(tmp_path, config, base, strategy, suffi
     model.eval()
     path = tmp_path / f"trained{suffix}"
     save_model(model, c, path, epoch=7)
-    loaded, again = load_model(path)
+    loaded, again = load_trained(path)
     assert again == c
     expected = model(IMAGES, LABELS)
     if strategy == "none":  # nothing was trained: the text prompt is noise that is made anew
@@ -178,7 +178,7 @@ def test_batchnorms_running_statistics_are_saved(tmp_path, config, base):
     for _ in range(3):
         model(IMAGES, LABELS)
     save_model(model, c, tmp_path / "m.safetensors", 1)
-    loaded, _ = load_model(tmp_path / "m.safetensors")
+    loaded, _ = load_trained(tmp_path / "m.safetensors")
     assert torch.equal(loaded.text_affine[2].running_mean, model.text_affine[2].running_mean)
     assert int(loaded.text_affine[2].num_batches_tracked) == 3
     assert torch.isfinite(model(IMAGES[:1], LABELS[:1])).all()  # a batch of one trains
@@ -189,7 +189,7 @@ def test_a_model_from_random_weights_is_saved_whole(tmp_path, config):
     model = seeded(c).eval()
     save_model(model, c, tmp_path / "m.safetensors", 1)
     torch.manual_seed(99)
-    loaded, _ = load_model(tmp_path / "m.safetensors")
+    loaded, _ = load_trained(tmp_path / "m.safetensors")
     assert torch.allclose(loaded(IMAGES, LABELS), model(IMAGES, LABELS), atol=1e-5)
 
 
@@ -201,29 +201,29 @@ def test_weights_files_that_do_not_fit_are_refused(tmp_path, config, base):
 
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="cannot be read as weights, it may be truncated"):
-        load_model(path)
+        load_trained(path)
     with pytest.raises(UserError, match="holds weights, but is no checkpoint of this project"):
-        load_model(base)
+        load_trained(base)
 
     other = {**good.metadata, "config": config("lora", base=base).to_yaml()}
     checkpoint.save_weights(path, good.tensors, other)
     with pytest.raises(UserError, match=r"another architecture: \d+ missing, \d+ unexpected keys"):
-        load_model(path)
+        load_trained(path)
 
     moved = dict(good.tensors)
     moved["image_encoder.blocks.2.attn.qkv.fingerprint"] = -moved["image_encoder.blocks.2.attn.qkv.fingerprint"]
     checkpoint.save_weights(path, moved, good.metadata)
     with pytest.raises(UserError, match=r"image_encoder.blocks.2.attn.qkv: its singular vectors differ"):
-        load_model(path)
+        load_trained(path)
 
     checkpoint.save_weights(path, good.tensors, good.metadata)
     base.rename(tmp_path / "moved.safetensors")
     with pytest.raises(UserError, match=r"needs its base weights .*, which are not there; give --pretrained_path"):
-        load_model(path)
-    load_model(path, tmp_path / "moved.safetensors")
+        load_trained(path)
+    load_trained(path, tmp_path / "moved.safetensors")
     save_file({"x": torch.zeros(1)}, base)
     with pytest.raises(UserError, match="was trained on other base weights"):
-        load_model(path)
+        load_trained(path)
 
 
 def test_without_weights_nothing_starts(config, tmp_path):

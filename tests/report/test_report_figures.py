@@ -8,7 +8,7 @@ from PIL import Image
 
 from adapters import adapted_layers
 from main import main
-from model import load_model
+from model import load_trained
 from report import figure_grid
 from report.figure_curves import draw_curves
 from report.figure_grid import draw_grid, prediction_panel
@@ -105,7 +105,7 @@ def test_many_methods_make_several_figures(trained, tmp_path, monkeypatch):
 def test_spectra_are_those_of_the_merged_weights(trained, tmp_path):
     weights = trained / "salt" / "m.safetensors"
     spectra = spectra_of(weights)
-    model, _ = load_model(weights)
+    model, _ = load_trained(weights)
     layers = dict(adapted_layers(model))
     assert [s.layer for s in spectra] == ["blocks.0.attn.qkv", "blocks.2.attn.qkv", "blocks.3.attn.qkv"]
     for spectrum in spectra:

@@ -1,0 +1,137 @@
+"""Reading DICOM images, such as X-ray angiograms, as a viewer shows them. Needs the optional package pydicom.
+
+A file's values pass its rescale slope and intercept and then its window (the first, where it has several): black is 0
+and white 65535. A file without a window keeps the whole range that its stored bits can hold. MONOCHROME1, where low
+values are white, is inverted: every image comes out as a viewer shows it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.io import MAX_PIXELS
+from utils.errors import UserError
+from utils.extras import extra
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
+WHITE = 65535
+_MAGIC_AT, _MAGIC = 128, b"DICM"
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether it is a DICOM file: by its suffix, or by its first bytes where it has a foreign suffix or none."""
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAGIC_AT + len(_MAGIC))[_MAGIC_AT:] == _MAGIC
+    except OSError:
+        return False
+
+
+def frame_count(path: Path) -> int:
+    """How many frames a DICOM file promises. Raises: UserError as `read_frames`."""
+    return int(_header(path).get("NumberOfFrames") or 1)
+
+
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """Yields the frames of a DICOM file, one at a time: (H, W, 3) uint16, 0 black and 65535 white.
+
+    Raises:
+        UserError: one line that names the file, if pydicom is missing, or the file is unreadable, truncated, too large,
+            in colour, without pixels, or compressed in a way that no installed decoder knows.
+    """
+    header = _header(path)
+    _check(header, path)
+    try:
+        for frame in extra("pydicom.pixels", f"{path}: a DICOM file").iter_pixels(path):
+            grey = _inverted(_windowed(frame, header), header)
+            yield np.broadcast_to(grey[..., None], (*grey.shape, 3))
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged files
+        raise UserError(f"{path}: {_why_undecoded(header, error)}") from error
+
+
+def _header(path: Path) -> Any:
+    """The data set without its pixels."""
+    pydicom = extra("pydicom", f"{path}: a DICOM file")
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        return pydicom.dcmread(path, stop_before_pixels=True)
+    except Exception as error:
+        raise UserError(f"{path}: not a readable DICOM file ({_first_line(error)}); replace the file") from error
+
+
+def _check(header: Any, path: Path) -> None:
+    rows, columns = header.get("Rows"), header.get("Columns")
+    if not rows or not columns:
+        raise UserError(f"{path}: a DICOM file without an image")
+    if rows * columns > MAX_PIXELS:
+        raise UserError(f"{path}: {columns} x {rows} pixels, over the limit of {MAX_PIXELS}")
+    kind = header.get("PhotometricInterpretation")
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UserError(f"{path}: a DICOM image of kind {kind}, only grey ones are read; save it as a PNG")
+
+
+def _windowed(frame: np.ndarray, header: Any) -> np.ndarray:
+    """Stored values -> (H, W) float64 in 0..1: DICOM PS3.3 C.11.1 and C.11.2."""
+    pixels = extra("pydicom.pixels", "DICOM")
+    values = pixels.apply_modality_lut(frame, header).astype(np.float64)
+    if "VOILUTSequence" in header:
+        top = 2 ** int(header.VOILUTSequence[0].LUTDescriptor[2]) - 1
+        return np.clip(pixels.apply_voi(values.astype(np.int64), header) / top, 0, 1)
+    centre, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
+    if centre is None or width is None or width <= 0:
+        low, high = _stored_range(header)
+        return (values - low) / (high - low)
+    function = str(header.get("VOILUTFunction") or "LINEAR").upper()
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values - centre) / width))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - centre) / width + 0.5, 0, 1)
+    return np.clip((values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5, 0, 1)
+
+
+def _stored_range(header: Any) -> tuple[float, float]:
+    """What the stored bits can hold, after the rescale."""
+    bits = int(header.BitsStored)
+    ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
+    if "ModalityLUTSequence" in header:
+        return 0.0, float(2 ** int(header.ModalityLUTSequence[0].LUTDescriptor[2]) - 1)
+    slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
+    low, high = sorted(slope * end + intercept for end in ends)
+    return low, high
+
+
+def _inverted(grey: np.ndarray, header: Any) -> np.ndarray:
+    """(H, W) in 0..1 -> uint16, as a viewer shows it."""
+    shown = 1 - grey if header.PhotometricInterpretation == "MONOCHROME1" else grey
+    return np.rint(np.clip(shown, 0, 1) * WHITE).astype(np.uint16)
+
+
+def _first(value: Any) -> float | None:
+    """A number that may stand alone, in a list, or not at all."""
+    if value is None or value == "":
+        return None
+    try:
+        return float(value)
+    except TypeError:
+        return float(value[0]) if len(value) else None
+
+
+def _why_undecoded(header: Any, error: Exception) -> str:
+    syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
+    if syntax is not None and syntax.is_compressed and "plugin" in str(error):
+        return (
+            f"its pixels are compressed as {syntax.name}, which needs another decoder; "
+            "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or save it uncompressed"
+        )
+    return f"not a readable DICOM image ({_first_line(error)}); replace the file"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,121 @@
+"""A trained model as an ONNX file: an image in, the probabilities of every label out."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model import load_model
+from prediction.predictor import Predictor
+from utils.errors import ConfigError, UserError
+from utils.extras import extra
+from utils.files import atomic_path
+
+OPSET = 17
+TOLERANCE = 1e-3
+_MAX_BYTES = 2**31 - 1  # of a protobuf message
+
+
+class ImageToProbabilities(nn.Module):
+    """Normalization, the model and the sigmoid, with a fixed prompt for each label."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.model = predictor.model
+        self.labels = predictor.labels
+        normalize = predictor.transform.normalize
+        self.register_buffer("mean", torch.tensor(normalize.mean)[:, None, None] * 255)
+        self.register_buffer("std", torch.tensor(normalize.std)[:, None, None] * 255)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(1, 3, S, S) float in 0..255, padding the mean colour -> (1, L, S, S) probabilities."""
+        embedded = self.model.embed((image - self.mean) / self.std)
+        return torch.sigmoid(torch.stack([self.model.decode(embedded, [label]) for label in self.labels], dim=1))
+
+
+def export_onnx(path: Path, output: Path, pretrained_path: Path | None = None) -> str:
+    """Writes the merged model with its labels' prompts baked in; checks it with onnxruntime where that is installed.
+
+    Input `image` (1, 3, S, S) float32: RGB, the checkpoint's a_min..a_max stretched to 0..255, longest side resized
+    to S, and the rest, right and below, filled with the metadata's `pixel_mean`. Output `probabilities` (1, L, S, S)
+    float32. The metadata holds `labels`, `pixel_mean` (JSON) and `img_size`. ONNX opset 17.
+
+    Args:
+        path: a weights file of this project.
+        output: ends in .onnx.
+        pretrained_path: where the base weights lie now, if they have moved since training.
+
+    Returns:
+        One line: the file, and what the check found.
+
+    Raises:
+        UserError: the package onnx is missing; the model is prompted by boxes, or above 2 GB; the file does not give
+            PyTorch's probabilities to 1e-3 (it is not written then).
+    """
+    if output.suffix != ".onnx" or output.is_dir():
+        raise ConfigError(f"--output {output}: must be a file name that ends in .onnx")
+    onnx = extra("onnx", "--format onnx")
+    predictor = load_model(path, pretrained_path)
+    if predictor.model.prompt not in ("text", "none"):
+        raise UserError(f"{path}: is prompted by boxes; only labels can be baked into an ONNX file")
+    if sum(p.numel() * p.element_size() for p in predictor.model.parameters()) > _MAX_BYTES:
+        raise UserError(f"{path}: has more than the 2 GB of weights that one ONNX file holds")
+    module = ImageToProbabilities(predictor).eval()
+    with atomic_path(output) as temporary:
+        _trace(module, predictor.model.img_size, temporary)
+        content = onnx.load(temporary)
+        mean = [round(value, 4) for value in module.mean.flatten().tolist()]
+        notes = {"labels": json.dumps(predictor.labels), "pixel_mean": json.dumps(mean)}
+        onnx.helper.set_model_props(content, {**notes, "img_size": str(predictor.model.img_size)})
+        onnx.save(content, temporary)
+        difference = _largest_difference(module, predictor.model.img_size, temporary)
+        if difference is not None and not difference <= TOLERANCE:
+            raise UserError(f"{output}: not written, it differs from PyTorch's probabilities by {difference:.1e}")
+    if difference is None:
+        return f"written: {output}, not checked (pip install onnxruntime, and the command checks it)"
+    return f"written: {output}, equal to PyTorch's probabilities to {difference:.1e}"
+
+
+def _trace(module: nn.Module, img_size: int, path: Path) -> None:
+    # The tracing exporter: every size is fixed, and the newer one takes four times as long for the same graph.
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # about values that are taken as constants, which here they are
+        torch.onnx.export(
+            module,
+            (_sample(img_size, 0),),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["probabilities"],
+        )
+
+
+def _largest_difference(module: nn.Module, img_size: int, path: Path) -> float | None:
+    """Between PyTorch and onnxruntime on images that were not traced; None without onnxruntime."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    largest = 0.0
+    for seed in (1, 2):
+        image = _sample(img_size, seed)
+        with torch.no_grad():
+            expected = module(image).numpy()
+        found = session.run(None, {"image": image.numpy()})[0]
+        largest = max(largest, float(np.abs(found - expected).max()))
+    return largest
+
+
+def _sample(img_size: int, seed: int) -> Tensor:
+    """(1, 3, S, S) noise of two grains, 0..255."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 8, 8, generator=generator)
+    smooth = nn.functional.interpolate(coarse, size=(img_size, img_size), mode="bilinear")
+    return 255 * (0.8 * smooth + 0.2 * torch.rand(1, 3, img_size, img_size, generator=generator))

@@ -1,0 +1,85 @@
+"""What is written of one prediction, and under which names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datasets.writer import write_png
+from prediction.overlay import mask_overlay
+from prediction.predictor import Predictor, index_map, logit
+from utils.files import atomic_path
+
+ProbabilityFormat = Literal["png", "npy"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Writes predictions to `folder`:
+
+    `<stem>.png`: the mask, 0/255 for a model of one label, else the label values.
+    `probabilities/<stem>_<label>.png`: 16 bits, probability times 65535.
+    `probabilities/<stem>.npy`, instead of these: (L, H, W) float32.
+    `overlay/<stem>.png`: the mask over the image.
+    """
+
+    folder: Path
+    predictor: Predictor
+    probabilities: ProbabilityFormat | None = None
+    overlay: bool = False
+    threshold: float = 0.5
+
+    def mask_path(self, stem: Path) -> Path:
+        """Where the mask called `stem` lies."""
+        return self.folder / f"{stem}.png"
+
+    def is_complete(self, stem: Path) -> bool:
+        """Whether all files of this prediction are there; each was written whole or not at all."""
+        return all(path.is_file() for path in self._paths(stem))
+
+    def write(self, stem: Path, image: np.ndarray, logits: Tensor) -> None:
+        """Writes the files of one image (H, W, 3) from the logits (L, H, W) of all labels."""
+        level = logit(self.threshold)
+        if self.probabilities:
+            self._write_probabilities(stem, torch.sigmoid(logits).numpy())
+        if self.overlay:
+            values = index_map(logits, range(len(logits) + 1), level)
+            masks = np.stack([values == i + 1 for i in range(len(logits))])
+            _write_png(self._overlay_path(stem), mask_overlay(self.predictor.shown(image), masks))
+        if len(logits) == 1:
+            mask = (logits[0] > level).numpy().astype(np.uint8) * 255
+        else:
+            mask = index_map(logits, self.predictor.values, level)
+        _write_png(self.mask_path(stem), mask)  # last: an interrupted prediction has no mask
+
+    def _write_probabilities(self, stem: Path, probabilities: np.ndarray) -> None:
+        paths = self._probability_paths(stem)
+        if self.probabilities == "npy":
+            with atomic_path(paths[0]) as temporary:
+                np.save(temporary, probabilities)
+            return
+        for path, values in zip(paths, probabilities, strict=True):
+            _write_png(path, np.rint(values * 65535).astype(np.uint16))
+
+    def _paths(self, stem: Path) -> list[Path]:
+        paths = [self.mask_path(stem), *self._probability_paths(stem)]
+        return [*paths, self._overlay_path(stem)] if self.overlay else paths
+
+    def _probability_paths(self, stem: Path) -> list[Path]:
+        folder = self.folder / "probabilities"
+        if self.probabilities == "npy":
+            return [folder / f"{stem}.npy"]
+        if self.probabilities is None:
+            return []
+        return [folder / f"{stem}_{label.replace('/', '_')}.png" for label in self.predictor.labels]
+
+    def _overlay_path(self, stem: Path) -> Path:
+        return self.folder / "overlay" / f"{stem}.png"
+
+
+def _write_png(path: Path, values: np.ndarray) -> None:
+    with atomic_path(path) as temporary:
+        write_png(temporary, values)

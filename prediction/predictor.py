@@ -1,0 +1,172 @@
+"""A trained model with its own preprocessing: numpy images in, masks of their own size out."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_transforms.data_transforms import Data_Transform, to_native
+from datasets.cache import compact
+from models.base import SegmentationModel
+from prediction.tiles import Window, blend, windows
+from utils.errors import UserError
+
+TILE_OVERLAP = 0.25
+_TILE_BATCH = 4
+_ROWS = 256
+# Axes of (H, W) that each view of an image is mirrored along.
+_PLAIN = ((),)
+_FLIPS = ((), (1,), (0,), (0, 1))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model, ready to use; made by `model.load_model`.
+
+    Images are numpy arrays (H, W), (H, W, 3) or, with alpha, (H, W, 4), uint8 or uint16; they are prepared as the
+    checkpoint's own training was. Every method takes two options:
+
+    tile: windows of the model's image size slide over the image at its own resolution, and their logits are blended.
+        For images far larger than the model's: details stay, but the model sees them larger than when whole images
+        were shrunk in training. An image that is not larger is predicted the plain way.
+    flips: the mean of the logits of the image and its three mirror images, in four times the time.
+
+    Attributes:
+        model: its adapters merged, in evaluation mode.
+        labels: the foreground label names.
+        values: what background and labels are in a mask of indices (`data.label_list`), below 256.
+        tile_overlap: the least share of a window that it has in common with the next.
+    """
+
+    model: SegmentationModel
+    transform: Data_Transform
+    labels: list[str]
+    values: list[int]
+    device: torch.device
+    tile_overlap: float = TILE_OVERLAP
+
+    def __post_init__(self) -> None:
+        if self.model.prompt == "box_oracle":
+            raise UserError(
+                "the model is prompted by the box around the true mask (box_oracle), which a new image lacks"
+            )
+
+    def predict(
+        self, image: np.ndarray, label: str, threshold: float = 0.5, *, tile: bool = False, flips: bool = False
+    ) -> np.ndarray:
+        """The mask of one label: (H, W) bool, where the probability is above `threshold` (between 0 and 1).
+
+        Raises:
+            UserError: a label that the model does not know.
+            ValueError: an image of another shape or type.
+        """
+        return (self.logits(image, [label], tile=tile, flips=flips)[0] > logit(threshold)).numpy()
+
+    def predict_all(
+        self, image: np.ndarray, threshold: float = 0.5, *, tile: bool = False, flips: bool = False
+    ) -> np.ndarray:
+        """The mask of all labels: (H, W) uint8, at each pixel the value of the likeliest label, or the background's.
+
+        Raises: as `predict`.
+        """
+        return index_map(self.logits(image, tile=tile, flips=flips), self.values, logit(threshold))
+
+    def probabilities(self, image: np.ndarray, label: str, *, tile: bool = False, flips: bool = False) -> np.ndarray:
+        """The probability of one label: (H, W) float32 in 0..1. Raises: as `predict`."""
+        return torch.sigmoid(self.logits(image, [label], tile=tile, flips=flips)[0]).numpy()
+
+    @torch.no_grad()
+    def logits(
+        self, image: np.ndarray, labels: Sequence[str] | None = None, *, tile: bool = False, flips: bool = False
+    ) -> Tensor:
+        """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`."""
+        labels = self.labels if labels is None else labels
+        for label in labels:
+            if label not in self.labels:
+                raise UserError(f"label '{label}' is unknown to this model; it knows {', '.join(self.labels)}")
+        image = as_rgb(image)
+        tile = tile and max(image.shape[:2]) > self.model.img_size
+        total: Tensor | None = None
+        views = _FLIPS if flips else _PLAIN
+        for axes in views:
+            view = np.flip(image, axes)
+            found = (self._tiled if tile else self._whole)(view, labels).flip([axis + 1 for axis in axes])
+            total = found if total is None else total.add_(found)
+        return total.div_(len(views))
+
+    def shown(self, image: np.ndarray) -> np.ndarray:
+        """The image as the model sees it, at its own size: (H, W, 3) uint8, a_min..a_max stretched to 0..255."""
+        image = as_rgb(image)
+        drawn = np.empty(image.shape, np.uint8)
+        for top in range(0, len(image), _ROWS):  # a strip at a time: in float32 a large image would take gigabytes
+            drawn[top : top + _ROWS] = np.rint(self.transform.intensity(image[top : top + _ROWS]) * 255)
+        return drawn
+
+    def _whole(self, image: np.ndarray, labels: Sequence[str]) -> Tensor:
+        pixels, valid = self._prepared(image)
+        squares = self._squares(pixels[None], [valid], labels)[0]
+        return torch.stack([to_native(square, valid, image.shape[:2]) for square in squares])
+
+    def _tiled(self, image: np.ndarray, labels: Sequence[str]) -> Tensor:
+        spread = windows(image.shape[:2], self.model.img_size, self.tile_overlap)
+
+        def predicted() -> Iterator[tuple[Window, Tensor]]:
+            for first in range(0, len(spread), _TILE_BATCH):
+                group = spread[first : first + _TILE_BATCH]
+                pairs = [self._prepared(image[w.top : w.bottom, w.left : w.right]) for w in group]
+                squares = self._squares(torch.stack([p for p, _ in pairs]), [valid for _, valid in pairs], labels)
+                for window, (_, (height, width)), square in zip(group, pairs, squares, strict=True):
+                    yield window, square[:, :height, :width]
+
+        return blend(image.shape[:2], predicted(), spread)
+
+    def _prepared(self, image: np.ndarray) -> tuple[Tensor, tuple[int, int]]:
+        """(H, W, 3) -> (3, S, S) normalized and padded, and (h, w) of the un-padded part."""
+        resized, mask = self.transform.load(image)
+        pixels, _, valid = self.transform.finish(compact(resized), mask)  # as datasets keep it: the same scores follow
+        return pixels, valid
+
+    def _squares(self, pixels: Tensor, valid: Sequence[tuple[int, int]], labels: Sequence[str]) -> Tensor:
+        """(B, 3, S, S) -> logits (B, L, S, S) on the CPU."""
+        boxes = None
+        if self.model.prompt == "box_full":
+            corners = [[0, 0, width - 1, height - 1] for height, width in valid]
+            boxes = torch.tensor(corners, dtype=torch.float32, device=self.device)
+        embedded = self.model.embed(pixels.to(self.device))
+        decoded = [self.model.decode(embedded, [label] * len(pixels), boxes).float().cpu() for label in labels]
+        return torch.stack(decoded, dim=1)
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) -> (H, W, 3): grey repeated, alpha dropped.
+
+    Raises:
+        ValueError: another shape, no pixels, or a type that is neither uint8 nor uint16 (nor float32, for units of a
+            checkpoint's own a_min..a_max).
+    """
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.size == 0:
+        raise ValueError(f"expected an image (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        raise ValueError(f"expected an image of uint8 or uint16, got {image.dtype}")
+    image = image[..., None] if image.ndim == 2 else image
+    colour = image[..., :3] if channels >= 3 else image
+    return np.broadcast_to(colour, (*image.shape[:2], 3))
+
+
+def index_map(logits: Tensor, values: Sequence[int], level: float = 0.0) -> np.ndarray:
+    """(L, H, W) logits of L labels -> (H, W) uint8: the value of the largest logit, or, where none is above `level`,
+    the background's, which is the first of the L + 1 values."""
+    largest, which = logits.max(dim=0)
+    positions = torch.where(largest > level, which + 1, 0)
+    return torch.tensor(values, dtype=torch.uint8)[positions].numpy()
+
+
+def logit(probability: float) -> float:
+    """log(p / (1 - p)): exactly 0 for 0.5. Raises: ValueError outside 0 < p < 1."""
+    if not 0 < probability < 1:
+        raise ValueError(f"a threshold must lie between 0 and 1, not {probability}")
+    return math.log(probability / (1 - probability))
