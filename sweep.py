@@ -186,13 +186,8 @@ def _only_one(folder: Path) -> Iterator[bool]:
 
 
 def _run(arguments: Sequence[str], output: Path) -> int:
-    """Runs main.py's command in a child, hands signals on to it, and returns its exit status.
-
-    The child is forked where that is safe, so that it does not import everything again.
-    """
-    import experiment  # noqa: F401  (imported here once, and not by every child)
-
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    """Runs main.py's command in a child, hands signals on to it, and returns its exit status."""
+    context = multiprocessing.get_context(_start_method())
     child = context.Process(target=_child, args=(list(arguments), output))
     numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
@@ -210,6 +205,17 @@ def _run(arguments: Sequence[str], output: Path) -> int:
         for number, handler in before.items():
             signal.signal(number, handler)
     return child.exitcode or 0
+
+
+def _start_method() -> str:
+    """ "fork" in main.py's own process, which has everything imported and nothing computed; elsewhere "spawn", since
+    torch's threads do not survive a fork."""
+    program = getattr(sys.modules["__main__"], "__file__", None)
+    if sys.platform != "linux" or program is None or Path(program).resolve() != Path(__file__).with_name("main.py"):
+        return "spawn"
+    import experiment  # noqa: F401  (imported here once, and not by every child)
+
+    return "fork"
 
 
 def _child(arguments: list[str], output: Path) -> None:
