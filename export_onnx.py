@@ -26,9 +26,8 @@ class ImageToProbabilities(nn.Module):
         super().__init__()
         self.model = predictor.model
         self.labels = predictor.labels
-        normalize = predictor.transform.normalize
-        self.register_buffer("mean", torch.tensor(normalize.mean)[:, None, None] * 255)
-        self.register_buffer("std", torch.tensor(normalize.std)[:, None, None] * 255)
+        self.register_buffer("mean", torch.tensor(predictor.transform.mean)[:, None, None] * 255)
+        self.register_buffer("std", torch.tensor(predictor.transform.std)[:, None, None] * 255)
 
     def forward(self, image: Tensor) -> Tensor:
         """(1, 3, S, S) float in 0..255, padding the mean colour -> (1, L, S, S) probabilities."""

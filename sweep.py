@@ -211,7 +211,8 @@ def _start_method() -> str:
     """ "fork" in main.py's own process, which has everything imported and nothing computed; elsewhere "spawn", since
     torch's threads do not survive a fork."""
     program = getattr(sys.modules["__main__"], "__file__", None)
-    if sys.platform != "linux" or program is None or Path(program).resolve() != Path(__file__).with_name("main.py"):
+    of_ours = Path(__file__).resolve().with_name("main.py")
+    if sys.platform != "linux" or program is None or Path(program).resolve() != of_ours:
         return "spawn"
     import experiment  # noqa: F401  (imported here once, and not by every child)
 

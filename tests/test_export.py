@@ -179,7 +179,7 @@ def test_onnxruntime_gives_the_same_masks(make_weights, tmp_path, capsys, monkey
     with torch.no_grad():
         expected = torch.sigmoid(torch.cat([predictor.model(pixels, [label]) for label in predictor.labels])).numpy()
     # The model's own resize, so that what is compared is the file and not two ways of resizing.
-    picture = predictor.transform.load(IMAGE)[0].numpy() * 255
+    picture = predictor.transform.load(IMAGE)[0] * 255
     canvas = np.empty((1, 3, side, side), np.float32)
     canvas[:] = np.array(json.loads(notes["pixel_mean"]), np.float32)[:, None, None]
     canvas[0, :, :height, :width] = picture
