@@ -107,5 +107,7 @@ def exit_codes(processes, timeout=240):
 def _work(target, arguments, environment):
     os.environ.update({key: str(value) for key, value in environment.items()})
     os.chdir(ROOT)
+    # As from the command line; a child of the fork server would start its data loader's workers by a server of its own.
+    multiprocessing.set_start_method("fork", force=True)
     torch.set_num_threads(1)
     os._exit(target(*arguments) or 0)

@@ -1,6 +1,5 @@
 """Accelerate against plain torch, mixed precision, the parts of a step, and what saves memory."""
 
-import json
 import shutil
 from functools import partial
 
@@ -14,7 +13,7 @@ import train
 from checkpoint import read_weights, trained_state
 from datasets.data import EpochSampler, GeneralDataset
 from model import build_model
-from run_state import Objective, Run
+from run_state import Objective
 from utils.encoder_options import checkpoint_blocks, compile_encoder
 from utils.environment import seed_everything
 from utils.errors import ConfigError, UserError
@@ -81,6 +80,28 @@ def test_bf16_rounds_the_model_and_not_the_loss_the_core_or_the_weights(workspac
     assert (line["precision"], line["processes"], line["skipped_steps"]) == ("bf16", 1, 0)
     run(workspace, "full/m.safetensors", strategy="salt")
     assert 0 < largest_difference(workspace.folder / "r", workspace.folder / "full") < 0.01
+
+
+def test_cores_and_regularization_are_computed_in_full_precision_under_autocast(workspace, monkeypatch):
+    """Their values, since a sum with float32 hides that its other half was rounded."""
+    model = build_model(config_of(workspace, "ft.salt_init=normal", strategy="salt"))
+    objective = Objective(model, SegmentationLoss(), 0.01)
+    exact_block, cores = adapters.SALTLayer.rest_block, []
+
+    def rest_block(layer):
+        block = exact_block(layer)
+        with torch.autocast("cpu", enabled=False):
+            cores.append(torch.equal(block, exact_block(layer)))
+        return block
+
+    monkeypatch.setattr(adapters.SALTLayer, "rest_block", rest_block)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, parts = objective(torch.randn(1, 3, 32, 32), ["Bar"], torch.zeros(1, 32, 32))
+        for _, layer in adapters.adapted_layers(model):
+            layer.factorized_forward(torch.randn(1, layer.weight_shape[1], *(2, 2)[: 2 * layer.is_conv]))
+    assert cores
+    assert all(cores)
+    assert torch.equal(parts["regularization"], adapters.regularization_loss(model))
 
 
 def test_fp16_needs_a_gpu(workspace):
@@ -257,26 +278,25 @@ def test_the_average_of_the_weights_follows_its_formula():
 
 
 def test_a_run_with_an_average_validates_and_keeps_it(workspace, monkeypatch):
-    kept = {}
-    original = Run.__post_init__
+    validated = []
 
-    def note(self):
-        original(self)
-        kept["run"] = self
+    def validate(current, original=train.validate):
+        average = current.average.state_dict()["average"]
+        parameters = dict(current.model.named_parameters())
+        assert all(torch.equal(parameters[name], average[name]) for name in average)
+        validated.append(average)
+        return original(current)
 
-    monkeypatch.setattr(Run, "__post_init__", note)
-    results = run(workspace, "on/m.safetensors", "training.ema_decay=0.9", "training.lr=0.01")
-    average = kept["run"].average.state_dict()["average"]
-    saved = read_weights(workspace.folder / "on" / "m.safetensors").tensors
-    assert all(torch.equal(saved[name], average[name]) for name in average)
-    run(workspace, "off/m.safetensors", "training.lr=0.01")
+    monkeypatch.setattr(train, "validate", validate)
+    overrides = ("training.num_epochs=1", "training.lr=0.01")
+    results = run(workspace, "on/m.safetensors", "training.ema_decay=0.9", *overrides)
+    assert results["ema_decay"] == 0.9
+    for name in ("m", "best_val"):
+        saved = read_weights(workspace.folder / "on" / f"{name}.safetensors").tensors
+        assert all(torch.equal(saved[key], average) for key, average in validated[0].items())
+    monkeypatch.undo()
+    assert run(workspace, "off/m.safetensors", *overrides)["ema_decay"] is None
     assert largest_difference(workspace.folder / "on", workspace.folder / "off") > 1e-4
-    best = results["best_val"]["epoch"]
-    recorded = json.loads((workspace.folder / "on" / "results.json").read_text())
-    assert recorded["ema_decay"] == 0.9
-    assert records(workspace.folder / "on")[best - 1]["val"]["dice"] == max(
-        line["val"]["dice"] for line in records(workspace.folder / "on")
-    )
 
 
 def test_deterministic_kernels_are_on_in_the_steps_and_off_afterwards(workspace, monkeypatch):

@@ -1,6 +1,7 @@
 """Signals: exit status 3 at every stage of a run, with nothing lost; a second one stops at once."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from short_runs import ROOT, assert_same_runs, run, signal_at_call
 
 import experiment
+import train
 from main import main
 from utils.run_log import read_metrics
 from utils.signals import STOP_SIGNALS, StoppedError, StopRequests
@@ -43,6 +45,22 @@ def test_a_signal_outside_of_training_exits_3_and_resume_goes_straight_on(
         assert_same_runs(workspace.folder / "whole", workspace.folder / "cut")
 
 
+def test_the_data_loaders_workers_leave_signals_to_the_run(workspace, monkeypatch):
+    """A cluster signals them too; a worker that dies of it would end the step before it is finished."""
+    original, signalled = train.train_step, []
+
+    def step(*arguments):
+        result = original(*arguments)  # a worker has sent a batch: it is up
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGTERM)
+            signalled.append(worker.pid)
+        return result
+
+    monkeypatch.setattr(train, "train_step", step)
+    run(workspace, "r/m.safetensors", "data.num_workers=1", "training.batch_size=1", "training.num_epochs=1")
+    assert signalled
+
+
 def test_the_handlers_are_put_back(workspace):
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     run(workspace, "r/m.safetensors", strategy="none")
@@ -56,6 +74,18 @@ def test_a_signal_is_noted_and_asked_for():
         assert stop.requested
         with pytest.raises(StoppedError, match="stopped by a signal here; go on with --resume"):
             stop.check("here")
+
+
+def test_at_once_does_not_wait_for_the_end_of_the_block():
+    reached = []
+
+    def signalled():
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append("the line after the signal")
+
+    with pytest.raises(StoppedError, match="while reading"), StopRequests() as stop, stop.at_once("while reading"):
+        signalled()
+    assert not reached
 
 
 def test_at_once_takes_what_a_signal_led_to_for_the_signal():
