@@ -109,6 +109,7 @@ def test_at_once_takes_what_a_signal_led_to_for_the_signal():
 SECOND = """
 import os, signal, sys, time
 from utils.signals import ONE_REQUEST_SECONDS, StopRequests
+signal.signal(signal.SIGINT, signal.{2})
 with StopRequests() as stop:
     os.kill(os.getpid(), signal.{0})
     print("noted", flush=True)
@@ -118,9 +119,10 @@ with StopRequests() as stop:
 """
 
 
+@pytest.mark.parametrize("ctrl_c", ["default_int_handler", "SIG_IGN"])  # the latter: a job in a shell's background
 @pytest.mark.parametrize(("first", "second"), [("SIGUSR1", "SIGTERM"), ("SIGTERM", "SIGTERM"), ("SIGINT", "SIGINT")])
-def test_a_second_signal_stops_at_once(first, second):
-    code = SECOND.format(first, second)
+def test_a_second_signal_stops_at_once(first, second, ctrl_c):
+    code = SECOND.format(first, second, ctrl_c)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout == "noted\n"
     assert done.returncode == -getattr(signal, second)

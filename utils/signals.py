@@ -69,6 +69,8 @@ class StopRequests:
         if self.requested:
             if time.monotonic() - self._first >= ONE_REQUEST_SECONDS:
                 self._restore()
+                if signal.getsignal(number) is signal.SIG_IGN:  # a shell starts its background jobs deaf to Ctrl-C
+                    signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
         self._first = time.monotonic()
