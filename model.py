@@ -17,6 +17,7 @@ from utils.config import Config
 from utils.config_schema import SAM2_ARCH, SAM_ARCH
 from utils.errors import ConfigError, UserError
 from utils.files import sha256
+from utils.svd_cache import cached_decompose
 from utils.text_encoder import ClipTextEncoder
 
 log = logging.getLogger(__name__)
@@ -77,10 +78,13 @@ def _load_base_weights(model: SegmentationModel, config: Config) -> None:
 
 def _inject_adapters(model: SegmentationModel, method: str, config: Config) -> None:
     ft = config.ft
+    # Random weights are never met again.
+    decomposing = {"decompose": cached_decompose} if ft.svd_cache and model.base_sha256 else {}
     options = {
-        "salt": {"init": ft.salt_init, "init_std": ft.salt_init_std},
+        "salt": {"init": ft.salt_init, "init_std": ft.salt_init_std, **decomposing},
+        "svd": decomposing,
         "lora": {"dropout": ft.lora_dropout},
-    }.get(method, {})
+    }[method]
     pattern = {name: rule.model_dump(exclude_none=True) for name, rule in ft.rank_pattern.items()}
     ranks = adapters.RankRule(
         ft.svd_rank_linear, ft.svd_rank_conv2d, ft.r_lora, pattern, ft.svd_ratio, ft.r_lora_above_rank

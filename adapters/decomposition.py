@@ -1,5 +1,6 @@
 """The canonical singular value decomposition that SALT and S-SAM adapt in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,10 @@ class Decomposition:
     U: Tensor
     s: Tensor
     Vh: Tensor
+
+
+# What gives the factors of a matrix (out, in): `decompose`, or something that remembers its results.
+Decomposer = Callable[[Tensor], Decomposition]
 
 
 def decompose(weight: Tensor) -> Decomposition:
@@ -56,6 +61,27 @@ def _gram_svd(tall: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return U, s, V.mT
 
 
+def is_decomposition(factors: Decomposition, weight: Tensor) -> bool:
+    """Whether `factors` are an SVD of `weight` (out, in), up to rounding.
+
+    Tests U diag(s) Vh = W, and that U and Vh are orthonormal, on one random vector each, as Freivalds' algorithm does:
+    a few passes over the factors where products would take a decomposition's time.
+    """
+    (out, inside), rank = weight.shape, min(weight.shape)
+    if factors.U.shape != (out, rank) or factors.s.shape != (rank,) or factors.Vh.shape != (rank, inside):
+        return False
+    generator = torch.Generator().manual_seed(0)  # a run's own random numbers must not depend on a check
+    x = torch.randn(inside, generator=generator).to(weight)
+    z = torch.randn(rank, generator=generator).to(weight)
+    pairs = (
+        (factors.U @ (factors.s * (factors.Vh @ x)), weight @ x),
+        (factors.U.mT @ (factors.U @ z), z),
+        (factors.Vh @ (factors.Vh.mT @ z), z),
+    )
+    tolerance = torch.finfo(weight.dtype).eps ** 0.5
+    return all(bool((found - wanted).norm() <= tolerance * wanted.norm()) for found, wanted in pairs)
+
+
 def fingerprint(U: Tensor, Vh: Tensor) -> Tensor:
     """Eight float64 numbers that tell one basis from another: (2, 4), a row for U and one for V.
 
@@ -68,6 +94,10 @@ def fingerprint(U: Tensor, Vh: Tensor) -> Tensor:
 def same_basis(first: Tensor, second: Tensor) -> bool:
     """Whether two fingerprints are of one basis, up to rounding."""
     return bool((first.cpu() - second.cpu()).abs().max() <= _FINGERPRINT_TOLERANCE)
+
+
+def _own_generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)  # a run's random numbers must not depend on what was checked
 
 
 def _sketch(basis: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import Adaptable
+from adapters.decomposition import Decomposer, decompose
 from adapters.ranks import Ranks
 from adapters.spectral import SpectralLayer
 
@@ -37,8 +38,9 @@ class SALTLayer(SpectralLayer):
         init: SaltInit = "identity",
         init_std: float = 0.01,
         generator: torch.Generator | None = None,
+        decompose: Decomposer = decompose,
     ) -> None:
-        super().__init__(layer)
+        super().__init__(layer, decompose)
         self.rank = rank
         rest = self.full_rank - rank
         self.alpha = nn.Parameter(torch.ones_like(self.s[:rank]))
@@ -60,9 +62,10 @@ class SALTLayer(SpectralLayer):
         init: SaltInit = "identity",
         init_std: float = 0.01,
         generator: torch.Generator | None = None,
+        decompose: Decomposer = decompose,
     ) -> "SALTLayer":
         """The layer around `layer` with the top rank and LoRA rank of `ranks`."""
-        return cls(layer, ranks.svd_rank, ranks.r_lora, init, init_std, generator)
+        return cls(layer, ranks.svd_rank, ranks.r_lora, init, init_std, generator, decompose)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {"alpha": self.alpha, "beta": self.beta, "X": self.X, "Y": self.Y}

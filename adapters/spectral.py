@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import Adaptable, AdaptedLayer
-from adapters.decomposition import decompose, fingerprint, same_basis
+from adapters.decomposition import Decomposer, decompose, fingerprint, same_basis
 
 
 class SpectralLayer(AdaptedLayer):
@@ -19,7 +19,7 @@ class SpectralLayer(AdaptedLayer):
     s: Tensor
     Vh: Tensor
 
-    def __init__(self, layer: Adaptable) -> None:
+    def __init__(self, layer: Adaptable, decompose: Decomposer = decompose) -> None:
         super().__init__(layer)
         weight = layer.weight.detach().reshape(self.out_features, self.in_features)
         rank = self.full_rank

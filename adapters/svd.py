@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import Adaptable
+from adapters.decomposition import Decomposer, decompose
 from adapters.ranks import Ranks
 from adapters.spectral import SpectralLayer
 
@@ -17,15 +18,15 @@ class SVDLayer(SpectralLayer):
 
     method = "svd"
 
-    def __init__(self, layer: Adaptable) -> None:
-        super().__init__(layer)
+    def __init__(self, layer: Adaptable, decompose: Decomposer = decompose) -> None:
+        super().__init__(layer, decompose)
         self.alpha = nn.Parameter(torch.ones_like(self.s))
         self.beta = nn.Parameter(torch.zeros_like(self.s))
 
     @classmethod
-    def build(cls, layer: Adaptable, ranks: Ranks) -> "SVDLayer":
+    def build(cls, layer: Adaptable, ranks: Ranks, decompose: Decomposer = decompose) -> "SVDLayer":
         """The layer around `layer`; all singular values are adapted, whatever the ranks say."""
-        return cls(layer)
+        return cls(layer, decompose)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {"alpha": self.alpha, "beta": self.beta}

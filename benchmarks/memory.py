@@ -12,8 +12,6 @@ kernel, as it runs on a GPU.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import weakref
 from contextlib import nullcontext
@@ -30,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.peak_memory import MEGABYTE, in_new_process, peak_rise  # noqa: E402
 from model import build_model  # noqa: E402
 from run_state import Objective  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
@@ -48,9 +47,6 @@ SIZES = (512, 1024)
 STRATEGIES = ("salt", "svd", "lora", "decoder", "full")
 CHECK = ("Prompt Adapted SAM", "base", 512, "salt")
 ADAM_STATES = 2
-# glibc then gives freed blocks back at once, so that a process' size is what it uses.
-RETURN_FREED = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "1"}
-MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -157,16 +153,8 @@ def forward_and_backward(model: nn.Module, step: Step) -> None:
 
 def measure(step: Step) -> int:
     """The bytes by which a real step on the CPU raises this process' peak, the model included."""
-    status = Path("/proc/self/status")
-
-    def field(name: str) -> int:
-        line = next(line for line in status.read_text().splitlines() if line.startswith(name))
-        return int(line.split()[1]) * 1024
-
     _real_steps(replace(step, sam_type="nano", img_size=64))  # loads libraries, starts threads
-    before = field("VmRSS")
-    _real_steps(step)
-    return field("VmHWM") - before
+    return peak_rise(lambda: _real_steps(step))
 
 
 def _real_steps(step: Step) -> None:
@@ -207,9 +195,7 @@ def check() -> str:
     lines = []
     for checkpointed in (False, True):
         step = replace(step, gradient_checkpointing=checkpointed)
-        command = [sys.executable, __file__, "--measure", json.dumps(asdict(step))]
-        done = subprocess.run(command, env={**os.environ, **RETURN_FREED}, capture_output=True, text=True, check=True)
-        measured = int(done.stdout)
+        measured = in_new_process([__file__, "--measure", json.dumps(asdict(step))])
         estimated = estimate(step)["peak"]
         name = f"{step.sam_type} {step.img_size} {step.strategy}{', checkpointing' if checkpointed else ''}"
         lines.append(

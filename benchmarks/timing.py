@@ -29,6 +29,7 @@ class Comparison:
         baseline: the way that the others are compared to.
         items: how many things one run does, for rates.
         notes: what else there is to say, ready for JSON: values that must agree, sizes.
+        peak_mib: peak memory of each way, where it was measured.
     """
 
     case: str
@@ -36,6 +37,7 @@ class Comparison:
     baseline: str
     items: int = 1
     notes: dict[str, Any] | None = None
+    peak_mib: dict[str, float] | None = None
 
     def median(self, way: str) -> float:
         """Median seconds of one item."""
@@ -60,6 +62,8 @@ class Comparison:
             }
             for way, times in self.seconds.items()
         }
+        for way, size in (self.peak_mib or {}).items():
+            ways[way] |= {"peak_mib": size, "peak_ratio": size / self.peak_mib[self.baseline]}
         rounds = len(self.seconds[self.baseline])
         return {"case": self.case, "baseline": self.baseline, "rounds": rounds, "ways": ways, **(self.notes or {})}
 
@@ -97,12 +101,21 @@ def interleaved(
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
     """A Markdown table, a row for each way of each case."""
-    lines = ["| case | way | ms | a second | times faster |", "| --- | --- | ---: | ---: | ---: |"]
+    with_peaks = any(comparison.peak_mib for comparison in comparisons)
+    head = ["case", "way", "ms", "a second", "times faster", *(["peak MiB", "peak ratio"] if with_peaks else [])]
+    lines = [_line(head), _line(["---", "---"] + ["---:"] * (len(head) - 2))]
     for comparison in comparisons:
         for way, each in comparison.record()["ways"].items():
-            numbers = f"{each['ms']:.2f} | {each['per_second']:.1f} | {each['times_faster']:.2f}"
-            lines.append(f"| {comparison.case} | {way} | {numbers} |")
+            row = [comparison.case, way]
+            row += [f"{each['ms']:.2f}", f"{each['per_second']:.1f}", f"{each['times_faster']:.2f}"]
+            if with_peaks:
+                row += [f"{each['peak_mib']:.0f}", f"{each['peak_ratio']:.2f}"]
+            lines.append(_line(row))
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def publish(name: str, comparisons: Sequence[Comparison], output: Path) -> None:

@@ -282,7 +282,8 @@ class RankPattern(Section):
 class FtConfig(Section):
     """The adapters: kind, ranks (a rank above a layer's own is found when the layer is built), targets and start.
 
-    `svd_ratio`, where it is set, stands for both svd ranks: that share of each layer's min(out, in).
+    `svd_ratio`, where it is set, stands for both svd ranks: that share of each layer's min(out, in). `svd_cache` keeps
+    the decompositions of a base file's weights on disk.
     """
 
     type: AdapterType | None = None
@@ -296,3 +297,4 @@ class FtConfig(Section):
     salt_init: Literal["identity", "normal"] = "identity"
     salt_init_std: NotNegative = 0.01
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    svd_cache: bool = True

@@ -14,11 +14,12 @@ _TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp(\.[^.]*)?")
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; what the block writes there takes `path`'s place at the end.
 
     The folder is made if it is missing. The temporary name keeps the suffix, since libraries choose formats by it.
-    If the block raises, the temporary file is removed and `path` is as it was.
+    If the block raises, the temporary file is removed and `path` is as it was. Where `durable` is False, that holds
+    for this process, but not for a machine that crashes before it has flushed its disk.
 
     Raises: FileNotFoundError if the block wrote nothing.
     """
@@ -28,9 +29,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.chmod(temporary, _default_mode())  # safetensors makes files that only their owner may read
-        _flush_to_disk(temporary)
+        if durable:
+            _flush_to_disk(temporary)
         os.replace(temporary, path)
-        _flush_to_disk(path.parent)
+        if durable:
+            _flush_to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

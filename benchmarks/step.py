@@ -1,0 +1,141 @@
+"""A training step of Table 1's models, ours beside the plain way and Hugging Face peft: time and peak memory.
+
+    python -m benchmarks.step [--groups rank_256 ...] [--batch 2 5] [--size 512] [--rounds 11] [--output runs/bench]
+
+A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. All ways of a
+group are timed in turns in one process; their peaks come from a process each. peft is an optional extra, left out
+where it is missing. On a CPU bf16 gains time only where there are instructions for it (AMX): the record names them.
+"""
+
+import gc
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from benchmarks.naive import naive, peft
+from benchmarks.peak_memory import MEGABYTE, in_new_process, peak_rise
+from benchmarks.timing import Comparison, interleaved, parser, publish
+from model import build_model
+from models.base import SegmentationModel
+from run_state import Objective
+from utils.config import Config, load_config
+from utils.losses import SegmentationLoss
+from utils.optimization import build_optimizer
+
+TABLE1 = Path(__file__).resolve().parents[1] / "configs" / "table1"
+COMMAND = ("-m", "benchmarks.step")
+LABEL = "Foreground"
+# Each way is "how row precision"; the first of a group is what the others are compared to.
+GROUPS = {
+    "rank_256": (
+        "naive salt_256 fp32",
+        "ours salt_256 fp32",
+        "ours lora_256 fp32",
+        "peft lora_256 fp32",
+        "ours salt_256 bf16",
+        "ours lora_256 bf16",
+        "peft lora_256 bf16",
+    ),
+    "salt_4": ("naive salt_4 fp32", "ours salt_4 fp32", "ours salt_4 bf16"),
+    "lora_4": ("naive lora_4 fp32", "ours lora_4 fp32", "ours lora_4 bf16"),
+    "svd": ("naive ssam fp32", "ours ssam fp32", "ours ssam bf16"),
+    "sam2": (
+        "naive sam2_salt_256 fp32",
+        "ours sam2_salt_256 fp32",
+        "ours sam2_lora_256 fp32",
+        "peft sam2_lora_256 fp32",
+        "ours sam2_salt_256 bf16",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one way does: `way` as in GROUPS, images a step, their side in pixels, options of the config."""
+
+    way: str
+    batch: int
+    size: int
+    overrides: tuple[str, ...] = ()
+
+    def step(self) -> Callable[[], None]:
+        """A function that does one training step; the model and AdamW live as long as it does."""
+        how, row, precision = self.way.split()
+        model, config = _model(how, row, (f"sam.img_size={self.size}", *self.overrides))
+        training = config.training
+        objective = Objective(model.train(), SegmentationLoss(training.loss), training.reg_multiplier)
+        optimizer = build_optimizer(model, training)
+        images = torch.randn(self.batch, 3, self.size, self.size)
+        masks = (torch.rand(self.batch, self.size, self.size) < 0.1).float()
+        autocast = partial(torch.autocast, "cpu", torch.bfloat16) if precision == "bf16" else nullcontext
+
+        def step() -> None:
+            optimizer.zero_grad()
+            with autocast():
+                _, parts = objective(images, [LABEL] * self.batch, masks)
+            parts["total"].backward()
+            optimizer.step()
+
+        return step
+
+
+def _model(how: str, row: str, overrides: Sequence[str]) -> tuple[SegmentationModel, Config]:
+    path, overrides = TABLE1 / f"{row}.yaml", ["sam.weights=random", *overrides]
+    config = load_config(path, None, overrides)
+    torch.manual_seed(0)
+    if how == "peft":
+        bare = build_model(load_config(path, None, ["ft.type=null", *overrides], "none"), encode_text=False)
+        return peft(bare, bare.adapted_layers("lora"), config.ft.r_lora, config.ft.lora_dropout), config
+    model = build_model(config, encode_text=False)
+    return (naive(model) if how == "naive" else model), config
+
+
+def peak(job: Job) -> int:
+    """Bytes by which two steps raise this process' peak, with the model; in the second, AdamW's states are there."""
+    Job(job.way, 1, 64, job.overrides).step()()  # loads libraries, starts threads
+    gc.collect()
+
+    def work() -> None:
+        step = job.step()
+        step()
+        step()
+
+    return peak_rise(work)
+
+
+def compare(case: str, jobs: Sequence[Job], rounds: int) -> Comparison:
+    """Time and peak memory of each job; the first is what the others are compared to."""
+    peaks = {job.way: in_new_process([*COMMAND, "--peak", json.dumps(asdict(job))]) / MEGABYTE for job in jobs}
+    seconds = interleaved({job.way: job.step() for job in jobs}, rounds)
+    return Comparison(case, seconds, jobs[0].way, notes={"size": jobs[0].size}, peak_mib=peaks)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Time the groups asked for and publish the result."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    arguments.add_argument("--batch", nargs="+", type=int, default=[2])
+    arguments.add_argument("--size", type=int, default=512, help="side of the images in pixels")
+    arguments.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the models' configs")
+    arguments.add_argument("--peak", help="(internal) measure one way")
+    args = arguments.parse_args(argv)
+    if args.peak:
+        print(peak(Job(**json.loads(args.peak))))
+        return
+    comparisons = []
+    for group, batch in product(args.groups, args.batch):
+        ways = [way for way in GROUPS[group] if not way.startswith("peft") or find_spec("peft")]
+        jobs = [Job(way, batch, args.size, tuple(args.set)) for way in ways]
+        comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds))
+    publish("step", comparisons, args.output)
+
+
+if __name__ == "__main__":
+    main()
