@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import Adaptable, AdaptedLayer, AdapterError
-from adapters.factorized import LowRankLinear, Rounded, compute_dtype
+from adapters.factorized import LowRankLinear
 from adapters.ranks import Ranks
 
 
@@ -30,7 +30,6 @@ class LoRALayer(AdaptedLayer):
         self.down = nn.Parameter(self.weight.new_empty(rank, self.in_features))
         self.up = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
         self.dropout = dropout
-        self._rounded = Rounded()
         if rank:
             with torch.no_grad():
                 self.down.normal_(0, 1 / rank, generator=generator)
@@ -52,9 +51,8 @@ class LoRALayer(AdaptedLayer):
         if self.up.shape[1] == 0:
             return self.apply_weight(x, self.weight)
         if not self.is_conv:
-            (weight,) = self._rounded(compute_dtype(x), self.weight)
             keep = 1 - self.dropout if self.training else 1.0
-            return LowRankLinear.apply(x, weight, self.bias, self.down, self.up, keep)
+            return LowRankLinear.apply(x, self.weight, self.bias, self.down, self.up, keep)
         dropped = nn.functional.dropout(x, self.dropout, self.training)
         low = self._convolve(dropped, self.down.reshape(-1, *self.weight_shape[1:]), None)
         return self.apply_weight(x, self.weight) + nn.functional.conv2d(low, self.up[:, :, None, None])

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from adapters.base import Adaptable, AdaptedLayer
 from adapters.decomposition import Decomposer, decompose, fingerprint, same_basis
-from adapters.factorized import Rounded, SpectralLinear, compute_dtype
+from adapters.factorized import SpectralLinear
 
 
 class SpectralLayer(AdaptedLayer):
@@ -37,7 +37,6 @@ class SpectralLayer(AdaptedLayer):
         self.register_buffer("s", s, persistent=False)
         self.register_buffer("Vh", Vh, persistent=False)
         self._fingerprint: tuple[int, Tensor] | None = None
-        self._rounded = Rounded()
 
     def top_values(self) -> Tensor:
         """The adapted leading singular values (k,)."""
@@ -84,7 +83,7 @@ class SpectralLayer(AdaptedLayer):
         with torch.autocast(self._device_type, enabled=False):  # the core stays exact, also in mixed precision
             top, block = self.top_values(), self.rest_block()
         if not self.is_conv:
-            return SpectralLinear.apply(x, *self._rounded(compute_dtype(x), self.U, self.Vh), top, block, self.bias)
+            return SpectralLinear.apply(x, self.U, self.Vh, top, block, self.bias)
         k = top.shape[0]
         z = self._convolve(x, self.Vh.reshape(-1, *self.weight_shape[1:]), None)  # (B, r, H, W)
         z_top = z[:, :k] * top[:, None, None]

@@ -36,7 +36,7 @@ def attend(heads: Callable[[], Heads], rel_pos: tuple[Tensor, Tensor] | None = N
     extended = _extend(q, k, v, *rel_pos)
     if not (lean and remakes()):
         return _fused(*extended, q)
-    with remade(extended, lambda: _extend(*heads(), *rel_pos)):
+    with remade(extended, lambda: _extend(*heads(), *rel_pos), padding=extended[0].shape[-1] - q.shape[-1]):
         return _fused(*extended, q)
 
 

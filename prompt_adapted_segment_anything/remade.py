@@ -8,14 +8,16 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 
-def remade(tensors: Sequence[Tensor], make: Callable[[], Sequence[Tensor]]) -> saved_tensors_hooks:
+def remade(tensors: Sequence[Tensor], make: Callable[[], Sequence[Tensor]], padding: int = 0) -> saved_tensors_hooks:
     """A context: what autograd keeps of `tensors` in it is how to make them again.
 
     Args:
         tensors: given to operations inside the context.
         make: gives equal ones again, without gradients; what it refers to stays in memory.
+        padding: of what the operations make of `tensors`, and is of the first one's shape, that many last columns are
+            zeros, and not kept.
     """
-    hooks = _Hooks(tensors, make)  # apart from the context, which would refer to itself and outlive its use
+    hooks = _Hooks(tensors, make, padding)  # apart from the context, which would refer to itself and outlive its use
     return saved_tensors_hooks(hooks.pack, hooks.unpack)
 
 
@@ -34,26 +36,47 @@ class _Recipe:
     offset: int
 
 
+@dataclass(frozen=True)
+class _Unpadded:
+    """A tensor of the given layout, without its last columns of zeros."""
+
+    content: Tensor
+    size: torch.Size
+    stride: tuple[int, ...]
+
+
 class _Hooks:
-    def __init__(self, tensors: Sequence[Tensor], make: Callable[[], Sequence[Tensor]]) -> None:
+    def __init__(self, tensors: Sequence[Tensor], make: Callable[[], Sequence[Tensor]], padding: int) -> None:
         self._positions = {_storage(tensor): position for position, tensor in enumerate(tensors)}
         self._make = make
         self._made: dict[int, Tensor] = {}
+        self._padding, self._padded_size = padding, tensors[0].size()
 
-    def pack(self, tensor: Tensor) -> Tensor | _Recipe:
+    def pack(self, tensor: Tensor) -> Tensor | _Recipe | _Unpadded:
+        size, stride = tensor.size(), tensor.stride()
         position = self._positions.get(_storage(tensor))
-        if position is None:
-            return tensor
-        return _Recipe(position, tensor.size(), tensor.stride(), tensor.storage_offset())
+        if position is not None:
+            return _Recipe(position, size, stride, tensor.storage_offset())
+        if self._padding and size == self._padded_size:
+            return _Unpadded(tensor[..., : -self._padding].clone(), size, stride)
+        return tensor
 
-    def unpack(self, kept: Tensor | _Recipe) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        if kept.position not in self._made:
+    def unpack(self, kept: Tensor | _Recipe | _Unpadded) -> Tensor:
+        if isinstance(kept, _Recipe):
+            return self._again(kept)
+        if isinstance(kept, _Unpadded):
+            padded = kept.content.new_empty_strided(kept.size, kept.stride)
+            padded[..., -self._padding :] = 0
+            padded[..., : -self._padding] = kept.content
+            return padded
+        return kept
+
+    def _again(self, recipe: _Recipe) -> Tensor:
+        if recipe.position not in self._made:
             with torch.no_grad():
                 self._made = dict(enumerate(self._make()))
-        made = self._made.pop(kept.position)  # each is asked for once in a backward pass, so that none outlives it
-        return made.as_strided(kept.size, kept.stride, kept.offset)
+        made = self._made.pop(recipe.position)  # each is asked for once in a backward pass, so that none outlives it
+        return made.as_strided(recipe.size, recipe.stride, recipe.offset)
 
 
 def _storage(tensor: Tensor) -> int:
