@@ -48,6 +48,6 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-# Ours beside the usual way, on one core; results go to runs/bench/.
+# Ours beside the usual way; results go to runs/bench/. Takes an hour or more: BENCH="metrics data" picks some.
 bench: setup
-	OMP_NUM_THREADS=1 $(PY) -m benchmarks.run
+	$(PY) -m benchmarks.run $(BENCH)

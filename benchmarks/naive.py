@@ -29,7 +29,7 @@ def naive(model: SegmentationModel) -> SegmentationModel:
     for _, layer in adapters.adapted_layers(model):
         if isinstance(layer, SpectralLayer):
             layer.forward = partial(_dense_forward, layer)
-    _use_stock_blocks(model)
+    use_stock_blocks(model)
     model.text_encoder = _TextTower()
     return model
 
@@ -47,7 +47,7 @@ def peft(model: SegmentationModel, targets: Sequence[str], rank: int, dropout: f
         UserError: peft is not installed.
     """
     library = extra("peft", "the comparison with peft")
-    _use_stock_blocks(model)
+    use_stock_blocks(model)
     apply_strategy(model, "lora")
     pattern = "|".join(re.escape(target).replace(r"\*", r"\d+") for target in targets)
     options: dict[str, Any] = {"r": rank, "lora_alpha": rank, "lora_dropout": dropout, "target_modules": pattern}
@@ -65,7 +65,7 @@ def _dense_forward(layer: SpectralLayer, x: Tensor) -> Tensor:
     return layer.apply_weight(x, (layer.U @ core @ layer.Vh).reshape(layer.weight_shape))
 
 
-def _use_stock_blocks(model: SegmentationModel) -> None:
+def use_stock_blocks(model: SegmentationModel) -> None:
     """segment_anything's own blocks around the modules of ours; SAM2's are the package's already."""
     for name, ours in list(model.named_modules()):
         if isinstance(ours, EncoderBlock):

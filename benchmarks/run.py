@@ -1,4 +1,7 @@
-"""All benchmarks, one after the other, each in a process of its own: python -m benchmarks.run [--output runs/bench]."""
+"""All benchmarks, or those named, one after the other, each in a process of its own.
+
+python -m benchmarks.run [metrics data startup inference step growth] [--output runs/bench]
+"""
 
 import argparse
 import subprocess
@@ -7,18 +10,21 @@ from collections.abc import Sequence
 
 from benchmarks.timing import OUTPUT
 
-BENCHMARKS = ("metrics", "data")
+BENCHMARKS = ("metrics", "data", "startup", "inference", "step", "growth")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run every benchmark with the given options; returns how many failed."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    """Run the benchmarks with the given options; returns how many failed."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
     arguments.add_argument("--rounds", help="how many times each way is timed")
     arguments.add_argument("--output", default=str(OUTPUT), help="folder of the tables and the JSON")
     args = arguments.parse_args(argv)
+    if unknown := set(args.names) - set(BENCHMARKS):
+        arguments.error(f"unknown: {', '.join(sorted(unknown))}; known are {', '.join(BENCHMARKS)}")
     options = ["--output", args.output] + (["--rounds", args.rounds] if args.rounds else [])
     failed = 0
-    for name in BENCHMARKS:
+    for name in args.names or BENCHMARKS:
         print(f"== {name}", flush=True)
         failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options]).returncode != 0
     return failed

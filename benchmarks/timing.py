@@ -16,6 +16,7 @@ from utils.environment import environment_info
 from utils.files import write_json, write_text
 
 OUTPUT = Path("runs/bench")
+CPU_FEATURES = ("cpu_name", "avx2", "avx512_f", "avx512_bf16", "amx_bf16")  # what decides a matrix product's speed
 MIN_ROUNDS = 5  # of a result that counts; fewer are for trying out
 
 
@@ -123,6 +124,7 @@ def publish(name: str, comparisons: Sequence[Comparison], output: Path) -> None:
     record = {
         "benchmark": name,
         "environment": environment_info(torch.device("cpu")),
+        "cpu": {name: torch.cpu.get_capabilities().get(name) for name in CPU_FEATURES},
         "threads": torch.get_num_threads(),
         "comparisons": [comparison.record() for comparison in comparisons],
     }

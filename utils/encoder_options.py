@@ -25,6 +25,7 @@ def checkpoint_blocks(model: nn.Module) -> None:
             f"training.gradient_checkpointing: {type(model).__name__} has no encoder blocks; set it false"
         )
     for block in blocks:
+        block.lean = False  # SAM's: what a block spares itself would be kept beside its checkpoint
         _in_training_only(block, partial(checkpoint, block.forward, use_reentrant=False))
 
 

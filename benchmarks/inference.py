@@ -1,0 +1,71 @@
+"""SAM's image encoder at inference: ours with its adapters merged, and segment_anything's own.
+
+    python -m benchmarks.inference [--sizes 512 1024] [--batch 1] [--rounds 11] [--output runs/bench]
+
+Both have the same weights and give the same embedding; the benchmark ends with an error if they don't.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+import adapters
+from benchmarks.naive import use_stock_blocks
+from benchmarks.step import TABLE1
+from benchmarks.timing import Comparison, interleaved, parser, publish
+from model import build_model
+from utils.config import load_config
+
+TOLERANCE = 1e-4  # of the embedding in float32
+
+
+def encoders(size: int, overrides: Sequence[str] = ()) -> dict[str, nn.Module]:
+    """A SALT model's image encoder, merged, and segment_anything's with the same weights."""
+    options = ["sam.weights=random", f"sam.img_size={size}", *overrides]
+    found: dict[str, nn.Module] = {}
+    for name in ("stock", "ours"):
+        torch.manual_seed(0)
+        model = build_model(load_config(TABLE1 / "salt_4.yaml", None, options), encode_text=False).eval()
+        adapters.merge(model)
+        if name == "stock":
+            use_stock_blocks(model)
+        found[name] = model.image_encoder
+    return found
+
+
+def compare(size: int, batch: int, rounds: int, overrides: Sequence[str] = ()) -> Comparison:
+    """Time both in float32 and bf16. Raises: ValueError if their embeddings differ in float32."""
+    images = torch.randn(batch, 3, size, size)
+    found = encoders(size, overrides)
+    difference = float((_embed(found["ours"], images, False) - _embed(found["stock"], images, False)).abs().max())
+    if not difference <= TOLERANCE:
+        raise ValueError(f"size {size}: the embeddings differ by {difference}")
+    ways: dict[str, Callable[[], Tensor]] = {
+        f"{name} {precision}": partial(_embed, encoder, images, precision == "bf16")
+        for precision in ("fp32", "bf16")
+        for name, encoder in found.items()
+    }
+    seconds = interleaved(ways, rounds)
+    return Comparison(f"ViT-B, {size}", seconds, "stock fp32", batch, {"largest_difference_fp32": difference})
+
+
+def _embed(encoder: nn.Module, images: Tensor, bf16: bool) -> Tensor:
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        return encoder(images)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Time all sizes and publish the result."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--sizes", nargs="+", type=int, default=[512, 1024])
+    arguments.add_argument("--batch", type=int, default=1)
+    arguments.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the model's config")
+    args = arguments.parse_args(argv)
+    comparisons = [compare(size, args.batch, args.rounds, args.set) for size in args.sizes]
+    publish("inference", comparisons, args.output)
+
+
+if __name__ == "__main__":
+    main()
