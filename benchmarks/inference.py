@@ -48,7 +48,7 @@ def compare(size: int, batch: int, rounds: int, overrides: Sequence[str] = ()) -
         for name, encoder in found.items()
     }
     seconds = interleaved(ways, rounds)
-    return Comparison(f"ViT-B, {size}", seconds, "stock fp32", batch, {"largest_difference_fp32": difference})
+    return Comparison(f"{size} pixels", seconds, "stock fp32", batch, {"largest_difference_fp32": difference})
 
 
 def _embed(encoder: nn.Module, images: Tensor, bf16: bool) -> Tensor:

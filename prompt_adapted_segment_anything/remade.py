@@ -12,7 +12,7 @@ def remade(tensors: Sequence[Tensor], make: Callable[[], Sequence[Tensor]], padd
     """A context: what autograd keeps of `tensors` in it is how to make them again.
 
     Args:
-        tensors: given to operations inside the context.
+        tensors: given to operations inside the context, and alive as long as it is.
         make: gives equal ones again, without gradients; what it refers to stays in memory.
         padding: of what the operations make of `tensors`, and is of the first one's shape, that many last columns are
             zeros, and not kept.

@@ -50,6 +50,7 @@ class Processes:
             )
         except ValueError as error:
             raise ConfigError(f"training.precision = {precision}: {error}") from error
+        self.accelerator.wait_for_everyone()  # one that fails right after this must not break another's connecting
         self.device = device
         self.precision = precision
         self.count: int = self.accelerator.num_processes

@@ -1,0 +1,84 @@
+"""Activations made again in the backward pass: equal gradients, less kept, nothing left over."""
+
+import gc
+import weakref
+
+import torch
+from torch import nn
+
+from prompt_adapted_segment_anything import GEOMETRIES, build_image_encoder
+from prompt_adapted_segment_anything.remade import remade
+
+
+def test_a_remade_activation_is_freed_and_made_once_a_backward_pass():
+    x, weight = torch.randn(3, 4, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
+    calls = []
+
+    def make():
+        calls.append(torch.is_grad_enabled())
+        return [x.exp()]
+
+    gc.disable()  # nothing may wait for the collector
+    try:
+        y = x.exp()
+        with remade([y], make):
+            out = nn.functional.linear(y, weight)
+        kept = weakref.ref(y.untyped_storage())
+        del y
+        assert kept() is None
+        assert calls == []
+        gradients = [torch.autograd.grad(out.sum(), weight, retain_graph=True)[0] for _ in range(2)]
+        assert calls == [False, False]
+        context = weakref.ref(out)
+        del out
+        assert context() is None
+    finally:
+        gc.enable()
+    expected = x.exp().sum(0).expand(2, -1)
+    assert all(torch.allclose(gradient, expected) for gradient in gradients)
+
+
+def test_views_of_a_remade_activation_are_restored():
+    x, weight = torch.randn(4, 6), torch.randn(3, requires_grad=True)
+    y = x * 2
+    with remade([y], lambda: [x * 2]):
+        out = y[1:3, 1::2] * weight
+    (gradient,) = torch.autograd.grad(out.sum(), weight)
+    assert torch.equal(gradient, (x * 2)[1:3, 1::2].sum(0))
+
+
+def test_padding_is_restored():
+    x = torch.randn(2, 3, 4)
+    padded = nn.functional.pad(x, (0, 2)).requires_grad_()
+    other = torch.empty_like(padded)
+    with remade([other], list, padding=2):
+        out = padded.exp() - 1  # exp keeps its result, of the padded shape: not zeros, so what is restored shows
+    (gradient,) = torch.autograd.grad(out.sum(), padded)
+    assert torch.equal(gradient, nn.functional.pad(x.exp(), (0, 2)))
+
+
+def kept_bytes(encoder, images):
+    """Bytes of the activations that the graph of a forward pass holds."""
+    from benchmarks.memory import LiveBytes
+
+    live = LiveBytes()
+    with live:
+        out = encoder(images)
+        gc.collect()
+        return live.now, out
+
+
+def test_blocks_keep_less_and_give_equal_gradients():
+    """With everything trained, where most is kept."""
+    torch.manual_seed(0)
+    encoder = build_image_encoder(GEOMETRIES["nano"], 128)
+    images = torch.randn(1, 3, 128, 128)
+    found = {}
+    for lean in (True, False):
+        for block in encoder.blocks:
+            block.lean = lean
+        kept, out = kept_bytes(encoder, images)
+        found[lean] = kept, torch.autograd.grad(out.square().sum(), list(encoder.parameters()))
+    assert found[True][0] < 0.8 * found[False][0]
+    for lean, plain in zip(found[True][1], found[False][1], strict=True):
+        assert torch.allclose(lean, plain, rtol=1e-4, atol=1e-6)
