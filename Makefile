@@ -1,16 +1,17 @@
-# make setup | demo | test | test-slow | lint | bench: each sets up .venv by itself first.
+# make setup | extras | demo | test | test-slow | lint | bench: each sets up .venv by itself first.
 # Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
 # make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+EXTRAS := $(VENV)/.extras
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 PIP_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: setup demo test test-slow lint bench
+.PHONY: setup extras demo test test-slow lint bench
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -34,6 +35,14 @@ $(STAMP): requirements.lock
 	@$(PIP) check
 	@touch $@
 
+# What DICOM files, ONNX export and the page need; their tests are skipped without it.
+extras: $(EXTRAS)
+
+$(EXTRAS): $(STAMP) requirements-extras.lock
+	@$(PIP) install $(PIP_ARGS) -c requirements.lock -r requirements-extras.lock
+	@$(PIP) check
+	@touch $@
+
 demo: setup
 	$(PY) main.py demo --output runs/demo
 
@@ -41,8 +50,9 @@ demo: setup
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2
 
+# Tests of one group go to one worker.
 test-slow: setup
-	$(PY) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadgroup
 
 lint: setup
 	$(PY) -m ruff check .

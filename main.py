@@ -3,168 +3,18 @@
 import argparse
 import json
 import logging
-import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any
 
-from datasets.options import OF_CONVERTERS, add_options, report
+from command_line import COMMANDS, build_parser
+from datasets.options import OF_CONVERTERS, report
 from utils.config import Config, load_config
-from utils.config_schema import Strategy
-from utils.errors import ConfigError, UserError
-
-STRATEGIES = get_args(Strategy)
-COMMANDS = (
-    "train", "test", "predict", "params", "prepare", "check", "export", "view", "download", "sweep", "table", "demo"
-)  # fmt: skip
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other error here does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}; see --help")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command."""
-    parser = Parser(prog="main.py", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    common = Parser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-
-    def add(name: str, help_text: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help_text, description=help_text, parents=[common])
-
-    train = add("train", "train, then evaluate (the default command)")
-    _add_configs(train)
-    train.add_argument("--save_path", type=Path, help="where the final weights go; the run's records go beside it")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    train.add_argument(
-        "--resume",
-        nargs="?",
-        const=True,
-        default=False,
-        type=_resume,
-        metavar="auto",
-        help="go on where the run stopped; auto: where there is such a run, else start, and leave a finished one",
-    )
-
-    test = add("test", "evaluate a checkpoint")
-    test.add_argument("--checkpoint", type=Path, required=True)
-    test.add_argument("--data_config", type=Path, help="another dataset than the checkpoint's own")
-    test.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
-    test.add_argument("--split", default="test", choices=("train", "val", "test"))
-    test.add_argument("--device", default="auto")
-
-    predict = add("predict", "write masks of images of any size")
-    predict.add_argument("--checkpoint", type=Path, required=True)
-    predict.add_argument(
-        "--images", nargs="+", required=True, help="folders, searched with their subfolders, files, or quoted patterns"
-    )
-    predict.add_argument("--output", type=Path, required=True, help="folder of the masks: PNG, 0/255 or label values")
-    predict.add_argument("--probabilities", nargs="?", const="png", choices=("png", "npy"), help="write these as well")
-    predict.add_argument("--overlay", action="store_true", help="write the masks over their images as well")
-    predict.add_argument("--threshold", type=_probability, default=0.5, help="probability above which a pixel counts")
-    predict.add_argument("--tta", choices=("none", "flips"), default="none", help="flips: mean over mirror images")
-    predict.add_argument("--tile", action="store_true", help="slide windows over images larger than the model's")
-    predict.add_argument("--tile_overlap", type=_share, default=0.25, help="share of a window in common with the next")
-    predict.add_argument("--skip_existing", action="store_true", help="leave out images whose masks are there")
-    predict.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
-    predict.add_argument("--device", default="auto")
-
-    params = add("params", "count a model's parameters, without weights")
-    _add_configs(params)
-    params.add_argument("--json", action="store_true", help="print one JSON object")
-
-    prepare = add("prepare", "bring a dataset into this project's layout")
-    prepare.add_argument("--seed", type=_seed, default=0, help="of the split, and of generated images")
-    add_options(prepare)
-
-    check = add("check", "check a dataset: files, sizes, labels, splits, duplicates")
-    check.add_argument("--data_config", type=Path, required=True)
-    check.add_argument("--output", type=Path, metavar="PNG", help="contact sheet; default: beside data_split.csv")
-
-    export = add("export", "write a trained model in another format")
-    export.add_argument("--checkpoint", type=Path, required=True)
-    export.add_argument("--output", type=Path, required=True)
-    export.add_argument("--format", default="sam", choices=("sam", "onnx", "full"))
-    export.add_argument("--half", action="store_true", help="store float16")
-    export.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
-
-    view = add("view", "serve a page to this machine alone: drop an image, see its mask")
-    view.add_argument("--checkpoint", type=Path, required=True)
-    view.add_argument("--compare", type=Path, help="a second checkpoint, shown beside the first")
-    view.add_argument("--port", type=int, default=7860)
-    view.add_argument("--pretrained_path", type=Path, help="where the base weights lie now")
-    view.add_argument("--device", default="auto")
-
-    download = add("download", "fetch official weights, with a hash check")
-    download.add_argument("name", nargs="?", help="sam_vit_b, clip_vit_b32, ...; --list names them all")
-    download.add_argument("--list", action="store_true", help="the names, addresses and files")
-    download.add_argument("--output", type=Path, default=Path("weights"), help="the folder to keep the file in")
-    download.add_argument("--url", help="another address of the same file; its hash is checked all the same")
-
-    sweep = add("sweep", "run every row of a plan on every dataset with every seed, as far as not done")
-    sweep.add_argument("--plan", type=Path, required=True, help="YAML: output, seeds, datasets, rows, overrides")
-    sweep.add_argument("--only", nargs="+", default=[], metavar="RUN", help="names row/dataset/seed, * allowed")
-    sweep.add_argument("--device", default="auto")
-    sweep.add_argument("--dry_run", action="store_true", help="say what is done and what would run")
-    sweep.add_argument("--list", action="store_true", help="print the runs' names alone, one a line")
-
-    table = add("table", "gather finished runs into the paper's Table 1 and figures")
-    table.add_argument("--runs", type=Path, required=True, help="the folder that holds the runs, at any depth")
-    table.add_argument("--output", type=Path, help="where tables, page and figures go (default: RUNS/table)")
-    table.add_argument("--weights", default="last", choices=("last", "best_val"), help="never mixed in one table")
-    table.add_argument("--size", default="img_size", choices=("img_size", "native"), help="the scores' image size")
-
-    demo = add("demo", "nano SAM before and after SALT on generated vessels, in a few minutes on a CPU")
-    demo.add_argument("--output", type=Path, default=Path("runs/demo"))
-    demo.add_argument("--epochs", type=int, help="fewer or more epochs than the demo's own")
-    return parser
-
-
-def _add_configs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data_config", type=Path, help="YAML with the sections data and data_transforms")
-    parser.add_argument("--model_config", type=Path, required=True, help="YAML with the model and training sections")
-    parser.add_argument("--pretrained_path", type=Path, help="base weights: a SAM checkpoint")
-    parser.add_argument("--training_strategy", choices=STRATEGIES)
-    parser.add_argument("--seed", type=_seed)
-    parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number from 0, not '{text}'")
-    return int(text)
-
-
-def _resume(text: str) -> str:
-    if text != "auto":
-        raise argparse.ArgumentTypeError(f"is given alone or with auto, not '{text}'")
-    return text
-
-
-def _probability(text: str) -> float:
-    return _between(text, lambda value: 0 < value < 1, "between 0 and 1")
-
-
-def _share(text: str) -> float:
-    return _between(text, lambda value: 0 <= value < 1, "from 0 up to, but not, 1")
-
-
-def _between(text: str, allowed: Callable[[float], bool], words: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not allowed(value):
-        raise argparse.ArgumentTypeError(f"must be a number {words}, not '{text}'")
-    return value
+from utils.errors import UserError
 
 
 def _config(args: argparse.Namespace) -> Config:

@@ -1,8 +1,9 @@
 """What SAM and SAM2 share: a text or box prompt, and the groups of parameters that the strategies train."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ class PromptedModel(SegmentationModel):
     image_encoder: nn.Module
     prompt_encoder: nn.Module
     mask_decoder: nn.Module
+    decode_masks: Callable[..., Tensor]  # (mask decoder, what `embed` gave, its positions, tokens, dense embedding)
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -45,8 +47,18 @@ class PromptedModel(SegmentationModel):
         text = self.text_affine(self.text_encoder(labels))  # (B, C)
         return text[:, None].expand(-1, self.text_repeat, -1)
 
-    def upscaled(self, low_res: Tensor) -> Tensor:
-        """(B, h, w) logits -> (B, S, S), bilinear."""
+    def box_tokens(self, boxes: Tensor) -> Tensor:
+        """The prompt tokens (B, T, C) of (B, 4) boxes."""
+        raise NotImplementedError
+
+    def decode(self, embedded: Any, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
+        low_res = self.decode_masks(
+            self.mask_decoder,
+            embedded,
+            self.prompt_encoder.get_dense_pe(),
+            self.text_tokens(labels) if boxes is None else self.box_tokens(boxes),
+            self.prompt_encoder.no_mask_embed.weight[..., None, None],  # (1, C, 1, 1)
+        )  # (B, h, w)
         size = (self.img_size, self.img_size)
         return nn.functional.interpolate(low_res[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 

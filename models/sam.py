@@ -23,6 +23,8 @@ from utils.load_report import LoadReport
 class Prompt_Adapted_SAM(PromptedModel):
     """SAM with one prompt an image and a single mask out; parameter names are segment_anything's."""
 
+    decode_masks = staticmethod(decode_masks)
+
     def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
         super().__init__(config)
         geometry = GEOMETRIES[config.sam.sam_type]
@@ -35,17 +37,7 @@ class Prompt_Adapted_SAM(PromptedModel):
         """Image embeddings (B, C, S / patch, S / patch)."""
         return self.image_encoder(images)
 
-    def decode(self, embedded: Tensor, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
-        low_res = decode_masks(
-            self.mask_decoder,
-            embedded,
-            self.prompt_encoder.get_dense_pe(),
-            self.text_tokens(labels) if boxes is None else self._box_tokens(boxes),
-            self.prompt_encoder.no_mask_embed.weight[..., None, None],  # (1, C, 1, 1)
-        )
-        return self.upscaled(low_res)
-
-    def _box_tokens(self, boxes: Tensor) -> Tensor:
+    def box_tokens(self, boxes: Tensor) -> Tensor:
         sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
         return sparse
 

@@ -18,6 +18,8 @@ class Prompt_Adapted_SAM2(PromptedModel):
     Modules image_encoder, prompt_encoder and mask_decoder and the parameter no_mem_embed are the sam2 package's.
     """
 
+    decode_masks = staticmethod(decode_masks)
+
     def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
         super().__init__(config)
         parts = build_sam2_parts(config.sam.sam_type, self.img_size)
@@ -39,17 +41,7 @@ class Prompt_Adapted_SAM2(PromptedModel):
             return [embedding]
         return [embedding, self.mask_decoder.conv_s0(features[0]), self.mask_decoder.conv_s1(features[1])]
 
-    def decode(self, embedded: list[Tensor], labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
-        low_res = decode_masks(
-            self.mask_decoder,
-            embedded,
-            self.prompt_encoder.get_dense_pe(),
-            self.text_tokens(labels) if boxes is None else self._box_tokens(boxes),
-            self.prompt_encoder.no_mask_embed.weight[..., None, None],  # (1, C, 1, 1)
-        )
-        return self.upscaled(low_res)
-
-    def _box_tokens(self, boxes: Tensor) -> Tensor:
+    def box_tokens(self, boxes: Tensor) -> Tensor:
         """(B, 3, C): the corners as points of labels 2 and 3 and a padding token, as in the package's predictor."""
         corners = torch.tensor([2, 3], dtype=torch.int, device=boxes.device).expand(len(boxes), -1)
         sparse, _ = self.prompt_encoder(points=(boxes.view(-1, 2, 2), corners), boxes=None, masks=None)

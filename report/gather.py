@@ -73,6 +73,7 @@ class Results(_Record):
     weights: str | None = None
     dataset: str
     val_split: str = "val"
+    fold: int = 0
     img_size: int
     seed: int
     checkpoint: Checkpoint = Checkpoint()
@@ -90,6 +91,7 @@ class Run:
     """A finished run: its folder, results, row of the table, column, and its scores image by image.
 
     `images` holds, for each set of weights, what per_image.csv says; it is empty where that file cannot be used.
+    `folds` are those of a cross-validation that this run stands for (see `report.folds`), () for a run of its own.
     """
 
     folder: Path
@@ -97,6 +99,7 @@ class Run:
     key: RowKey
     column: str
     images: Mapping[str, Images]
+    folds: tuple[int, ...] = ()
 
     def scores(self, weights: Weights, size: Size) -> AtSize | None:
         """The scores of one set of weights, or None where the run has none (nothing was trained)."""
@@ -117,15 +120,16 @@ class Gathered:
 def gather(folder: Path) -> Gathered:
     """Reads every finished run below `folder` (itself included), in the order of their paths.
 
-    A damaged file is left out and named in `problems`. Of two runs with the same row, dataset and seed the first in
-    path order is taken, and `problems` names both.
+    Runs of one row, dataset and seed that differ in their fold are those of a cross-validation. A damaged file is left
+    out and named in `problems`. Of two runs with the same row, dataset, seed and fold the first in path order is taken,
+    and `problems` names both.
 
     Raises:
         UserError: no such folder, or no usable run in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of runs")
-    taken: dict[tuple[RowKey, str, int], Run] = {}
+    taken: dict[tuple[RowKey, str, int, int], Run] = {}
     problems: list[str] = []
     evaluations = 0
     for path in sorted(folder.rglob("results.json")):
@@ -137,11 +141,11 @@ def gather(folder: Path) -> Gathered:
         if run is None:
             evaluations += 1
             continue
-        first = taken.setdefault((run.key, run.column, run.results.seed), run)
+        first = taken.setdefault((run.key, run.column, run.results.seed, run.results.fold), run)
         if first is not run:
             problems.append(
-                f"{run.folder}: same method, dataset and seed ({run.results.seed}) as {first.folder}; "
-                f"{first.folder} is taken, {run.folder} left out"
+                f"{run.folder}: same method, dataset, seed ({run.results.seed}) and fold ({run.results.fold}) as "
+                f"{first.folder}; {first.folder} is taken, {run.folder} left out"
             )
         elif problem:
             problems.append(problem)

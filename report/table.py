@@ -86,6 +86,12 @@ class Table:
         cells = [cell for section in self.sections for row in section.rows for cell in row.cells.values()]
         return [*dict.fromkeys(remark for cell in cells for remark in cell.remarks), *self._picked_on_test()]
 
+    def cross_validated(self) -> list[str]:
+        """Which numbers stand for the folds of a cross-validation, a line for each dataset and set of folds."""
+        runs = [run for section in self.sections for row in section.rows for run in row.runs if run.folds]
+        found = sorted({(run.column, run.folds) for run in runs})
+        return [f"{column}: cross-validation, folds {', '.join(map(str, folds))}" for column, folds in found]
+
     def _picked_on_test(self) -> Iterable[str]:
         runs = [run for section in self.sections for row in section.rows for run in row.runs]
         datasets = sorted({run.column for run in runs if run.results.val_split == "test"})
@@ -94,7 +100,11 @@ class Table:
 
 
 def build_table(runs: Sequence[Run], weights: Weights, size: Size) -> Table:
-    """The table of one set of weights at one size. Sections: Table 1 and all else at 512, SAM2, then other sizes."""
+    """The table of one set of weights at one size. Sections: Table 1 and all else at 512, SAM2, then other sizes.
+
+    Args:
+        runs: one for each row, dataset and seed: the folds of a cross-validation are joined (`report.folds`).
+    """
     names = sorted({run.key.section for run in runs}, key=lambda name: (name != "512", name != "sam2", name.zfill(8)))
     by_name = {name: [run for run in runs if run.key.section == name] for name in names}
     return Table(weights, size, [_section(name, of_name, weights, size) for name, of_name in by_name.items()])

@@ -31,8 +31,13 @@ def test_caption(section: Section) -> str:
 
 
 def notes(table: Table) -> list[str]:
-    """What is not as it should be in a table: remarks on cells, tests that could not be made or cannot tell."""
-    lines = table.remarks()
+    """What to know of a table: numbers over folds, remarks on cells, tests that could not be made or cannot tell."""
+    lines = [
+        f"{line}: each seed's number is the mean over its folds, a fold counting by its test images; figures show the "
+        "first fold"
+        for line in table.cross_validated()
+    ]
+    lines += table.remarks()
     for section in table.sections:
         lines += [f"No test: {error}" for error in section.tests.errors()]
         lines += section.tests.too_few_images()

@@ -1,7 +1,7 @@
 """The command `table`: runs in, tables, figures and page out."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -11,6 +11,7 @@ from report.figure_curves import draw_curves
 from report.figure_grid import draw_grid
 from report.figure_ranks import draw_rank_scatter
 from report.figure_spectra import draw_spectra
+from report.folds import join_folds
 from report.gather import Size, Weights, gather
 from report.html import to_html
 from report.latex import to_latex
@@ -42,9 +43,11 @@ def write_report(runs: Path, output: Path, weights: Weights = "last", size: Size
         UserError: no such folder of runs, or no finished run in it.
     """
     gathered = gather(runs)
+    joined, problems = join_folds(gathered.runs)
+    gathered = replace(gathered, problems=[*gathered.problems, *problems])
     for problem in gathered.problems:
         log.warning("warning: %s", problem)
-    table = build_table(gathered.runs, weights, size)
+    table = build_table(joined, weights, size)
     more = gathered.problems, gathered.evaluations
     texts = {"table.md": to_markdown(table, *more), "table.tex": to_latex(table, *more), "table.csv": to_csv(table)}
     for name, text in texts.items():
@@ -53,7 +56,7 @@ def write_report(runs: Path, output: Path, weights: Weights = "last", size: Size
     for note in drawn.notes:
         log.warning("warning: %s", note)
     combinations = [(w, s) for w in get_args(Weights) for s in get_args(Size) if (w, s) != (weights, size)]
-    others = [build_table(gathered.runs, *combination) for combination in combinations]
+    others = [build_table(joined, *combination) for combination in combinations]
     write_text(output / "index.html", to_html([table, *others], gathered, drawn, FIGURES))
     files = [output / name for name in (*texts, "index.html")]
     missing = [f"{section.title}: {line}" for section in table.sections for line in section.missing()]

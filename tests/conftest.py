@@ -79,21 +79,31 @@ class Workspace:
 @pytest.fixture
 def workspace(tmp_path):
     """A dataset of 4 / 2 / 2 images and a nano SAM at 32 pixels from random weights, 2 epochs."""
-    data = tmp_path / "set"
+    return _make_workspace(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_workspace():
+    """The function (folder) -> a workspace in it, for what several tests share."""
+    return _make_workspace
+
+
+def _make_workspace(folder: Path) -> Workspace:
+    data = folder / "set"
     _draw_dataset(data, {"train": 4, "val": 2, "test": 2})
-    data_config = tmp_path / "data.yaml"
+    data_config = folder / "data.yaml"
     data_config.write_text(
         "data_transforms: {use_rotation: true, use_horizontal_flip: true, use_brightness: true}\n"
         f"data: {{root_path: {data}, label_list: [0, 1], label_names: [Background, Bar]}}\n"
     )
-    model_config = tmp_path / "model.yaml"
+    model_config = folder / "model.yaml"
     model_config.write_text(
         "sam: {img_size: 32, sam_type: nano, weights: random}\n"
         "prompts: {text_encoder: learned}\n"
         "training: {lr: 1e-3, batch_size: 2, num_epochs: 2}\n"
         "ft: {svd_rank_linear: 8, svd_rank_conv2d: 4, r_lora: 2}\n"
     )
-    return Workspace(tmp_path, data, data_config, model_config)
+    return Workspace(folder, data, data_config, model_config)
 
 
 @pytest.fixture(scope="session")

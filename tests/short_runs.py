@@ -72,9 +72,10 @@ def largest_difference(first, second, weights="m.safetensors"):
     return max(float((one[key].double() - two[key].double()).abs().max()) for key in one if one[key].numel())
 
 
-# A child of the fork server has torch imported already, and none of this process' threads.
+# A child of the fork server has all that a run imports already, and none of this process' threads. The server finds
+# what lies in the folder where the tests were started, the project's root; this file it would not find.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["runs", "torch.utils.tensorboard", "matplotlib.figure"])
+_context.set_forkserver_preload(["experiment", "models.sam2", "torch.utils.tensorboard", "matplotlib.figure"])
 
 
 def start(target, *arguments, environment=None):

@@ -134,33 +134,35 @@ def test_imagenet_weights_for_the_encoder(workspace, capsys):
     assert "vgg16_bn.pth: this network has no encoder that takes torchvision's weights" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_sam2_is_exported_in_its_own_format_with_its_memory(workspace, suffix):
+def test_sam2_is_exported_in_its_own_format_with_its_memory(workspace):
+    """By the package's own loader, which takes .pt, and as safetensors."""
+    from safetensors.torch import load_file
     from sam2.build_sam import build_sam2
 
+    def build(path=None):
+        size = ["++model.image_size=64"]
+        return build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", path, device="cpu", hydra_overrides_extra=size)
+
     torch.manual_seed(0)
-    size = ["++model.image_size=64"]
-    stock = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu", hydra_overrides_extra=size)
-    base, out = workspace.folder / "base.pt", workspace.folder / f"out{suffix}"
+    stock = build()
+    base = workspace.folder / "base.pt"
     torch.save({"model": stock.state_dict()}, base)
     overrides = ["sam.sam_type=tiny", "sam.weights=pretrained", "training.num_epochs=1", "training.lr=1e-2"]
     workspace.model_config.write_text("prompts: {text_encoder: learned}\n")
     arguments = workspace.train_arguments("run/m.safetensors", "--pretrained_path", str(base))
     assert main([*arguments, "--set", *SAM2, *overrides]) == 0
     checkpoint = workspace.folder / "run" / "m.safetensors"
-    assert main(["export", "--checkpoint", str(checkpoint), "--output", str(out)]) == 0
-    if suffix == ".pt":
-        again = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", str(out), device="cpu", hydra_overrides_extra=size)
-    else:
-        from safetensors.torch import load_file
-
-        again = build_sam2("configs/sam2.1/sam2.1_hiera_t.yaml", None, device="cpu", hydra_overrides_extra=size)
-        again.load_state_dict(load_file(out), strict=True)
     trained, _ = load_trained(checkpoint)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        ours = trained.embed(x)
-        theirs = again.forward_image(x)["backbone_fpn"]
-        before = stock.forward_image(x)["backbone_fpn"]
-    torch.testing.assert_close(ours[1], theirs[0], atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(before[2], theirs[2], atol=1e-3)
+        ours, before = trained.embed(x), stock.forward_image(x)["backbone_fpn"]
+    for suffix in (".pt", ".safetensors"):
+        out = workspace.folder / f"out{suffix}"
+        assert main(["export", "--checkpoint", str(checkpoint), "--output", str(out)]) == 0
+        again = build(str(out)) if suffix == ".pt" else build()
+        if suffix == ".safetensors":
+            again.load_state_dict(load_file(out), strict=True)
+        with torch.no_grad():
+            theirs = again.forward_image(x)["backbone_fpn"]
+        torch.testing.assert_close(ours[1], theirs[0], atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(before[2], theirs[2], atol=1e-3)

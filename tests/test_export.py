@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from stock_models import stock_sam, stock_sam2
 
 import adapters
 from main import main
 from model import build_model, load_model, load_trained
-from prompt_adapted_SAM2 import build_sam2_parts
 from prompt_adapted_segment_anything import SAM_PREFIXES
 from utils.config import load_config
 
@@ -29,83 +29,32 @@ def seen_by_the_model(predictor):
     return pixels[None], valid
 
 
-def stock_sam():
-    """segment_anything's own Sam with nano's sizes; none of our modules."""
-    from functools import partial
-
-    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
-
-    encoder = ImageEncoderViT(
-        img_size=32, patch_size=8, embed_dim=128, depth=4, num_heads=4, out_chans=128, window_size=8,
-        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6), use_rel_pos=True, global_attn_indexes=(2,),
-    )  # fmt: skip
-    decoder = MaskDecoder(
-        transformer_dim=128,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=128, mlp_dim=512, num_heads=4),
-        iou_head_depth=3,
-        iou_head_hidden_dim=128,
-    )
-    prompt_encoder = PromptEncoder(128, (4, 4), (32, 32), mask_in_chans=16)
-    return Sam(encoder, prompt_encoder, decoder).eval()
-
-
 @torch.no_grad()
-def test_stock_sam_gives_the_same_masks(sam_weights, tmp_path):
-    assert export(sam_weights, tmp_path / "sam.pth", "sam") == 0
-    stock = stock_sam()
-    stock.load_state_dict(torch.load(tmp_path / "sam.pth", weights_only=True), strict=True)
-    predictor = load_model(sam_weights)
-    pixels, _ = seen_by_the_model(predictor)
-    embedded = stock.image_encoder(pixels)
-    torch.testing.assert_close(embedded, predictor.model.embed(pixels), atol=1e-4, rtol=1e-4)
-    _, dense = stock.prompt_encoder(points=None, boxes=None, masks=None)
-    low_res, _ = stock.mask_decoder(
-        image_embeddings=embedded,
-        image_pe=stock.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=predictor.model.text_tokens(["Vein"]),
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-    )
-    theirs = stock.postprocess_masks(low_res, (32, 32), (32, 32))[:, 0] > stock.mask_threshold
-    ours = predictor.model(pixels, ["Vein"]) > 0
-    assert 0 < ours.float().mean() < 1
-    assert torch.equal(theirs, ours)
-
-
-@torch.no_grad()
-def test_stock_sam2_gives_the_same_masks(make_weights, tmp_path):
-    checkpoint = make_weights("sam2")
-    assert export(checkpoint, tmp_path / "sam2.safetensors", "sam") == 0
-    state = load_file(tmp_path / "sam2.safetensors")
-    stock = build_sam2_parts("nano", 64)  # the package's own classes
-    names = {
-        "image_encoder": "image_encoder",
-        "sam_prompt_encoder": "prompt_encoder",
-        "sam_mask_decoder": "mask_decoder",
-    }
-    for theirs, name in names.items():
-        part = {k.removeprefix(theirs + "."): v for k, v in state.items() if k.startswith(theirs + ".")}
-        getattr(stock, name).eval().load_state_dict(part, strict=True)
+@pytest.mark.parametrize(("kind", "stock"), [("sam", stock_sam), ("sam2", stock_sam2)])
+def test_the_stock_package_gives_the_same_masks(make_weights, tmp_path, kind, stock):
+    """Loaded strictly; for SAM2 each part is."""
+    checkpoint = make_weights(kind)
+    assert export(checkpoint, tmp_path / "exported.safetensors", "sam") == 0
     predictor = load_model(checkpoint)
     pixels, _ = seen_by_the_model(predictor)
-    fine, middle, coarse = stock.image_encoder(pixels)["backbone_fpn"]
-    ours = predictor.model.embed(pixels)
-    embedded = coarse + state["no_mem_embed"].view(1, -1, 1, 1)
-    torch.testing.assert_close(embedded, ours[0], atol=1e-4, rtol=1e-4)
-    _, dense = stock.prompt_encoder(points=None, boxes=None, masks=None)
-    low_res, _, _, _ = stock.mask_decoder(
-        image_embeddings=embedded,
-        image_pe=stock.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=predictor.model.text_tokens(["Vein"]),
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-        repeat_image=False,
-        high_res_features=[stock.mask_decoder.conv_s0(fine), stock.mask_decoder.conv_s1(middle)],
-    )
-    theirs = torch.nn.functional.interpolate(low_res, size=(64, 64), mode="bilinear", align_corners=False)[:, 0] > 0
-    expected = predictor.model(pixels, ["Vein"]) > 0
+    theirs, model = stock(load_file(tmp_path / "exported.safetensors"), predictor.model.img_size), predictor.model
+    embedded, logits = theirs(pixels, model.text_tokens(["Vein"]))
+    ours = model.embed(pixels)
+    torch.testing.assert_close(embedded, ours if kind == "sam" else ours[0], atol=1e-4, rtol=1e-4)
+    expected = model(pixels, ["Vein"]) > 0
     assert 0 < expected.float().mean() < 1
-    assert torch.equal(theirs, expected)
+    assert torch.equal(logits > 0, expected)
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam2"])
+def test_a_pth_file_is_what_the_packages_own_loaders_expect(make_weights, tmp_path, kind):
+    checkpoint = make_weights(kind)
+    for name in ("m.safetensors", "m.pth"):
+        assert export(checkpoint, tmp_path / name, "sam") == 0
+    content = torch.load(tmp_path / "m.pth", weights_only=True)
+    state, expected = content["model"] if kind == "sam2" else content, load_file(tmp_path / "m.safetensors")
+    assert set(state) == set(expected)
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize("kind", ["sam", "sam2", "unet"])

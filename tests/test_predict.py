@@ -17,7 +17,6 @@ from model import load_model
 from prediction.predictor import index_map
 
 ROOT = Path(__file__).resolve().parents[1]
-DRIVE = ROOT.parent / "shared" / "data" / "DRIVE"
 RNG = np.random.default_rng(0)
 
 
@@ -78,26 +77,6 @@ def test_the_masks_of_the_test_split_score_what_the_results_say(workspace, arch)
         assert predict(workspace.folder / "run" / f"{weights}.safetensors", images, out) == 0
         assert {path.name for path in out.iterdir()} == {path.name for path in truths}
         assert dice_of_files(out, truths) == pytest.approx(results[key]["native"]["dice"]["mean"], abs=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not DRIVE.is_dir(), reason="the DRIVE images are not beside the checkout")
-@pytest.mark.parametrize("arch", ["sam", "sam2"])
-def test_the_masks_of_drive_score_what_the_results_say(tmp_path, arch):
-    assert main(["prepare", "drive", "--source", str(DRIVE), "--output", str(tmp_path / "data")]) == 0
-    base = ["--pretrained_path", "weights/nano_sam.safetensors"]
-    more = [f"data.root_path={tmp_path / 'data'}", "training.num_epochs=2"]
-    if arch == "sam2":
-        base = []
-        more += ["arch=Prompt Adapted SAM 2", "sam.weights=random", "ft.svd_rank_linear=8", "ft.svd_rank_conv2d=8"]
-    configs = ["--data_config", "configs/data/drive.yaml", "--model_config", "configs/model/nano_salt.yaml", *base]
-    checkpoint = tmp_path / "run" / "m.safetensors"
-    assert main([*configs, "--save_path", str(checkpoint), "--device", "cpu", "--set", *more]) == 0
-    assert predict(checkpoint, tmp_path / "data" / "images", tmp_path / "out") == 0
-    rows = (tmp_path / "data" / "data_split.csv").read_text().split()
-    truths = [tmp_path / "data" / "masks" / row.split(",")[0] for row in rows if row.endswith(",test")]
-    expected = json.loads((tmp_path / "run" / "results.json").read_text())["last"]["native"]["dice"]["mean"]
-    assert dice_of_files(tmp_path / "out", truths) == pytest.approx(expected, abs=1e-6)
 
 
 def test_masks_of_one_label_have_the_images_own_size(sam_weights, tmp_path):

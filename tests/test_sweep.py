@@ -9,8 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+import short_runs  # noqa: F401  (what its fork server imports once)
 import yaml
 
+import sweep
 from main import main
 from sweep import cells, read_plan
 from utils.config import load_config
@@ -43,10 +45,17 @@ def plan(workspace):
     return write
 
 
+@pytest.fixture
+def quick_start(monkeypatch):
+    """Runs are children of the fork server, a second each; here the sweep would start each afresh, in five."""
+    monkeypatch.setattr(sweep, "_start_method", lambda: "forkserver")
+
+
 def run(path, *more):
     return main(["sweep", "--plan", str(path), "--device", "cpu", *more])
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_every_run_once_and_then_none(plan, workspace, capfd):
     path = plan()
     assert run(path, "--dry_run") == 0
@@ -73,6 +82,7 @@ def test_every_run_once_and_then_none(plan, workspace, capfd):
     assert not (folder / "lock").exists()
 
 
+@pytest.mark.usefixtures("quick_start")
 def test_a_failure_is_passed_over_listed_and_tried_again(plan, workspace, capfd):
     broken = workspace.data / "images" / "train0.png"
     content = broken.read_bytes()
@@ -111,19 +121,27 @@ def test_a_row_may_have_fewer_datasets(plan, workspace):
     assert [cell.name for cell in cells(read_plan(path))] == ["a/x/0", "b/x/0", "b/y/0"]
 
 
+def test_a_run_that_is_started_afresh(plan, workspace):
+    """As from any program but main.py, whose own process forks."""
+    assert sweep._start_method() == "spawn"
+    assert run(plan(seeds=[0]), "--only", "none/*") == 0
+    assert (workspace.folder / "runs" / "none" / "bars" / "0" / "results.json").is_file()
+
+
+@pytest.mark.usefixtures("quick_start")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it(plan, workspace, number):
     path = plan(seeds=[0], overrides=["training.num_epochs=500"])
     command = [sys.executable, "main.py", "sweep", "--plan", str(path), "--device", "cpu", "--only", "lora/*"]
-    sweep = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     metrics = workspace.folder / "runs" / "lora" / "bars" / "0" / "metrics.jsonl"
     for _ in range(600):
         if metrics.is_file() and metrics.stat().st_size:
             break
         time.sleep(0.1)
-    os.kill(sweep.pid, number)
-    _, error = sweep.communicate(timeout=60)
-    assert sweep.returncode == 3, error
+    os.kill(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 3, error
     assert "stopped by a signal in lora/bars/0; the same command goes on" in error
     done = len(metrics.read_text().splitlines())
     assert cells(read_plan(path))[0].state == "unfinished"
@@ -170,7 +188,7 @@ def test_the_released_plan_sets_every_option_of_the_profile(workspace):
 
 @pytest.mark.slow
 def test_the_miniature_of_table_1_from_sweep_to_page(workspace):
-    """Every row's architecture on generated images, two seeds, two epochs, by the real commands."""
+    """Every row's architecture on generated images, one seed, two epochs, by the real commands."""
     data = workspace.folder / "miniature"
     prepare = ["prepare", "synthetic", "--output", str(data), "--count", "18", "--size", "128"]
     assert main(prepare) == 0
@@ -178,15 +196,15 @@ def test_the_miniature_of_table_1_from_sweep_to_page(workspace):
     data_config = workspace.folder / "miniature.yaml"
     data_config.write_text(text.replace("root_path: data/miniature", f"root_path: {data}"))
     content = yaml.safe_load((ROOT / "configs" / "table1" / "miniature.yaml").read_text())
-    content |= {"output": str(workspace.folder / "runs"), "datasets": {"miniature": str(data_config)}}
+    content |= {"output": str(workspace.folder / "runs"), "datasets": {"miniature": str(data_config)}, "seeds": [0]}
     path = workspace.folder / "plan.yaml"
     path.write_text(yaml.safe_dump(content))
     command = [sys.executable, "main.py"]
-    sweep = subprocess.run([*command, "sweep", "--plan", str(path), "--device", "cpu"], cwd=ROOT, check=False)
-    assert sweep.returncode == 0
-    assert [cell.state for cell in cells(read_plan(path))] == ["done"] * 2 * 18
-    table = subprocess.run([*command, "table", "--runs", str(workspace.folder / "runs")], cwd=ROOT, check=False)
-    assert table.returncode == 0
+    swept = subprocess.run([*command, "sweep", "--plan", str(path), "--device", "cpu"], cwd=ROOT, check=False)
+    assert swept.returncode == 0
+    assert [cell.state for cell in cells(read_plan(path))] == ["done"] * 18
+    tabled = subprocess.run([*command, "table", "--runs", str(workspace.folder / "runs")], cwd=ROOT, check=False)
+    assert tabled.returncode == 0
     report = workspace.folder / "runs" / "table"
     page = (report / "index.html").read_text()
     for name in (

@@ -16,7 +16,19 @@ import torch
 
 from utils.errors import ConfigError
 
-PACKAGES = ("torch", "torchvision", "numpy", "monai", "segment_anything", "accelerate")
+# What a model's numbers come from; the last three build the traditional networks.
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "accelerate",
+    "segment_anything",
+    "sam2",
+    "open_clip_torch",
+    "monai",
+    "segmentation_models_pytorch",
+    "timm",
+)
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,6 +10,7 @@ import torch
 from utils.surface_distance import hausdorff_percentile
 
 Mask = np.ndarray | torch.Tensor
+_RESAMPLED_AT_ONCE = 2**17  # values: 1 MB of them
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,9 @@ def bootstrap_interval(
     if n < 1 or not 0.0 < level < 1.0:
         raise ValueError(f"expected n >= 1 and 0 < level < 1, got n={n} and level={level}")
     generator = np.random.default_rng(seed)
-    # One resample at a time keeps memory at len(values), however many resamples.
-    means = [array[generator.integers(array.size, size=array.size)].mean() for _ in range(n)]
+    rows = max(1, _RESAMPLED_AT_ONCE // array.size)  # resamples at a time: memory stays small however many there are
+    shapes = [(min(rows, n - first), array.size) for first in range(0, n, rows)]
+    means = np.concatenate([array[generator.integers(array.size, size=shape)].mean(axis=1) for shape in shapes])
     low, high = np.quantile(means, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(low), float(high)
 

@@ -154,7 +154,13 @@ def paper_runs(maker: Maker, rows: Sequence[str], images: int = 8) -> None:
                 maker.run(row, dataset, [dice] * images, [hd95] * images, seed)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_maker():
+    """The function (folder) -> what writes runs below it, for what several tests share."""
+    return Maker
+
+
+@pytest.fixture(scope="session")
 def paper():
     """The paper's numbers as typed in here, and the function that makes runs from them."""
     return SimpleNamespace(rows=ROWS, datasets=DATASETS, printed=printed, runs=paper_runs)

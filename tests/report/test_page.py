@@ -38,9 +38,11 @@ addEventListener("message", event => { document.body.dataset.check = event.data;
 HOSTILE = "<b>set & 'more'"
 
 
-@pytest.fixture
-def page(maker, workspace, paper):
+@pytest.fixture(scope="module")
+def page(make_maker, make_workspace, paper, tmp_path_factory):
     """The page of a trained SALT, the paper's rows, several ranks, and a dataset whose name is markup."""
+    workspace = make_workspace(tmp_path_factory.mktemp("page"))
+    maker = make_maker(workspace.folder / "runs")
     assert main(workspace.train_arguments("runs/trained/m.safetensors")) == 0
     paper.runs(maker, ["unet", "sam_text", "lora_4", "salt_256", "sam2_lora_4", "sam2_salt_4"], images=4)
     for rank in (2, 8):

@@ -1,5 +1,7 @@
 """The figures: what is drawn, from what, and that the files are fit for print."""
 
+import shutil
+
 import matplotlib.axes
 import numpy as np
 import pytest
@@ -34,13 +36,24 @@ def check_files(picture):
     assert picture.caption
 
 
-@pytest.fixture
-def trained(workspace):
-    """SALT and LoRA trained on the small set, in runs/."""
+@pytest.fixture(scope="module")
+def workspace(make_workspace, tmp_path_factory):
+    """SALT and LoRA trained on the small set, in runs/; left as they are."""
+    workspace = make_workspace(tmp_path_factory.mktemp("trained"))
     for strategy in ("salt", "lora"):
         arguments = workspace.train_arguments(f"runs/{strategy}/m.safetensors", "--training_strategy", strategy)
         assert main(arguments) == 0
-    return workspace.folder / "runs"
+    return workspace
+
+
+@pytest.fixture
+def trained(workspace, tmp_path):
+    """A copy of those runs, to do with as one likes."""
+    original, copy = workspace.folder / "runs", tmp_path / "runs"
+    shutil.copytree(original, copy)
+    for results in copy.rglob("results.json"):  # they name their weights
+        results.write_text(results.read_text().replace(str(original), str(copy)))
+    return copy
 
 
 def test_a_prediction_is_white_and_what_it_missed_red():
@@ -78,13 +91,18 @@ def test_a_run_keeps_its_predictions_and_the_grid_shows_them(trained, workspace,
 
 
 def test_the_grid_leaves_out_what_is_gone_and_says_so(trained, workspace, tmp_path):
-    (workspace.data / "data_split.csv").rename(workspace.data / "gone.csv")
-    drawn = draw_grid(table_of(trained), tmp_path)
+    split = workspace.data / "data_split.csv"
+    split.rename(workspace.data / "gone.csv")
+    try:
+        drawn = draw_grid(table_of(trained), tmp_path)
+        of_best = draw_grid(table_of(trained, "best_val"), tmp_path)
+    finally:
+        (workspace.data / "gone.csv").rename(split)
     assert drawn.pictures == []
     assert len(drawn.notes) == 1
     assert drawn.notes[0].startswith("Fig. 3, set left out: ")
     assert "data_split.csv" in drawn.notes[0]
-    assert "weights last alone" in draw_grid(table_of(trained, "best_val"), tmp_path).notes[0]
+    assert "weights last alone" in of_best.notes[0]
 
 
 def test_a_missing_prediction_is_named_and_the_others_are_drawn(trained, tmp_path):

@@ -76,4 +76,35 @@ def test_every_script_asks_to_be_warned_and_requeued(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
     options = set(re.findall(r"^#SBATCH (.*)$", text, re.MULTILINE))
     assert {"--requeue", "--signal=B:USR1@120", "--open-mode=append"} <= options
+    assert ("--gpus-per-node=2" if script.stem == "multi_gpu" else "--gres=gpu:1") in options
     assert "run_or_requeue" in text
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Runs slurm/sweep.sbatch outside of a job; returns the finished process and what it gave to sbatch."""
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/submitted\n')
+    sbatch.chmod(0o755)
+
+    def run(plan, *options):
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SALT_PYTHON": sys.executable}
+        command = ["bash", "slurm/sweep.sbatch", str(plan), *options]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        submitted = tmp_path / "submitted"
+        return done, submitted.read_text().splitlines() if submitted.exists() else None
+
+    return run
+
+
+def test_a_sweep_is_submitted_as_one_task_a_cell(submit):
+    plan = "configs/table1/sweep.yaml"
+    done, submitted = submit(plan, "--partition=gpu", "--time=12:00:00")
+    assert done.returncode == 0, done.stderr
+    assert submitted == ["--array=0-224", "--partition=gpu", "--time=12:00:00", "slurm/sweep.sbatch", plan]
+
+
+def test_a_plan_without_cells_is_not_submitted(submit, tmp_path):
+    done, submitted = submit(tmp_path / "absent.yaml")
+    assert (done.returncode, submitted) == (2, None)
+    assert done.stderr.strip().splitlines()[-1] == f"error: {tmp_path / 'absent.yaml'}: no cells"

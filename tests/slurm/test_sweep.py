@@ -16,12 +16,16 @@ EPOCHS = 40
 # The test's node has no GPU and little memory.
 NODE = ("--gres=none", "--cpus-per-task=1", "--mem=0")
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=f"no Slurm here: {missing()}")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(missing() is not None, reason=f"no Slurm here: {missing()}"),
+    pytest.mark.xdist_group("slurm"),  # one cluster for all of these tests
+]
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    with Cluster(tmp_path / "slurm") as cluster:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("slurm") / "slurm") as cluster:
         cluster.environment |= {"SALT_PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
         yield cluster
 
@@ -90,9 +94,28 @@ def test_a_sweep_as_an_array_survives_a_signal_and_a_cancellation(workspace, clu
     assert epochs(signalled) == list(range(1, EPOCHS + 1))
 
 
-def test_two_processes_by_srun_and_torchrun_save_at_the_warning_and_go_on(workspace, cluster):
+def test_one_run_saves_at_the_warning_and_goes_on(workspace, cluster):
+    """slurm/train.sbatch, submitted again when it is done: it stays as it is."""
+    folder, output = workspace.folder / "one", workspace.folder / "one.out"
+    arguments = workspace.train_arguments("one/m.safetensors", "--set", f"training.num_epochs={EPOCHS}")
+    submit = ("sbatch", *NODE, f"--output={output}", "--parsable", "slurm/train.sbatch", *arguments)
+    job = cluster.command(*submit, cwd=ROOT)
+    wait_for(lambda: epochs(folder), "the training")
+    cluster.command("scancel", "--batch", "--signal=USR1", job)
+    wait_for(lambda: "stopped by Slurm's warning (exit status 3); queued again" in output.read_text(), "the warning")
+    assert not (folder / "results.json").exists()
+    wait_for(lambda: cluster.states(job) == {"N/A": "COMPLETED"}, "the end of the job")
+    assert epochs(folder) == list(range(1, EPOCHS + 1))
+    assert output.read_text().count(": resumed after epoch") == 1
+    before = (folder / "results.json").stat().st_mtime_ns
+    again = cluster.command(*submit, cwd=ROOT)
+    wait_for(lambda: cluster.states(again) == {"N/A": "COMPLETED"}, "the job to find nothing to do")
+    assert (folder / "results.json").stat().st_mtime_ns == before
+
+
+def test_two_processes_by_srun_and_torchrun_save_at_the_warning_and_go_on(workspace, cluster, monkeypatch):
     """slurm/multi_gpu.sbatch, with gloo on the test's two CPUs."""
-    cluster.environment["SALT_PROCESSES_PER_NODE"] = "2"
+    monkeypatch.setitem(cluster.environment, "SALT_PROCESSES_PER_NODE", "2")
     folder = workspace.folder / "multi"
     output = workspace.folder / "multi.out"
     arguments = workspace.train_arguments("multi/m.safetensors", "--set", f"training.num_epochs={EPOCHS}")
@@ -101,6 +124,9 @@ def test_two_processes_by_srun_and_torchrun_save_at_the_warning_and_go_on(worksp
     wait_for(lambda: epochs(folder), "the training")
     cluster.command("scancel", "--batch", "--signal=USR1", job)
     wait_for(lambda: "; queued again" in output.read_text(), "the job to be queued again")
+    # torchrun's own status after SIGTERM; it is another one where USR1 reached and ended it.
+    assert "stopped by Slurm's warning (exit status 1); queued again" in output.read_text()
+    assert "error: stopped by a signal" in output.read_text()
     assert not (folder / "results.json").exists()
     wait_for(lambda: (folder / "results.json").exists(), "the results")
     assert epochs(folder) == list(range(1, EPOCHS + 1))

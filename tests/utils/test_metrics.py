@@ -10,6 +10,7 @@ from monai.metrics.utils import get_mask_edges, get_surface_distance
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from utils import metrics
 from utils.metrics import PairScore, bootstrap_interval, dice, hd95, score_pair, summarize
 
 
@@ -206,6 +207,14 @@ def test_bootstrap_percentiles_of_two_values_are_exact():
     """The mean of two draws of 0 and 1 is 0, 1/2 or 1 with 1/4, 1/2, 1/4: level 0.4 cuts inside the half."""
     assert bootstrap_interval([0.0, 1.0], level=0.4) == (0.5, 0.5)
     assert bootstrap_interval([0.0, 1.0], level=0.6) == (0.0, 1.0)
+
+
+def test_bootstrap_does_not_depend_on_how_many_resamples_are_drawn_at_once(monkeypatch):
+    values = np.random.default_rng(5).normal(size=30)
+    expected = bootstrap_interval(values)
+    for size in (1, 1000, 10**9):
+        monkeypatch.setattr(metrics, "_RESAMPLED_AT_ONCE", size)
+        assert bootstrap_interval(values) == expected
 
 
 def test_bootstrap_is_the_same_every_time_and_touches_no_global_generator():
