@@ -20,7 +20,6 @@ from adapters.spectral import SpectralLayer
 from models.base import SegmentationModel
 from models.strategies import apply_strategy
 from prompt_adapted_segment_anything.attention import EncoderBlock
-from utils.extras import extra
 from utils.text_features import TEXT_FEATURES
 
 
@@ -42,17 +41,15 @@ def peft(model: SegmentationModel, targets: Sequence[str], rank: int, dropout: f
         targets: name patterns of the layers.
         rank: of every layer.
         dropout: of LoRA's input.
-
-    Raises:
-        UserError: peft is not installed.
     """
-    library = extra("peft", "the comparison with peft")
+    from peft import LoraConfig, inject_adapter_in_model  # seconds of import
+
     use_stock_blocks(model)
     apply_strategy(model, "lora")
     pattern = "|".join(re.escape(target).replace(r"\*", r"\d+") for target in targets)
     options: dict[str, Any] = {"r": rank, "lora_alpha": rank, "lora_dropout": dropout, "target_modules": pattern}
     trained = [p for p in model.parameters() if p.requires_grad]
-    library.inject_adapter_in_model(library.LoraConfig(**options), model)
+    inject_adapter_in_model(LoraConfig(**options), model)
     for parameter in trained:  # peft freezes all that is not its own
         parameter.requires_grad_(True)
     return model

@@ -3,8 +3,8 @@
     python -m benchmarks.step [--groups rank_256 ...] [--batch 2 5] [--size 512] [--rounds 11] [--output runs/bench]
 
 A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. All ways of a
-group are timed in turns in one process; their peaks come from a process each. peft is an optional extra, left out
-where it is missing. On a CPU bf16 gains time only where there are instructions for it (AMX): the record names them.
+group are timed in turns in one process; their peaks come from a process each. On a CPU bf16 gains time only where
+there are instructions for it (AMX): the record names them.
 """
 
 import gc
@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -131,8 +130,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     comparisons = []
     for group, batch in product(args.groups, args.batch):
-        ways = [way for way in GROUPS[group] if not way.startswith("peft") or find_spec("peft")]
-        jobs = [Job(way, batch, args.size, tuple(args.set)) for way in ways]
+        jobs = [Job(way, batch, args.size, tuple(args.set)) for way in GROUPS[group]]
         comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds))
     publish("step", comparisons, args.output)
 

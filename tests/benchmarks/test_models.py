@@ -53,7 +53,6 @@ def trained(model):
 
 
 def test_pefts_lora_adapts_and_trains_what_ours_does():
-    pytest.importorskip("peft", reason="peft, an optional extra, is not installed")
     ours = model_of("lora_4")
     bare = model_of("lora_4", "ft.type=null", strategy="none")
     theirs = peft(bare, bare.adapted_layers("lora"), 4, 0.0).train()
