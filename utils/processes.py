@@ -50,11 +50,11 @@ class Processes:
             )
         except ValueError as error:
             raise ConfigError(f"training.precision = {precision}: {error}") from error
-        self.accelerator.wait_for_everyone()  # one that fails right after this must not break another's connecting
         self.device = device
         self.precision = precision
         self.count: int = self.accelerator.num_processes
         self.index: int = self.accelerator.process_index
+        self.wait()  # the first one, were it to end with an error now, would take with it what the others still meet by
 
     @property
     def is_main(self) -> bool:
