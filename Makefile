@@ -1,4 +1,4 @@
-# make setup | extras | demo | test | test-slow | lint | bench: each sets up .venv by itself first.
+# make setup | extras | demo | test | test-slow | lint | bench | study: each sets up .venv by itself first.
 # Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
 # make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
@@ -11,7 +11,7 @@ PIP_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: setup extras demo test test-slow lint bench
+.PHONY: setup extras demo test test-slow lint bench study
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -61,3 +61,8 @@ lint: setup
 # Ours beside the usual way; results go to runs/bench/. Takes an hour or more: BENCH="metrics data" picks some.
 bench: setup
 	$(PY) -m benchmarks.run $(BENCH)
+
+# docs/study from data/DRIVE: over an hour on two cores, goes on where it was stopped. With SEEDS="3 4", those seeds alone,
+# to check what the page claims.
+study: setup
+	$(PY) -m study.run $(if $(SEEDS),--seeds $(SEEDS))

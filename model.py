@@ -81,7 +81,7 @@ def _inject_adapters(model: SegmentationModel, method: str, config: Config) -> N
     # Random weights are never met again.
     decomposing = {"decompose": cached_decompose} if ft.svd_cache and model.base_sha256 else {}
     options = {
-        "salt": {"init": ft.salt_init, "init_std": ft.salt_init_std, **decomposing},
+        "salt": {"init": ft.salt_init, "init_std": ft.salt_init_std, "relu": ft.relu, **decomposing},
         "svd": decomposing,
         "lora": {"dropout": ft.lora_dropout},
     }[method]

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from utils.config import load_config
+from utils.config import Config, load_config
 from utils.config_errors import first_error
 from utils.config_schema import FilePath, Section
 from utils.config_source import Draft, read_yaml
@@ -87,11 +87,11 @@ class Cell:
             arguments += ["--set", *overrides]
         return arguments
 
-    def check(self) -> None:
-        """Raises ConfigError, or UserError for missing weights, as the run itself would."""
+    def config(self) -> Config:
+        """The resolved config of this run. Raises: ConfigError, or UserError for missing weights, as the run would."""
         row = self.plan.rows[self.row]
         overrides = [*self.plan.overrides, *row.overrides]
-        load_config(
+        return load_config(
             row.model_config_path, self.plan.datasets[self.dataset], overrides, None, row.pretrained_path, self.seed
         )
 
@@ -140,7 +140,7 @@ def sweep(chosen: Sequence[Cell], device: str = "auto") -> dict[str, str]:
         SweepStoppedError: a signal stopped it.
     """
     for cell in chosen:
-        cell.check()
+        cell.config()
     failures: dict[str, str] = {}
     for number, cell in enumerate(chosen, 1):
         title = f"[{number}/{len(chosen)}] {cell.name}"

@@ -29,8 +29,8 @@ def inject(
         method: "salt", "svd" or "lora".
         targets: name patterns (fnmatch), such as "blocks.*.attn.qkv".
         ranks: which ranks a layer gets; default `RankRule()`.
-        options: of the method: `init`, `init_std`, `generator`, `decompose` (salt); `decompose` (svd); `dropout`,
-            `generator` (lora).
+        options: of the method: `init`, `init_std`, `generator`, `decompose`, `relu` (salt); `decompose` (svd);
+            `dropout`, `generator` (lora).
 
     Returns:
         The names of the adapted layers.

@@ -11,6 +11,7 @@ from adapters.ranks import Ranks
 from adapters.spectral import SpectralLayer
 
 SaltInit = Literal["identity", "normal"]
+Relu = Literal["core", "diagonal", "none"]
 
 
 class SALTLayer(SpectralLayer):
@@ -19,6 +20,9 @@ class SALTLayer(SpectralLayer):
     alpha, beta (r,) are 1 and 0 at the start; X (r', d) and Y (d, r') with r' = r_max - r and d the LoRA rank;
     ReLU acts on every element of the core. Source: arXiv 2503.16055, eq. 2-5. Its regularizer (eq. 5) is
     ||alpha * s_top + beta - s_top||_F + ||X Y||_F.
+
+    `relu` says where ReLU acts: "core", on every element as above; "diagonal", on the diagonal alone, so that X Y may
+    take either sign off it; "none", nowhere. The layer starts alike in all three where X Y is 0.
 
     Two starts of X, Y are offered:
         identity: X Kaiming-uniform, Y zero. The layer equals the wrapped one. Every off-diagonal element of the core
@@ -39,9 +43,11 @@ class SALTLayer(SpectralLayer):
         init_std: float = 0.01,
         generator: torch.Generator | None = None,
         decompose: Decomposer = decompose,
+        relu: Relu = "core",
     ) -> None:
         super().__init__(layer, decompose)
         self.rank = rank
+        self.relu = relu
         rest = self.full_rank - rank
         self.alpha = nn.Parameter(torch.ones_like(self.s[:rank]))
         self.beta = nn.Parameter(torch.zeros_like(self.s[:rank]))
@@ -63,9 +69,10 @@ class SALTLayer(SpectralLayer):
         init_std: float = 0.01,
         generator: torch.Generator | None = None,
         decompose: Decomposer = decompose,
+        relu: Relu = "core",
     ) -> "SALTLayer":
         """The layer around `layer` with the top rank and LoRA rank of `ranks`."""
-        return cls(layer, ranks.svd_rank, ranks.r_lora, init, init_std, generator, decompose)
+        return cls(layer, ranks.svd_rank, ranks.r_lora, init, init_std, generator, decompose, relu)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {"alpha": self.alpha, "beta": self.beta, "X": self.X, "Y": self.Y}
@@ -75,16 +82,20 @@ class SALTLayer(SpectralLayer):
         return self.rank
 
     def top_values(self) -> Tensor:
-        return torch.relu(self.alpha * self.s[: self.rank] + self.beta)
+        values = self.alpha * self.s[: self.rank] + self.beta
+        return values if self.relu == "none" else torch.relu(values)
 
     def rest_block(self) -> Tensor | None:
         if self.rank == self.full_rank:
             return None
-        return torch.relu(torch.diag(self.s[self.rank :]) + self.X @ self.Y)
+        block = torch.diag(self.s[self.rank :]) + self.X @ self.Y
+        if self.relu == "diagonal":
+            return torch.diagonal_scatter(block, torch.relu(block.diagonal()))
+        return block if self.relu == "none" else torch.relu(block)
 
     def regularization(self) -> Tensor:
         shift = (self.alpha - 1) * self.s[: self.rank] + self.beta
         return torch.linalg.vector_norm(shift) + torch.linalg.matrix_norm(self.X @ self.Y)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, rank={self.rank}, lora_rank={self.X.shape[1]}"
+        return f"{super().extra_repr()}, rank={self.rank}, lora_rank={self.X.shape[1]}, relu={self.relu}"

@@ -120,6 +120,12 @@ def test_a_strategy_trains_what_it_says_and_each_of_it_gets_a_gradient(config, s
     assert not {name for name in silent if "bias" not in name}, silent
 
 
+def test_the_config_says_where_salts_relu_acts(config):
+    for relu in ("core", "diagonal", "none"):
+        layers = adapters.adapted_layers(seeded(config("salt", f"ft.relu={relu}")))
+        assert {layer.relu for _, layer in layers} == {relu}
+
+
 @pytest.mark.parametrize(
     ("row", "overrides", "percent", "trainable"),
     [

@@ -282,8 +282,8 @@ class RankPattern(Section):
 class FtConfig(Section):
     """The adapters: kind, ranks (a rank above a layer's own is found when the layer is built), targets and start.
 
-    `svd_ratio`, where it is set, stands for both svd ranks: that share of each layer's min(out, in). `svd_cache` keeps
-    the decompositions of a base file's weights on disk.
+    `svd_ratio`, where it is set, stands for both svd ranks: that share of each layer's min(out, in). `relu` is SALT's:
+    where ReLU acts on its core, `adapters.salt`. `svd_cache` keeps the decompositions of a base file's weights on disk.
     """
 
     type: AdapterType | None = None
@@ -296,5 +296,6 @@ class FtConfig(Section):
     targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
     salt_init: Literal["identity", "normal"] = "identity"
     salt_init_std: NotNegative = 0.01
+    relu: Literal["core", "diagonal", "none"] = "core"
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     svd_cache: bool = True

@@ -21,12 +21,12 @@ LAYERS = {
 SPLITS = [(0, 2), (3, 2), (3, 0), (99, 2)]
 
 
-def make(kind, method, rank=3, lora_rank=2, dtype=torch.float64, init="normal", seed=0):
+def make(kind, method, rank=3, lora_rank=2, dtype=torch.float64, init="normal", seed=0, relu="core"):
     torch.manual_seed(seed)
     layer = LAYERS[kind]().to(dtype)
     limit = min(layer.weight.shape[0], layer.weight[0].numel())
     if method == "salt":
-        adapted = SALTLayer(layer, min(rank, limit), lora_rank, init, init_std=0.5)
+        adapted = SALTLayer(layer, min(rank, limit), lora_rank, init, init_std=0.5, relu=relu)
     elif method == "svd":
         adapted = SVDLayer(layer)
     else:
@@ -66,7 +66,12 @@ def equation(layer, adapted, method):
     core[:r, :r] = torch.diag(p["alpha"] * s[:r] + p["beta"])
     if method == "salt":
         core[r:, r:] = torch.diag(s[r:]) + p["X"] @ p["Y"]
-    return (U @ core.clamp(min=0) @ Vh).reshape(layer.weight.shape)
+    relu = getattr(adapted, "relu", "core")
+    if relu == "core":
+        core = core.clamp(min=0)
+    elif relu == "diagonal":
+        core = core - torch.diag(core.diag()) + torch.diag(core.diag().clamp(min=0))
+    return (U @ core @ Vh).reshape(layer.weight.shape)
 
 
 CASES = [(kind, "salt", *split) for kind in LAYERS for split in SPLITS]
@@ -100,6 +105,41 @@ def test_both_ways_of_computing_agree_in_output_and_gradients(kind, method, rank
         results.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
     for first, second in zip(*results, strict=True):
         assert torch.allclose(first, second, atol=1e-9)
+
+
+@pytest.mark.parametrize("relu", ["diagonal", "none"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_relu_acts_where_it_is_told_to(kind, relu):
+    """By the equations, both ways, in the gradients too; and every kind of element is negative somewhere."""
+    layer, adapted = make(kind, "salt", relu=relu)
+    perturb(adapted)
+    with torch.no_grad():
+        adapted.beta[0] = -2 * adapted.s.max()
+        adapted.X[0], adapted.Y[:, 0] = 3, -3  # below -s on the diagonal
+    x = example(layer).requires_grad_()
+    parameters = [x, *adapted.adapter_parameters().values()]
+    expected = call(layer, x, equation(layer, adapted, "salt"))
+    results = []
+    for way in (adapted.factorized_forward, lambda x: adapted.apply_weight(x, adapted.merged_weight())):
+        out = way(x)
+        assert torch.allclose(out, expected, atol=1e-9)
+        results.append(torch.autograd.grad(out.square().sum(), parameters))
+    for first, second in zip(*results, strict=True):
+        assert torch.allclose(first, second, atol=1e-8)
+    block, top = adapted.rest_block(), adapted.top_values()
+    assert (block[~torch.eye(len(block), dtype=torch.bool)] < 0).any()
+    assert top[0] == 0 if relu == "diagonal" else top[0] < 0
+    assert block[0, 0] == 0 if relu == "diagonal" else block[0, 0] < 0
+
+
+@pytest.mark.parametrize("relu", ["core", "diagonal", "none"])
+def test_every_relu_starts_as_the_wrapped_layer(relu):
+    layer, adapted = make("square", "salt", init="identity", relu=relu)
+    x = example(layer)
+    assert torch.allclose(adapted(x), layer(x), atol=1e-9)
+    adapted(x).square().sum().backward()
+    scale = adapted.Y.grad / adapted.X.detach().T
+    assert torch.allclose(scale, scale[:1].expand_as(scale)) == (relu == "core"), "off-diagonal elements take part"
 
 
 @pytest.mark.parametrize("method", ["salt", "svd", "lora"])

@@ -1,0 +1,118 @@
+"""The study's figures: how the methods learn, what they predict, and the ablations."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from report.cells import Row
+from report.comparison import run_tests
+from report.drawing import COLOURS, PAGE_WIDTH, figure, line_style, save
+from report.figure_grid import draw_grid
+from report.table import Section, Table
+from study.choice import Choice, choice_folder
+from study.plan import Ablation, Study
+from study.results import Result
+from utils.files import atomic_path
+from utils.run_log import METRICS_FILE, read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PALETTE = 128  # colours of a picture in the page: it stays readable, at a third of the bytes
+PIXELS = 1400  # its width
+
+
+def family_section(title: str, results: Sequence[Result]) -> Section:
+    """Rows of one family at the images' own size, as `report` compares and draws them."""
+    columns = list(dict.fromkeys(run.column for result in results for run in result.runs))
+    rows = [Row(r.label, r.key, None, dict.fromkeys(columns, r.native)) for r in results]
+    return Section(title, columns, (), "", rows, run_tests(rows, columns))
+
+
+def draw_predictions(name: str, title: str, results: Sequence[Result], folder: Path) -> list[Path]:
+    """The test image whose Dice is SALT's median, with the predictions of the rows that are `pictured`."""
+    section = family_section(title, [result for result in results if result.pictured])
+    with tempfile.TemporaryDirectory() as temporary:
+        drawn = draw_grid(Table("last", "native", [section]), Path(temporary))
+        return [
+            _shrink(picture.png, folder / f"predictions_{name}{f'_{i}' if i else ''}.png")
+            for i, picture in enumerate(drawn.pictures)
+        ]
+
+
+def draw_learning(
+    name: str, study: Study, results: Sequence[Result], choices: Sequence[Choice], folder: Path
+) -> Path | None:
+    """Training Dice by epoch, validation Dice by epoch with the chosen rate, and validation Dice by learning rate."""
+    tuned = {choice.row: choice for choice in choices}
+    rows = [result for result in results if result.name in tuned]
+    if not rows:
+        return None
+    with figure(PAGE_WIDTH, 2.5 + 0.17 * -(-len(rows) // 4)) as drawing:
+        training, validation, rates = drawing.subplots(1, 3)
+        for index, result in enumerate(rows):
+            style, choice = line_style(index), tuned[result.name]
+            curves = [_curve(run.folder, "train") for run in result.runs]
+            _plot(training, np.mean(curves, axis=0), result.label, style)
+            _plot(validation, _curve(choice_folder(study, result.name, choice.best), "val"), "", style)
+            rates.plot(list(choice.dice), list(choice.dice.values()), marker="o", markersize=2.5, linewidth=1, **style)
+            rates.plot([choice.best], [choice.dice[choice.best]], marker="o", markersize=5, color=style["color"])
+        training.set(title="training Dice, mean over seeds", xlabel="epoch")
+        validation.set(title="Dice of the images set aside", xlabel="epoch, with the chosen rate")
+        rates.set(title="Dice of the images set aside", xlabel="learning rate (large: chosen)", xscale="log")
+        for axis in (training, validation, rates):
+            axis.grid(True)
+        drawing.legend(loc="outside lower center", ncols=4, frameon=False)
+        return _save(drawing, folder / f"learning_{name}.png")
+
+
+def draw_ablations(ablations: Sequence[tuple[Ablation, Sequence[Result]]], folder: Path) -> Path | None:
+    """A panel for each ablation: Dice of each seed (small) and their mean (large), and the trained share."""
+    panels = [(ablation, rows) for ablation, rows in ablations if len(rows) > 1]
+    if not panels:
+        return None
+    heights = [0.6 + 0.24 * len(rows) for _, rows in panels]
+    with figure(PAGE_WIDTH, sum(heights) + 0.3) as drawing:
+        axes = drawing.subplots(len(panels), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
+        for axis, (ablation, rows) in zip(axes, panels, strict=True):
+            for place, result in enumerate(rows):
+                means = result.dice.mean(axis=1)
+                colour = COLOURS[0] if place else COLOURS[1]
+                axis.plot(means, [place] * len(means), "o", markersize=3, color=colour, alpha=0.5)
+                axis.plot([means.mean()], [place], "D", markersize=5.5, color=colour)
+            share = [f"{result.label} ({result.runs[0].results.percent:.1f}%)" for result in rows]
+            axis.set_yticks(range(len(rows)), share)
+            axis.set_ylim(len(rows) - 0.5, -0.5)
+            axis.set_title(ablation.title, loc="left")
+            axis.grid(True, axis="x")
+        axes[-1].set_xlabel("Dice of the test images at their own size: single seeds small, their mean large")
+        return _save(drawing, folder / "ablations.png")
+
+
+def _curve(folder: Path, part: str) -> list[float]:
+    """ "train" or "val" Dice, epoch by epoch."""
+    return [float(record[part]["dice"]) for record in read_metrics(folder / METRICS_FILE)]
+
+
+def _plot(axis: "Axes", curve: Sequence[float] | np.ndarray, label: str, style: dict[str, str]) -> None:
+    axis.plot(range(1, len(curve) + 1), curve, label=label or None, linewidth=1.2, **style)
+
+
+def _save(drawing, path: Path) -> Path:
+    with tempfile.TemporaryDirectory() as temporary:
+        return _shrink(save(drawing, Path(temporary), path.stem, "", "", "").png, path)
+
+
+def _shrink(source: Path, path: Path) -> Path:
+    """Writes a picture for the page: at most `PIXELS` wide, with a palette."""
+    with Image.open(source) as image:
+        picture = image.convert("RGB")
+        picture.thumbnail((PIXELS, 10 * PIXELS))
+        picture = picture.quantize(PALETTE, dither=Image.Dither.NONE)
+    with atomic_path(path) as temporary:
+        picture.save(temporary, optimize=True)
+    return path

@@ -1,0 +1,195 @@
+"""The study's YAML, and the plans of `main.py sweep` that follow from it: learning rates, then the runs that count."""
+
+import csv
+import io
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from datasets.split import read_split
+from sweep import RowPlan, SweepPlan
+from utils.config import load_config
+from utils.config_errors import first_error
+from utils.config_schema import FilePath, Positive, Section
+from utils.config_source import Draft, dump_yaml, read_yaml
+from utils.errors import ConfigError, UserError
+
+DATASET = "drive"  # the name of the data in the runs' folders
+Rates = Annotated[list[Positive], Field(min_length=1)]
+
+
+class StudyRow(Section):
+    """A method, or a variant of one for an ablation: a base of the study, and overrides of its own.
+
+    `label` is its name on the page, where it is in a family. `lr_of` names the row whose learning rate a variant takes.
+    `trained` is false for a row that trains nothing and has no learning rate, `pictured` for one that is left out of
+    the pictures of predictions.
+    """
+
+    base: str
+    label: str = ""
+    overrides: list[str] = Field([])
+    lr_of: str | None = None
+    trained: bool = True
+    pictured: bool = True
+
+
+class Ablation(Section):
+    """One question and the rows that answer it, {name: label}; the others are compared with the first."""
+
+    title: str
+    rows: Annotated[dict[str, str], Field(min_length=2)]
+
+
+class Study(Section):
+    """What to run.
+
+    Attributes:
+        output: folder of all runs.
+        data_config: the dataset, with splits train and test.
+        seeds: of the runs that count; the learning rates are chosen with the first.
+        learning_rates: the ladder, rising; each method tries `first_rates`, and the next one of the ladder while its
+            best is the lowest or highest tried.
+        validation_images: how many training images the choice of the learning rate is judged on, and not trained on.
+        bases: model config, weights and overrides that rows have in common.
+        overrides: for all runs; `choice_overrides` for those of the choice alone.
+        families: the methods that are compared with each other, by the title of their table.
+        variants: rows for the ablations alone.
+    """
+
+    output: FilePath
+    data_config: FilePath
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    learning_rates: Rates
+    first_rates: Rates
+    validation_images: Annotated[int, Field(ge=1)]
+    overrides: list[str] = Field([])
+    choice_overrides: list[str] = Field([])
+    bases: dict[str, RowPlan]
+    families: Annotated[dict[str, dict[str, StudyRow]], Field(min_length=1)]
+    variants: dict[str, StudyRow] = Field({})
+    ablations: list[Ablation] = Field([])
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Self:
+        ladder = self.learning_rates
+        if sorted(set(ladder)) != ladder:
+            raise ValueError("learning_rates must rise")
+        places = [ladder.index(rate) if rate in ladder else -1 for rate in self.first_rates]
+        if -1 in places or places != list(range(places[0], places[0] + len(places))):
+            raise ValueError("first_rates must be neighbours in learning_rates")
+        if len(self.rows) != sum(map(len, self.families.values())):
+            raise ValueError("two families must not share the name of a row")
+        if both := set(self.rows) & set(self.variants):
+            raise ValueError(f"row {sorted(both)[0]} is in a family and in variants")
+        for name, row in (self.rows | self.variants).items():
+            if row.base not in self.bases:
+                raise ValueError(f"row {name}: no base {row.base}; there are {', '.join(self.bases)}")
+        for name, row in self.variants.items():
+            if row.lr_of not in self.rows or not self.rows[row.lr_of].trained:
+                raise ValueError(f"variants.{name}.lr_of must name a trained row of a family")
+        for ablation in self.ablations:
+            if unknown := set(ablation.rows) - set(self.rows) - set(self.variants):
+                raise ValueError(f"ablation '{ablation.title}': no row {sorted(unknown)[0]}")
+        return self
+
+    @property
+    def rows(self) -> dict[str, StudyRow]:
+        """The rows of all families."""
+        return {name: row for rows in self.families.values() for name, row in rows.items()}
+
+    @property
+    def split_file(self) -> Path:
+        """Where the split of the choice is written."""
+        return self.output / "choice" / "split.csv"
+
+
+def read_study(path: Path) -> Study:
+    """Reads a study. Raises: ConfigError that names file, key and mend."""
+    draft = Draft()
+    draft.add(read_yaml(path), str(path))
+    try:
+        return Study.model_validate(draft.values)
+    except ValidationError as error:
+        raise ConfigError(first_error(error, Study, draft)) from error
+
+
+def choice_split(study: Study) -> str:
+    """The CSV of the split that learning rates are chosen with: the training images alone, some of them as test.
+
+    Raises: UserError where the data is missing or has too few training images.
+    """
+    config = load_config(None, study.data_config)
+    train = sorted(read_split(config.require_data())["train"])
+    if len(train) <= study.validation_images:
+        raise UserError(
+            f"{study.data_config}: {len(train)} training images, of which {study.validation_images} cannot be set aside"
+        )
+    aside = set(random.Random(0).sample(train, study.validation_images))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("imgs", "split"), *((name, "test" if name in aside else "train") for name in train)])
+    return text.getvalue()
+
+
+def choice_row(name: str, rate: float) -> str:
+    """The name of a row's run with one learning rate."""
+    return f"{name}_lr{rate:g}"
+
+
+def choice_plan(study: Study, rates: Mapping[str, Iterable[float]]) -> SweepPlan:
+    """The runs that try `rates` of each row, on the split that `choice_split` gives."""
+    rows = {
+        choice_row(name, rate): _row(study, study.rows[name], [f"training.lr={rate:g}"])
+        for name, tried in rates.items()
+        for rate in tried
+    }
+    name = load_config(None, study.data_config).require_data().name
+    split = [f"data.data_split_csv={study.split_file}", f"data.name={name}-choice", "data.val=test"]
+    return _plan(study, "choice", rows, study.seeds[:1], [*split, *study.choice_overrides])
+
+
+def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan:
+    """The runs that count, with each row's chosen learning rate; a trained row without one is left out."""
+    rows = {
+        name: _row(study, row, [f"training.lr={chosen[name]:g}"] if row.trained else [])
+        for name, row in study.rows.items()
+        if name in chosen or not row.trained
+    }
+    return _plan(study, "final", rows, seeds)
+
+
+def variant_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan:
+    """The runs of the ablations' own rows."""
+    rows = {
+        name: _row(study, row, [f"training.lr={chosen[row.lr_of]:g}"])
+        for name, row in study.variants.items()
+        if row.lr_of in chosen
+    }
+    return _plan(study, "final", rows, seeds)
+
+
+def plan_text(plan: SweepPlan) -> str:
+    """A plan as the YAML that `main.py sweep --plan` reads."""
+    content: dict[str, Any] = plan.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dump_yaml(content)
+
+
+def _row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:
+    base = study.bases[row.base]
+    return base.model_copy(update={"overrides": [*base.overrides, *row.overrides, *more]})
+
+
+def _plan(
+    study: Study, part: str, rows: Mapping[str, RowPlan], seeds: Sequence[int], more: Sequence[str] = ()
+) -> SweepPlan:
+    return SweepPlan(
+        output=study.output / part,
+        seeds=list(seeds),
+        datasets={DATASET: study.data_config},
+        rows=dict(rows),
+        overrides=[*study.overrides, *more],
+    )

@@ -1,0 +1,105 @@
+"""The study, from learning rates to page: python -m study.run [--plan configs/study/study.yaml] [--page docs/study].
+
+It goes on where it was stopped. --seeds 3 instead runs the chosen learning rates with other seeds, and says for each
+difference that the page claims whether it is there too.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from study.choice import Choice, choose, chosen_rates, read_choices_csv
+from study.claims import check_claims, checked_csv, read_claims_csv
+from study.page import CHOICES, CLAIMS, OTHER_SEEDS, write_page
+from study.plan import Study, choice_split, final_plan, read_study, variant_plan
+from study.results import read_results
+from study.workers import run_plan
+from utils.errors import UserError
+from utils.files import write_text
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the study; returns the exit status (0, 1 failed or a claim does not hold, 2 bad config, 3 stopped)."""
+    parser = argparse.ArgumentParser(prog="study", description=__doc__)
+    parser.add_argument("--plan", type=Path, default=Path("configs/study/study.yaml"))
+    parser.add_argument("--page", type=Path, default=Path("docs/study"), help="folder of page, figures and CSV files")
+    parser.add_argument("--workers", type=int, default=2, help="runs side by side, each with one thread")
+    parser.add_argument("--seeds", type=int, nargs="+", help="other seeds, to check the page's claims with")
+    parser.add_argument("--page_only", action="store_true", help="write the page from the runs that are there")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        study = read_study(args.plan)
+        if args.seeds:
+            return _other_seeds(study, args.seeds, args.page, args.workers)
+        if args.page_only:
+            _page_alone(study, args.page)
+        else:
+            _study(study, args.page, args.workers)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _study(study: Study, page: Path, workers: int) -> None:
+    """One family after the other, so that an unfinished study has whole tables; then the ablations."""
+    write_text(study.split_file, choice_split(study))
+    choices: list[Choice] = []
+    for number, rows in enumerate(study.families.values(), start=1):
+        of_family = choose(
+            study, rows, lambda plan, n=number: run_plan(plan, study.output / f"choice_{n}.yaml", workers)
+        )
+        print("\n".join(_choice_lines(of_family)), flush=True)
+        choices += of_family
+        run_plan(final_plan(study, chosen_rates(choices), study.seeds), study.output / "final.yaml", workers)
+    if study.variants:
+        run_plan(variant_plan(study, chosen_rates(choices), study.seeds), study.output / "variants.yaml", workers)
+    print(f"written: {write_page(study, choices, page)}")
+
+
+def _page_alone(study: Study, page: Path) -> None:
+    """Writes the page from the runs that are there; a family whose learning rates are not all tried is left out."""
+    choices: list[Choice] = []
+    for rows in study.families.values():
+        try:
+            choices += choose(study, rows, lambda _: None)
+        except UserError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    print(f"written: {write_page(study, choices, page)}")
+
+
+def _choice_lines(choices: Sequence[Choice]) -> list[str]:
+    lines = []
+    for choice in choices:
+        tried = ", ".join(f"{rate:g}: {dice:.4f}" for rate, dice in choice.dice.items())
+        edge = "; the best is the last one tried" if choice.at_edge else ""
+        lines.append(f"learning rate of {choice.row}: {choice.best:g} (Dice of the images set aside: {tried}{edge})")
+    return lines
+
+
+def _other_seeds(study: Study, seeds: Sequence[int], page: Path, workers: int) -> int:
+    """Runs the claims' rows with other seeds, writes and prints how the claims fare in them; 0 where all hold."""
+    if shared := set(seeds) & set(study.seeds):
+        raise UserError(f"--seeds {min(shared)}: is one of the page's own; give another")
+    claims = read_claims_csv(page / CLAIMS)
+    chosen = chosen_rates(read_choices_csv(page / CHOICES))
+    needed = {name for claim in claims for name in (claim.better, claim.worse)}
+    for part, plan in (("final", final_plan(study, chosen, seeds)), ("variants", variant_plan(study, chosen, seeds))):
+        rows = {name: row for name, row in plan.rows.items() if name in needed}
+        if rows:
+            run_plan(plan.model_copy(update={"rows": rows}), study.output / f"{part}_other.yaml", workers)
+    checked = check_claims(claims, read_results(study, seeds))
+    write_text(page / OTHER_SEEDS, checked_csv(checked))
+    for claim, seed, difference in checked:
+        found = "no run" if difference is None else f"{difference:+.4f}"
+        print(f"seed {seed}: {claim.better} above {claim.worse}: {found}")
+    failed = sum(difference is None or difference <= 0 for _, _, difference in checked)
+    print(f"{len(checked) - failed} of {len(checked)} claimed differences have the same sign")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

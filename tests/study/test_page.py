@@ -1,0 +1,129 @@
+"""The page: every number from the runs' files, what is missing said, a person's reading kept."""
+
+import csv
+
+import pytest
+from PIL import Image
+
+from study.choice import Choice
+from study.page import write_page
+from study.results import read_results
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing takes seconds, and one test looks at the figures."""
+    monkeypatch.setattr("study.page.draw_learning", lambda *_: None)
+    monkeypatch.setattr("study.page.draw_predictions", lambda *_: [])
+    monkeypatch.setattr("study.page.draw_ablations", lambda *_: None)
+
+
+CHOICES = [Choice("lora", {1e-3: 0.5, 3e-3: 0.6, 1e-2: 0.55}), Choice("salt", {1e-3: 0.5, 3e-3: 0.6})]
+DICE = {"none": 0.1, "lora": 0.6, "salt": 0.7, "relu": 0.7}
+
+
+@pytest.fixture
+def page(study, finish, tmp_path):
+    """page() writes the page of what `finished` wrote; page.finished(rows, seeds) writes runs."""
+
+    def make():
+        return write_page(study, CHOICES, tmp_path / "page").read_text()
+
+    def finished(rows=DICE, seeds=(0, 1, 2)):
+        for row in rows:
+            for seed in seeds:
+                finish(row, seed, [DICE[row] + 0.01 * image + 0.001 * seed for image in range(6)])
+
+    def tried():
+        for choice in CHOICES:
+            finish(f"{choice.row}_lr{choice.best:g}", 0, [0.6] * 6, part="choice")
+
+    tried()
+    make.finished, make.folder = finished, tmp_path / "page"
+    return make
+
+
+def line_of(text, start):
+    [line] = [line for line in text.splitlines() if line.startswith(start)]
+    return line
+
+
+def test_numbers_claims_and_files(page):
+    page.finished()
+    text = page()
+    assert "It rests on 12 of 12 runs." in text
+    assert line_of(text, "| SALT | 1,234 (12.3%) |") == (
+        "| SALT | 1,234 (12.3%) | 0.003 | 0.726 ± 0.001 [0.713, 0.739] | 5.00 ± 0.00 [5.00, 5.00] "
+        "| 0.726 ± 0.001 [0.000, 0.000] | 2.0 | 3 |"
+    )
+    assert line_of(text, "| before | 1,234").split(" | ")[2] == "-"
+    assert line_of(text, "- SALT is above").startswith("- SALT is above before (+0.600, [0.600, 0.600]), LoRA (+0.100,")
+    assert line_of(text, "| LoRA | +").startswith("| LoRA | +0.100 [+0.100, +0.100] | 0.031 | 0.062 |")
+    assert line_of(text, "| nowhere |").startswith("| nowhere | 12.3% | 0.726")
+    assert "No order is claimed here." in text.split("### ReLU")[1]
+    assert line_of(text, "| lora | 0.500") == "| lora | 0.500 | **0.600** | 0.550 |"
+    assert "At the edge of what was tried, so that a rate beyond might be better: salt." in text
+    assert "Not checked yet" in text
+    rows = list(csv.DictReader((page.folder / "per_image.csv").open()))
+    assert len(rows) == 12 * 6
+    assert {"row": "salt", "seed": "2", "image": "05.png", "dice_native": "0.752000"}.items() <= rows[53].items()
+    claims = {(row["better"], row["worse"]) for row in csv.DictReader((page.folder / "claims.csv").open())}
+    assert claims == {("salt", "lora"), ("salt", "none"), ("lora", "none")}
+    for picture in ("learning_1.png", "ablations.png"):
+        with Image.open(page.folder / picture) as image:
+            assert image.width > 1000
+        assert f"]({picture})" in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_unfinished_study_says_so(page):
+    page.finished(["none", "lora"])
+    page.finished(["salt"], [0])
+    text = page()
+    assert "It rests on 7 of 12 runs: **unfinished**." in text
+    assert "- Missing rows (seeds): salt (1, 2); relu (0, 1, 2)." in text
+    assert "## Ablations" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_persons_reading_is_kept_in_its_places(page):
+    page.finished()
+    page.folder.mkdir()
+    (page.folder / "reading.md").write_text(
+        "At the *top*.\n\n## Nano\n\nOf nano.\n\n## ReLU\nOf ReLU.\n\n## More\n\nM.\n"
+    )
+    for _ in range(2):
+        text = page()
+        assert text.index("At the *top*.") < text.index("## Nano")
+        assert text.index("White: predicted") < text.index("Of nano.") < text.index("### ReLU")
+        assert text.index("| nowhere |") < text.index("Of ReLU.") < text.index("## Learning rates")
+        assert text.endswith("## More\n\nM.\n")
+    assert "\n\n\n" not in text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_how_other_seeds_fared_is_told_for_the_pages_own_claims(page):
+    page.finished()
+    page()
+    lines = [
+        "group,better,worse,seed,difference",
+        "Nano,salt,lora,7,0.05",
+        "Nano,salt,none,7,-0.2",
+        "Nano,lora,none,7,",
+    ]
+    (page.folder / "other_seeds.csv").write_text("\n".join(lines) + "\n")
+    text = page()
+    assert "Run with seed 7 after the claims were made: 1 of 3 claimed orders hold" in text
+    assert "- Not: salt above none (Nano), seed 7: -0.200" in text
+    assert "- Not: lora above none (Nano), seed 7: no run" in text
+    (page.folder / "other_seeds.csv").write_text("\n".join(lines[:2]) + "\n")
+    assert "Not checked yet for these claims" in page()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_seed_that_is_not_the_plans_changes_nothing(page, finish, study):
+    page.finished()
+    before = page()
+    finish("lora", 9, [0.99] * 6)
+    assert page() == before
+    assert read_results(study, [9])["lora"].seeds == [9]

@@ -1,0 +1,81 @@
+"""`make study`'s command: in small from learning rates to page, killed and taken up again, and with another seed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from study.run import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "status", "message"),
+    [
+        ({"seeds": []}, [], 2, "study.yaml: seeds = []"),
+        ({}, ["--seeds", "1"], 1, "--seeds 1: is one of the page's own; give another"),
+        ({}, ["--seeds", "5"], 1, "claims.csv: cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_one_line(plan, tmp_path, capsys, changes, arguments, status, message):
+    assert main(["--plan", str(plan(**changes)), "--page", str(tmp_path / "page"), *arguments]) == status
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_study_in_small(plan, tmp_path):
+    """One seed, one epoch, three methods at 32 pixels; two seeds would be needed for claims, so these are made up."""
+    page = tmp_path / "page"
+    short = {"overrides": ["training.num_epochs=1"], "seeds": [0], "first_rates": [1e-3], "learning_rates": [1e-3]}
+    path = plan(**short)
+    command = [sys.executable, "-m", "study.run", "--plan", str(path), "--page", str(page)]
+    first = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    chosen = tmp_path / "runs" / "choice"
+    while not list(chosen.glob("*/drive/0/results.json")):
+        assert first.poll() is None
+        time.sleep(0.1)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == 3
+    kept = {file: file.stat().st_mtime_ns for file in chosen.glob("*/drive/0/results.json")}
+
+    second = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    while not list((tmp_path / "runs" / "final").glob("*/drive/0/config.yaml")):
+        assert second.poll() is None
+        time.sleep(0.1)
+    os.kill(second.pid, signal.SIGKILL)  # the two sweeps live on, as after a crash, and hold their runs
+    second.wait()
+
+    third = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert third.returncode == 0, third.stderr
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept, "what was done is left alone"
+    assert "learning rate of lora: 0.001 (Dice of the images set aside: 0.001: 0." in third.stdout
+    text = (page / "README.md").read_text()
+    assert "It rests on 4 of 4 runs." in text
+    assert "predictions_1.png" in text
+    assert sum(file.stat().st_size for file in page.iterdir()) < 500_000
+    with (page / "per_image.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4 * 2
+
+    claims = (page / "claims.csv").read_text() + "Nano,lora,none,0.1,0.1,0.1,0.03\nNano,none,none,0.1,0.1,0.1,0.03\n"
+    (page / "claims.csv").write_text(claims)
+    other = subprocess.run([*command, "--seeds", "5"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert other.returncode == 1, other.stderr  # no row is better than itself
+    assert "seed 5: none above none: +0.0000" in other.stdout
+    with (page / "other_seeds.csv").open() as file:
+        assert [(row["better"], row["worse"], row["seed"]) for row in csv.DictReader(file)] == [
+            ("lora", "none", "5"),
+            ("none", "none", "5"),
+        ]
+
+    refused = subprocess.run([*command[:-4], "--plan", str(plan(**short | {"overrides": ["training.num_epochs=2"]}))],
+                             cwd=ROOT, capture_output=True, text=True, check=False)  # fmt: skip
+    assert refused.returncode == 1
+    assert "was trained with another config: training.num_epochs was 1, is 2; remove " in refused.stderr
