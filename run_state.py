@@ -68,12 +68,15 @@ class Objective(nn.Module):
         self, images: torch.Tensor, labels: list[str], masks: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits (B, S, S), and the loss parts with their sum "total", in float32 whatever the model's precision."""
+        regularization = None
+        if self.reg_multiplier:  # first, so that its gradients come last, when the activations are gone
+            with torch.autocast(images.device.type, enabled=False):
+                regularization = adapters.regularization_loss(self.model)
         logits = self.model(images, labels)
         parts = self.loss.parts(logits, masks)
-        if self.reg_multiplier:
-            with torch.autocast(images.device.type, enabled=False):
-                parts["regularization"] = adapters.regularization_loss(self.model)
-            parts["total"] = parts["total"] + self.reg_multiplier * parts["regularization"]
+        if regularization is not None:
+            parts["regularization"] = regularization
+            parts["total"] = parts["total"] + self.reg_multiplier * regularization
         return logits, parts
 
 

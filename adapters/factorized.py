@@ -86,6 +86,23 @@ class LowRankLinear(torch.autograd.Function):
         return dx, None, d_bias, d_down, d_up, None
 
 
+class ProductNorm(torch.autograd.Function):
+    """||X Y||_F, whose product is formed again in the backward pass instead of kept. Its gradient at X Y = 0 is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor, Y: Tensor) -> Tensor:
+        norm = torch.linalg.matrix_norm(X @ Y)
+        ctx.save_for_backward(X, Y, norm)
+        return norm
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        X, Y, norm = ctx.saved_tensors
+        scaled = (X @ Y).mul_(torch.where(norm > 0, grad / norm, 0))
+        return scaled @ Y.mT, X.mT @ scaled
+
+
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """What a linear layer computes `x` in: autocast's type where autocast is on."""
     kind = x.device.type

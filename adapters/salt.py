@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from adapters.base import Adaptable
 from adapters.decomposition import Decomposer, decompose
+from adapters.factorized import ProductNorm
 from adapters.ranks import Ranks
 from adapters.spectral import SpectralLayer
 
@@ -95,7 +96,7 @@ class SALTLayer(SpectralLayer):
 
     def regularization(self) -> Tensor:
         shift = (self.alpha - 1) * self.s[: self.rank] + self.beta
-        return torch.linalg.vector_norm(shift) + torch.linalg.matrix_norm(self.X @ self.Y)
+        return torch.linalg.vector_norm(shift) + ProductNorm.apply(self.X, self.Y)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}, lora_rank={self.X.shape[1]}, relu={self.relu}"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from adapters.factorized import LowRankLinear, SpectralLinear, _draw
+from adapters.factorized import LowRankLinear, ProductNorm, SpectralLinear, _draw
 
 TOKENS, IN, OUT, RANK, TOP, LOW = (2, 5), 6, 7, 6, 2, 3
 
@@ -106,3 +106,22 @@ def test_what_stays_is_drawn_with_its_probability_at_every_place(keep):
         assert abs(share - keep) < 5 * (keep * (1 - keep) / 250_000) ** 0.5
     neighbours = (stay.flatten()[:-1] & stay.flatten()[1:]).double().mean()
     assert abs(neighbours - keep**2) < 5 * (keep**2 * (1 - keep**2) / 500_000) ** 0.5
+
+
+def test_product_norm_equals_the_plain_norm_and_keeps_no_product():
+    torch.manual_seed(0)
+    X, Y = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 3), (3, 5)))
+    kept = []
+    with saved_tensors_hooks(lambda tensor: kept.append(tuple(tensor.shape)) or tensor, lambda tensor: tensor):
+        ours = ProductNorm.apply(X, Y)
+    assert sorted(kept) == [(), (3, 5), (5, 3)]
+    plain = torch.linalg.matrix_norm(X @ Y)
+    pairs = zip(with_gradients(ours, [X, Y]), with_gradients(plain, [X, Y]), strict=True)
+    assert all(torch.allclose(first, second, atol=1e-12) for first, second in pairs)
+
+
+def test_product_norm_has_no_gradient_at_the_start():
+    X, Y = torch.randn(5, 3, requires_grad=True), torch.zeros(3, 5, requires_grad=True)
+    norm, *gradients = with_gradients(ProductNorm.apply(X, Y), [X, Y])
+    assert norm == 0
+    assert all(not gradient.any() for gradient in gradients)
