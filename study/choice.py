@@ -45,7 +45,7 @@ def choose(study: Study, rows: Iterable[str], run: Callable[[SweepPlan], None]) 
     Raises: UserError where `run` left a run without results.
     """
     tried = {name: list(study.first_rates) for name in rows if study.rows[name].trained}
-    while True:
+    while tried:
         run(choice_plan(study, tried))
         choices = read_choices(study, tried)
         further = {choice.row: _beyond(choice, study.learning_rates) for choice in choices}
@@ -53,6 +53,7 @@ def choose(study: Study, rows: Iterable[str], run: Callable[[SweepPlan], None]) 
             return choices
         for name, rates in further.items():
             tried[name] += rates
+    return []
 
 
 def read_choices(study: Study, tried: Mapping[str, Iterable[float]]) -> list[Choice]:
@@ -70,7 +71,7 @@ def _beyond(choice: Choice, ladder: list[float]) -> list[float]:
 def _validation_dice(study: Study, name: str, rate: float) -> float:
     path = choice_folder(study, name, rate) / "results.json"
     if not path.is_file():
-        raise UserError(f"{path}: not there yet; run the study first")
+        raise UserError(f"{path} is not there")
     return float(read_json(path)["last"]["native"]["dice"]["mean"])
 
 

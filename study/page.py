@@ -74,9 +74,10 @@ def _write_files(
     write_text(folder / CHOICES, choices_csv(choices))
     write_text(folder / CLAIMS, claims_csv(claims))
     write_text(folder / PER_IMAGE, per_image_csv(results))
-    write_text(folder / "plan_final.yaml", plan_text(final_plan(study, chosen, study.seeds)))
-    if study.variants:
-        write_text(folder / "plan_variants.yaml", plan_text(variant_plan(study, chosen, study.seeds)))
+    plans = {"plan_final.yaml": final_plan, "plan_variants.yaml": variant_plan}
+    for name, make in plans.items():
+        if plan := make(study, chosen, study.seeds):
+            write_text(folder / name, plan_text(plan))
 
 
 def _family(

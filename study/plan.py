@@ -152,24 +152,24 @@ def choice_plan(study: Study, rates: Mapping[str, Iterable[float]]) -> SweepPlan
     return _plan(study, "choice", rows, study.seeds[:1], [*split, *study.choice_overrides])
 
 
-def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan:
-    """The runs that count, with each row's chosen learning rate; a trained row without one is left out."""
+def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
+    """The runs that count, with each row's chosen learning rate; a row without one is left out. None without rows."""
     rows = {
         name: _row(study, row, [f"training.lr={chosen[name]:g}"] if row.trained else [])
         for name, row in study.rows.items()
         if name in chosen or not row.trained
     }
-    return _plan(study, "final", rows, seeds)
+    return _plan(study, "final", rows, seeds) if rows else None
 
 
-def variant_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan:
-    """The runs of the ablations' own rows."""
+def variant_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
+    """The runs of the ablations' own rows, as `final_plan`."""
     rows = {
         name: _row(study, row, [f"training.lr={chosen[row.lr_of]:g}"])
         for name, row in study.variants.items()
         if row.lr_of in chosen
     }
-    return _plan(study, "final", rows, seeds)
+    return _plan(study, "final", rows, seeds) if rows else None
 
 
 def plan_text(plan: SweepPlan) -> str:

@@ -19,6 +19,8 @@ from study.workers import run_plan
 from utils.errors import UserError
 from utils.files import write_text
 
+PARTS = {"final": final_plan, "variants": variant_plan}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the study; returns the exit status (0, 1 failed or a claim does not hold, 2 bad config, 3 stopped)."""
@@ -54,20 +56,24 @@ def _study(study: Study, page: Path, workers: int) -> None:
         )
         print("\n".join(_choice_lines(of_family)), flush=True)
         choices += of_family
-        run_plan(final_plan(study, chosen_rates(choices), study.seeds), study.output / "final.yaml", workers)
-    if study.variants:
-        run_plan(variant_plan(study, chosen_rates(choices), study.seeds), study.output / "variants.yaml", workers)
+        _run_part(study, "final", choices, workers)
+    _run_part(study, "variants", choices, workers)
     print(f"written: {write_page(study, choices, page)}")
 
 
+def _run_part(study: Study, part: str, choices: Sequence[Choice], workers: int) -> None:
+    if plan := PARTS[part](study, chosen_rates(choices), study.seeds):
+        run_plan(plan, study.output / f"{part}.yaml", workers)
+
+
 def _page_alone(study: Study, page: Path) -> None:
-    """Writes the page from the runs that are there; a family whose learning rates are not all tried is left out."""
+    """Writes the page from the runs that are there; rows whose learning rates are not all tried are named."""
     choices: list[Choice] = []
-    for rows in study.families.values():
+    for name in study.rows:
         try:
-            choices += choose(study, rows, lambda _: None)
+            choices += choose(study, [name], lambda _: None)
         except UserError as error:
-            print(f"left out: {error}", file=sys.stderr)
+            print(f"{name}: no learning rate yet ({error})", file=sys.stderr)
     print(f"written: {write_page(study, choices, page)}")
 
 
@@ -87,9 +93,10 @@ def _other_seeds(study: Study, seeds: Sequence[int], page: Path, workers: int) -
     claims = read_claims_csv(page / CLAIMS)
     chosen = chosen_rates(read_choices_csv(page / CHOICES))
     needed = {name for claim in claims for name in (claim.better, claim.worse)}
-    for part, plan in (("final", final_plan(study, chosen, seeds)), ("variants", variant_plan(study, chosen, seeds))):
-        rows = {name: row for name, row in plan.rows.items() if name in needed}
-        if rows:
+    for part, make in PARTS.items():
+        plan = make(study, chosen, seeds)
+        rows = {name: row for name, row in plan.rows.items() if name in needed} if plan else {}
+        if plan and rows:
             run_plan(plan.model_copy(update={"rows": rows}), study.output / f"{part}_other.yaml", workers)
     checked = check_claims(claims, read_results(study, seeds))
     write_text(page / OTHER_SEEDS, checked_csv(checked))

@@ -50,8 +50,8 @@ def head_words(study: Study, results: Mapping[str, Result]) -> list[str]:
         name: [str(seed) for seed in study.seeds if name not in results or seed not in results[name].seeds]
         for name in study.rows | study.variants
     }
-    if there < expected:
-        words = [f"{name} ({', '.join(seeds)})" for name, seeds in missing.items() if seeds]
+    words = [f"{name} ({', '.join(seeds)})" for name, seeds in missing.items() if seeds]
+    if words and there:
         lines.append(f"- Missing rows (seeds): {'; '.join(words)}.")
     return lines
 

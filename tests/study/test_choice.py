@@ -74,7 +74,7 @@ def test_the_choice_is_written_and_read_back(study, run, tmp_path):
 
 
 def test_without_the_runs_there_is_no_choice(study, tmp_path):
-    with pytest.raises(UserError, match="not there yet"):
+    with pytest.raises(UserError, match="is not there"):
         choose(study, study.rows, lambda _: None)
     with pytest.raises(UserError, match=r"rates\.csv: cannot be read"):
         read_choices_csv(tmp_path / "rates.csv")

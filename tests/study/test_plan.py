@@ -56,6 +56,7 @@ def test_the_runs_that_count_take_the_chosen_rates(study):
 def test_rows_whose_rate_is_not_chosen_yet_are_left_out(study):
     assert list(final_plan(study, {"lora": 1e-3}, [0]).rows) == ["none", "lora"]
     assert list(final_plan(study, {}, [0]).rows) == ["none"]
+    assert variant_plan(study, {"lora": 1e-3}, [0]) is None
 
 
 def test_a_plan_is_what_the_sweep_reads(study, tmp_path):

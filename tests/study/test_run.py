@@ -30,6 +30,19 @@ def test_what_is_wrong_is_one_line(plan, tmp_path, capsys, changes, arguments, s
     assert error.count("\n") == 1
 
 
+def test_the_page_alone_takes_what_is_there(plan, study, finish, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("study.page.draw_learning", lambda *_: None)
+    for rate, dice in (("0.0003", 0.5), ("0.001", 0.6), ("0.003", 0.55)):
+        finish(f"lora_lr{rate}", 0, [dice], part="choice")
+    finish("lora", 0, [0.6] * 6)
+    assert main(["--plan", str(plan()), "--page", str(tmp_path / "page"), "--page_only"]) == 0
+    assert "salt: no learning rate yet" in capsys.readouterr().err
+    text = (tmp_path / "page" / "README.md").read_text()
+    assert "It rests on 1 of 12 runs: **unfinished**." in text
+    assert "| lora | 0.500 | **0.600** | 0.550 |" in text
+    assert "| LoRA | 1,234 (12.3%) | 0.001 | 0.600" in text
+
+
 @pytest.mark.slow
 def test_the_study_in_small(plan, tmp_path):
     """One seed, one epoch, three methods at 32 pixels; two seeds would be needed for claims, so these are made up."""
