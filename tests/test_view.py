@@ -6,6 +6,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import browser
@@ -63,7 +64,14 @@ def served(make_weights, sam_weights):
     other = make_weights("sam2")
     arguments = ["view", "--checkpoint", str(sam_weights), "--compare", str(other), "--port", str(port)]
     command = [sys.executable, "main.py", *arguments, "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
     try:
         _wait_for_page(process, port)
         yield port
