@@ -3,31 +3,21 @@
     python -m benchmarks.growth [--sizes 256 384 512 768 1024] [--batches 1 2 3 4] [--ranks 4 32 128 256]
                                 [--rounds 5] [--output runs/bench]
 
-Each curve is timed in turns in one process. Attention over all tokens grows with the fourth power of the image's
-side, the rest of the step with its square; memory, which holds no matrix of all pairs of tokens, with its square too.
+The points of a curve are timed in turns, each in a process of its own. Attention over all tokens grows with the fourth
+power of the image's side, the rest of the step with its square; memory, which holds no matrix of all pairs of tokens,
+with its square too.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.peak_memory import MEGABYTE, in_new_process
-from benchmarks.step import COMMAND, Job
-from benchmarks.timing import MIN_ROUNDS, Comparison, interleaved, parser, publish
+from benchmarks.step import Job, compare
+from benchmarks.timing import MIN_ROUNDS, Comparison, parser, publish
 from utils.files import atomic_path
 
 WAY = "ours salt_256 fp32"
 LABELS = {"size": "side of the images, pixels", "batch": "batch", "rank": "LoRA rank"}
 BATCH = 1  # where it is not what grows
-
-
-def curve(name: str, jobs: dict[int, Job], rounds: int) -> Comparison:
-    """Time and peak memory for each value of what grows."""
-    ways = {f"{name} {value}": job for value, job in jobs.items()}
-    peaks = {way: in_new_process([*COMMAND, "--peak", json.dumps(asdict(job))]) / MEGABYTE for way, job in ways.items()}
-    seconds = interleaved({way: job.step() for way, job in ways.items()}, rounds)
-    return Comparison(name, seconds, next(iter(ways)), notes={"values": list(jobs)}, peak_mib=peaks)
 
 
 def plot(curves: Sequence[Comparison], path: Path) -> None:
@@ -45,9 +35,7 @@ def plot(curves: Sequence[Comparison], path: Path) -> None:
             axes[0, column].plot(
                 values, [seconds[0] * (value / values[0]) ** 2 for value in values], "--", color="grey"
             )
-        axes[1, column].set_xlabel(
-            {"size": "side of the images, pixels", "batch": "batch", "rank": "LoRA rank"}[each.case]
-        )
+        axes[1, column].set_xlabel(LABELS[each.case])
         for row in (0, 1):
             axes[row, column].set_ylim(bottom=0)
             axes[row, column].set_xticks(values)
@@ -73,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "batch": {batch: Job(WAY, batch, args.size, options) for batch in args.batches},
         "rank": {rank: Job(WAY, BATCH, args.size, (*options, f"ft.r_lora={rank}")) for rank in args.ranks},
     }
-    curves = [curve(name, each, args.rounds) for name, each in jobs.items()]
+    curves = [
+        compare(name, {f"{name} {value}": job for value, job in each.items()}, args.rounds, {"values": list(each)})
+        for name, each in jobs.items()
+    ]
     plot(curves, args.output / "growth.png")
     publish("growth", curves, args.output)
 

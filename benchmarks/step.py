@@ -2,25 +2,26 @@
 
     python -m benchmarks.step [--groups rank_256 ...] [--batch 2 5] [--size 512] [--rounds 11] [--output runs/bench]
 
-A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. All ways of a
-group are timed in turns in one process; their peaks come from a process each. On a CPU bf16 gains time only where
-there are instructions for it (AMX): the record names them.
+A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. The ways of a
+group are timed in turns, each in a process of its own, where its peak is measured too (in another one). On a CPU bf16
+gains time only where there are instructions for it (AMX): the record names them.
 """
 
 import gc
 import json
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.naive import naive, peft
 from benchmarks.peak_memory import MEGABYTE, in_new_process, peak_rise
-from benchmarks.timing import Comparison, interleaved, parser, publish
+from benchmarks.timing import Comparison, in_own_process, interleaved, parser, publish
 from model import build_model
 from models.base import SegmentationModel
 from run_state import Objective
@@ -109,11 +110,14 @@ def peak(job: Job) -> int:
     return peak_rise(work)
 
 
-def compare(case: str, jobs: Sequence[Job], rounds: int) -> Comparison:
-    """Time and peak memory of each job; the first is what the others are compared to."""
-    peaks = {job.way: in_new_process([*COMMAND, "--peak", json.dumps(asdict(job))]) / MEGABYTE for job in jobs}
-    seconds = interleaved({job.way: job.step() for job in jobs}, rounds)
-    return Comparison(case, seconds, jobs[0].way, notes={"size": jobs[0].size}, peak_mib=peaks)
+def compare(case: str, jobs: Mapping[str, Job], rounds: int, notes: dict[str, Any]) -> Comparison:
+    """Time and peak memory of each job, by name; the first is what the others are compared to."""
+    commands = {name: [*COMMAND, "--peak", json.dumps(asdict(job))] for name, job in jobs.items()}
+    peaks = {name: in_new_process(command) / MEGABYTE for name, command in commands.items()}
+    with ExitStack() as processes:
+        steps = {name: processes.enter_context(in_own_process(job.step)) for name, job in jobs.items()}
+        seconds = interleaved(steps, rounds)
+    return Comparison(case, seconds, next(iter(jobs)), notes=notes, peak_mib=peaks)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -130,8 +134,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     comparisons = []
     for group, batch in product(args.groups, args.batch):
-        jobs = [Job(way, batch, args.size, tuple(args.set)) for way in GROUPS[group]]
-        comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds))
+        jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in GROUPS[group]}
+        comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds, {"size": args.size}))
     publish("step", comparisons, args.output)
 
 

@@ -1,68 +1,64 @@
-"""Attention with SAM's decomposed relative positions, in PyTorch's fused kernels."""
+"""Windowed attention with SAM's decomposed relative positions, in PyTorch's fused kernels."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import interpolate, scaled_dot_product_attention
 
+from prompt_adapted_segment_anything.operands import Extend, Join, Layout, Operands
 from prompt_adapted_segment_anything.remade import remade, remakes
-
-# Fused kernels want all three operands of one width, and that width a multiple of this.
-_HEAD_ALIGNMENT = 8
-
-Heads = tuple[Tensor, Tensor, Tensor]
+from prompt_adapted_segment_anything.windows import Part
 
 
-def attend(heads: Callable[[], Heads], rel_pos: tuple[Tensor, Tensor] | None = None, lean: bool = True) -> Tensor:
-    """Attention from a grid of queries to a grid of keys, without a bias of the size queries x keys.
+def attend(
+    qkv: Tensor,
+    heads: int,
+    window: tuple[int, int],
+    bias: Tensor | None = None,
+    rel_pos: tuple[Tensor, Tensor] | None = None,
+    lean: bool = True,
+) -> Tensor:
+    """Attention in each window, without a bias of the size queries x keys and without queries outside the grid.
 
     The logits q.k / sqrt(d) + Rh[q, kh] + Rw[q, kw] are one inner product, of q extended by its rows of Rh
     and Rw and of k extended by one-hot codes of its row and column.
 
     Args:
-        heads: gives q (..., n, h, w, d), k and v (..., n, H, W, d), n heads each. The queries are those of the keys'
-            grid in its first h rows and w columns.
-        rel_pos: tables (H, H, d) and (W, W, d) indexed [query, key], or None.
-        lean: the backward pass calls `heads` and extends its tensors again, so that only what `heads` refers to, the
-            output and its log-sum-exp stay in memory.
+        qkv: (B, H, W, 3 * C), the projections of a grid of tokens.
+        heads: how many, of C / heads = d channels each.
+        window: height and width in tokens. One that ends outside the grid is filled with the keys and values of zeros.
+        bias: (3 * C,) of the projections, what they make of zeros; None for 0.
+        rel_pos: SAM's tables of relative positions along height and width, (any length, d), or None.
+        lean: the backward pass makes the kernel's operands again from `qkv`, so that only `qkv`, the output and its
+            log-sum-exp stay in memory.
 
     Returns:
-        (..., n, h, w, d).
+        (B, H, W, C).
     """
-    q, k, v = heads()
-    if rel_pos is None:
-        return _fused(_flat(q), _flat(k), _flat(v), q)
-    extended = _extend(q, k, v, *rel_pos)
-    if not (lean and remakes()):
-        return _fused(*extended, q)
-    with remade(extended, lambda: _extend(*heads(), *rel_pos), padding=extended[0].shape[-1] - q.shape[-1]):
-        return _fused(*extended, q)
+    d = qkv.shape[3] // (3 * heads)
+    layout = Layout(tuple(qkv.shape[1:3]), window, heads, d, relative=rel_pos is not None)
+    tables = [relative_table(*each).to(qkv.dtype) for each in zip(rel_pos, window, strict=True)] if rel_pos else []
+    tables = [table * d**0.5 for table in tables]  # the kernel multiplies all logits by d**-0.5
+    operands = Extend.apply(layout, qkv, bias, *tables)
+    given = [None if tensor is None else tensor.detach() for tensor in (qkv, bias, *tables)]
+    joined: list[Tensor] = []  # filled below
+
+    def kernel(part: Part, operands: Operands) -> Tensor:
+        if not (lean and remakes()):
+            return scaled_dot_product_attention(*operands, scale=d**-0.5)
+        make, write = lambda: layout.operands(part, *given), lambda out: layout.write(joined[0], part, out)
+        with remade(operands, make, write):
+            return scaled_dot_product_attention(*operands, scale=d**-0.5)
+
+    outputs = [kernel(part, operands[3 * number : 3 * number + 3]) for number, part in enumerate(layout.parts)]
+    out = Join.apply(layout, *outputs)
+    joined.append(out.detach())  # in place of the parts' outputs; without the graph, which holds the functions above
+    return out.flatten(3)
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, queries: Tensor) -> Tensor:
-    """Of flat grids (B, n, tokens, extended d); scaled and shaped as `queries` (..., n, h, w, d) says."""
-    d = queries.shape[-1]
-    out = scaled_dot_product_attention(q, k, v, scale=d**-0.5)
-    return out[..., :d].reshape(queries.shape)
+def relative_table(rel_pos: Tensor, size: int) -> Tensor:
+    """SAM's relative positions (any length, d), resized for `size` tokens as SAM does: (2 * size - 1, d).
 
-
-def _flat(grid: Tensor) -> Tensor:
-    """(..., n, h, w, d) -> (B, n, h * w, d)."""
-    return grid.reshape(-1, grid.shape[-4], grid.shape[-3] * grid.shape[-2], grid.shape[-1])
-
-
-def _extend(q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor) -> Heads:
-    """q, k and v as flat grids (B, n, tokens, d + H + W + alignment); arguments as in `attend`."""
-    (h, w, d), (H, W) = q.shape[-3:], k.shape[-3:-1]
-    # The kernel multiplies all logits by d**-0.5.
-    rel_h, rel_w = (table.to(q.dtype) * d**0.5 for table in (rel_h[:h], rel_w[:w]))
-    by_row = torch.einsum("...hwd,hkd->...hwk", q, rel_h)  # (..., n, h, w, H)
-    by_column = torch.einsum("...hwd,wkd->...hwk", q, rel_w)  # (..., n, h, w, W)
-    spare = -(d + H + W) % _HEAD_ALIGNMENT
-    q = torch.cat([q, by_row, by_column, q.new_zeros(*q.shape[:-1], spare)], dim=-1)
-    row_code = torch.eye(H, dtype=k.dtype, device=k.device)[:, None].expand(-1, W, -1)  # (H, W, H)
-    column_code = torch.eye(W, W + spare, dtype=k.dtype, device=k.device).expand(H, -1, -1)  # (H, W, W + spare)
-    codes = torch.cat([row_code, column_code], dim=-1).expand(*k.shape[:-1], -1)
-    k = torch.cat([k, codes], dim=-1)
-    return _flat(q), _flat(k), _flat(pad(v, (0, H + W + spare)))
+    Row `key - query + size - 1` is that of a query and a key; SAM's order is the reverse.
+    """
+    if rel_pos.shape[0] != 2 * size - 1:
+        rel_pos = interpolate(rel_pos.mT[None], size=2 * size - 1, mode="linear")[0].mT
+    return rel_pos.flip(0)

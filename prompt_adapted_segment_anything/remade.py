@@ -8,16 +8,20 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 
-def remade(tensors: Sequence[Tensor], make: Callable[[], Sequence[Tensor]], padding: int = 0) -> saved_tensors_hooks:
+def remade(
+    tensors: Sequence[Tensor],
+    make: Callable[[], Sequence[Tensor]],
+    write_result: Callable[[Tensor], None] | None = None,
+) -> saved_tensors_hooks:
     """A context: what autograd keeps of `tensors` in it is how to make them again.
 
     Args:
         tensors: given to operations inside the context, and alive as long as it is.
         make: gives equal ones again, without gradients; what it refers to stays in memory.
-        padding: of what the operations make of `tensors`, and is of the first one's shape, that many last columns are
-            zeros, and not kept.
+        write_result: writes again what the operations make of `tensors` and has the first one's shape, into a tensor
+            of its layout; None where it is to be kept.
     """
-    hooks = _Hooks(tensors, make, padding)  # apart from the context, which would refer to itself and outlive its use
+    hooks = _Hooks(tensors, make, write_result)  # apart from the context, which would refer to itself and live on
     return saved_tensors_hooks(hooks.pack, hooks.unpack)
 
 
@@ -37,38 +41,43 @@ class _Recipe:
 
 
 @dataclass(frozen=True)
-class _Unpadded:
-    """A tensor of the given layout, without its last columns of zeros."""
+class _Result:
+    """The layout of a result."""
 
-    content: Tensor
     size: torch.Size
     stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
 
 
 class _Hooks:
-    def __init__(self, tensors: Sequence[Tensor], make: Callable[[], Sequence[Tensor]], padding: int) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        make: Callable[[], Sequence[Tensor]],
+        write_result: Callable[[Tensor], None] | None,
+    ) -> None:
         self._positions = {_storage(tensor): position for position, tensor in enumerate(tensors)}
         self._make = make
         self._made: dict[int, Tensor] = {}
-        self._padding, self._padded_size = padding, tensors[0].size()
+        self._write_result, self._result_size = write_result, tensors[0].size()
 
-    def pack(self, tensor: Tensor) -> Tensor | _Recipe | _Unpadded:
+    def pack(self, tensor: Tensor) -> Tensor | _Recipe | _Result:
         size, stride = tensor.size(), tensor.stride()
         position = self._positions.get(_storage(tensor))
         if position is not None:
             return _Recipe(position, size, stride, tensor.storage_offset())
-        if self._padding and size == self._padded_size:
-            return _Unpadded(tensor[..., : -self._padding].clone(), size, stride)
+        if self._write_result and size == self._result_size:
+            return _Result(size, stride, tensor.dtype, tensor.device)
         return tensor
 
-    def unpack(self, kept: Tensor | _Recipe | _Unpadded) -> Tensor:
+    def unpack(self, kept: Tensor | _Recipe | _Result) -> Tensor:
         if isinstance(kept, _Recipe):
             return self._again(kept)
-        if isinstance(kept, _Unpadded):
-            padded = kept.content.new_empty_strided(kept.size, kept.stride)
-            padded[..., -self._padding :] = 0
-            padded[..., : -self._padding] = kept.content
-            return padded
+        if isinstance(kept, _Result):
+            result = torch.empty_strided(kept.size, kept.stride, dtype=kept.dtype, device=kept.device)
+            self._write_result(result)
+            return result
         return kept
 
     def _again(self, recipe: _Recipe) -> Tensor:

@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ import torch
 from benchmarks import metrics
 from benchmarks.data import draw_set
 from benchmarks.plain_data import PlainDataset
-from benchmarks.timing import Comparison, interleaved, markdown
+from benchmarks.timing import Comparison, in_own_process, interleaved, markdown
 from datasets.data import GeneralDataset
 from utils.config import load_config
 
@@ -74,6 +77,39 @@ def test_ways_take_turns_and_only_counted_rounds_are_timed():
     seconds = interleaved(ways, rounds=2, warmup=1, clock=lambda: next(ticks), synchronize=lambda: order.append("."))
     assert "".join(order) == ".b..a." + ".a..b." + ".b..a."
     assert seconds == {"a": [1, 1], "b": [1, 1]}
+
+
+def noting_way(path, failing=False):
+    """Notes, at each run, the process that it runs in."""
+
+    def run():
+        if failing:
+            raise ValueError("out of paper")
+        with path.open("a") as file:
+            file.write(f"{os.getpid()} ")
+
+    return run
+
+
+def test_a_way_runs_in_one_process_of_its_own(tmp_path):
+    with (
+        in_own_process(partial(noting_way, tmp_path / "first")) as first,
+        in_own_process(partial(noting_way, tmp_path / "second")) as second,
+    ):
+        interleaved({"first": first, "second": second}, rounds=2, warmup=1)
+    noted = [(tmp_path / name).read_text().split() for name in ("first", "second")]
+    assert [len(each) for each in noted] == [3, 3]
+    assert len({*noted[0], *noted[1], str(os.getpid())}) == 3
+    assert multiprocessing.active_children() == []
+
+
+def test_a_failing_way_is_an_error(tmp_path, capfd):
+    with (
+        pytest.raises(ChildProcessError, match="the process of a way ended"),
+        in_own_process(partial(noting_way, tmp_path / "none", failing=True)) as way,
+    ):
+        way()
+    assert "out of paper" in capfd.readouterr().err
 
 
 def test_medians_and_ratios_are_of_the_rounds():

@@ -47,14 +47,21 @@ def test_views_of_a_remade_activation_are_restored():
     assert torch.equal(gradient, (x * 2)[1:3, 1::2].sum(0))
 
 
-def test_padding_is_restored():
+def test_a_result_is_written_again():
     x = torch.randn(2, 3, 4)
-    padded = nn.functional.pad(x, (0, 2)).requires_grad_()
-    other = torch.empty_like(padded)
-    with remade([other], list, padding=2):
-        out = padded.exp() - 1  # exp keeps its result, of the padded shape: not zeros, so what is restored shows
-    (gradient,) = torch.autograd.grad(out.sum(), padded)
-    assert torch.equal(gradient, nn.functional.pad(x.exp(), (0, 2)))
+    result = x.mT.contiguous().mT.requires_grad_()  # of a layout of its own
+    other, written = torch.empty(2, 3, 4), []
+
+    def write(tensor):
+        written.append(tensor.stride())
+        tensor.copy_(x.exp())
+
+    with remade([other], list, write):
+        out = result.exp() - 1  # exp keeps its result, of the shape of `other`
+    assert written == []
+    (gradient,) = torch.autograd.grad(out.sum(), result)
+    assert torch.equal(gradient, x.exp())
+    assert written == [out.stride()]
 
 
 def kept_bytes(encoder, images):
