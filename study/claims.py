@@ -49,11 +49,12 @@ def seed_noise(rows: Sequence[np.ndarray]) -> tuple[float, int]:
 
 
 def find_claims(group: str, results: Sequence[Result], pairs: Iterable[tuple[str, str]] | None = None) -> list[Claim]:
-    """The pairs of rows (all, or `pairs`) whose order the data support; the noise is pooled over `results`.
+    """The pairs of rows (all, or `pairs`) whose order the data support.
 
     A pair is claimed where, over the seeds that all rows share, (1) the 99% prediction interval of the difference in a
-    further seed is above 0, and (2) Wilcoxon's test over the test images, averaged over the seeds, has p <= 0.05. The
-    interval takes the larger of the pair's own noise and the pooled one.
+    further seed is above 0, and (2) Wilcoxon's test over the test images, averaged over the seeds, has p <= 0.05. Of
+    two trained rows the interval takes the larger of their own noise and that pooled over all trained rows. What varies
+    in an untrained row is something else, such as its prompt's random start: there a pair has its own noise alone.
     """
     from scipy.stats import t
 
@@ -61,14 +62,14 @@ def find_claims(group: str, results: Sequence[Result], pairs: Iterable[tuple[str
     if len(seeds) < 2:
         return []
     dice = {r.name: r.dice[[r.seeds.index(seed) for seed in seeds]] for r in results}  # each (seeds, images)
-    noise, freedom = seed_noise(list(dice.values()))
-    if not freedom:
-        return []
+    trained = {r.name for r in results if r.trained}
+    pooled = seed_noise([dice[name] for name in dice if name in trained]) if len(trained) > 1 else (0.0, 0)
     claims = []
     for pair in combinations(dice, 2) if pairs is None else pairs:
         better, worse = sorted(pair, key=lambda name: dice[name].mean(), reverse=True)
         by_seed = (dice[better] - dice[worse]).mean(axis=1)
         difference = float(by_seed.mean())
+        noise, freedom = pooled if {better, worse} <= trained else (0.0, len(seeds) - 1)
         spread = max(float(by_seed.std(ddof=1)), 2**0.5 * noise)
         half = float(t.ppf((1 + LEVEL) / 2, freedom)) * spread * (1 + 1 / len(seeds)) ** 0.5
         p = paired_test(*(dict(enumerate(dice[name].mean(axis=0))) for name in (better, worse))).p

@@ -21,8 +21,9 @@ from utils.run_log import METRICS_FILE, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-PALETTE = 128  # colours of a picture in the page: it stays readable, at a third of the bytes
+PALETTE = 128  # colours of a picture with photographs: it stays readable, at a third of the bytes
 PIXELS = 1400  # its width
 
 
@@ -39,7 +40,7 @@ def draw_predictions(name: str, title: str, results: Sequence[Result], folder: P
     with tempfile.TemporaryDirectory() as temporary:
         drawn = draw_grid(Table("last", "native", [section]), Path(temporary))
         return [
-            _shrink(picture.png, folder / f"predictions_{name}{f'_{i}' if i else ''}.png")
+            _shrink(picture.png, folder / f"predictions_{name}{f'_{i}' if i else ''}.png", PALETTE)
             for i, picture in enumerate(drawn.pictures)
         ]
 
@@ -67,7 +68,7 @@ def draw_learning(
         for axis in (training, validation, rates):
             axis.grid(True)
         drawing.legend(loc="outside lower center", ncols=4, frameon=False)
-        return _save(drawing, folder / f"learning_{name}.png")
+        return save_for_page(drawing, folder / f"learning_{name}.png")
 
 
 def draw_ablations(ablations: Sequence[tuple[Ablation, Sequence[Result]]], folder: Path) -> Path | None:
@@ -90,7 +91,13 @@ def draw_ablations(ablations: Sequence[tuple[Ablation, Sequence[Result]]], folde
             axis.set_title(ablation.title, loc="left")
             axis.grid(True, axis="x")
         axes[-1].set_xlabel("Dice of the test images at their own size: single seeds small, their mean large")
-        return _save(drawing, folder / "ablations.png")
+        return save_for_page(drawing, folder / "ablations.png")
+
+
+def save_for_page(drawing: "Figure", path: Path) -> Path:
+    """Writes a drawing to `path` as the page shows it, its colours as they are."""
+    with tempfile.TemporaryDirectory() as temporary:
+        return _shrink(save(drawing, Path(temporary), path.stem, "", "", "").png, path)
 
 
 def _curve(folder: Path, part: str) -> list[float]:
@@ -102,17 +109,13 @@ def _plot(axis: "Axes", curve: Sequence[float] | np.ndarray, label: str, style: 
     axis.plot(range(1, len(curve) + 1), curve, label=label or None, linewidth=1.2, **style)
 
 
-def _save(drawing, path: Path) -> Path:
-    with tempfile.TemporaryDirectory() as temporary:
-        return _shrink(save(drawing, Path(temporary), path.stem, "", "", "").png, path)
-
-
-def _shrink(source: Path, path: Path) -> Path:
-    """Writes a picture for the page: at most `PIXELS` wide, with a palette."""
+def _shrink(source: Path, path: Path, palette: int | None = None) -> Path:
+    """Writes a picture for the page, at most `PIXELS` wide. Not with a palette if lines are to keep their colours."""
     with Image.open(source) as image:
         picture = image.convert("RGB")
         picture.thumbnail((PIXELS, 10 * PIXELS))
-        picture = picture.quantize(PALETTE, dither=Image.Dither.NONE)
+        if palette:
+            picture = picture.quantize(palette, dither=Image.Dither.NONE)
     with atomic_path(path) as temporary:
         picture.save(temporary, optimize=True)
     return path

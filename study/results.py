@@ -29,6 +29,7 @@ class Result:
 
     name: str
     label: str
+    trained: bool
     pictured: bool
     runs: Sequence[Run]
     native: Cell
@@ -83,7 +84,7 @@ def read_results(study: Study, seeds: Sequence[int]) -> dict[str, Result]:
         runs.sort(key=lambda run: run.results.seed)
         if runs:
             native, at_size = make_cell(runs, "last", "native", None), make_cell(runs, "last", "img_size", None)
-            results[name] = Result(name, row.label, row.pictured, runs, native, at_size)
+            results[name] = Result(name, row.label, row.trained, row.pictured, runs, native, at_size)
     return results
 
 

@@ -21,7 +21,8 @@ HOW_TESTS = (
 HOW_CLAIMS = (
     "An order is claimed where the 99% prediction interval of the difference in a further seed is above 0, and "
     "Wilcoxon's test over the images, averaged over the seeds, has p of at most 0.05 (uncorrected: with six images, "
-    "all six agree). What is not claimed is undecided, which does not mean equal."
+    "all six agree). The noise from seed to seed is pooled over the trained rows; a pair with an untrained one has "
+    "its own. What is not claimed is undecided, which does not mean equal."
 )
 HOW_VARIANTS = (
     "Variants differ from the first one, in orange, in nothing but what is named, and take the learning rate chosen "

@@ -1,5 +1,7 @@
 """Which orders are claimed: each of the rule's conditions is needed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,8 +52,8 @@ def test_clear_differences_are_claimed_with_an_interval_for_a_further_seed(resul
     assert claimed(found) == {("salt", "lora"), ("salt", "none"), ("lora", "none")}
     salt = next(claim for claim in found if (claim.better, claim.worse) == ("salt", "lora"))
     assert (salt.group, salt.difference, salt.p) == ("F", pytest.approx(0.1), pytest.approx(2 / 64))
-    own = np.std([-0.001, 0.002, -0.001], ddof=1)  # larger than the pooled one
-    half = 4.604094871 * own * (4 / 3) ** 0.5  # Student's t, 99.5%, (3 - 1) (3 - 1) degrees of freedom
+    own = np.std([-0.001, 0.002, -0.001], ddof=1)  # of two trained rows, the pooled one too
+    half = 9.924843201 * own * (4 / 3) ** 0.5  # Student's t, 99.5%, (2 - 1) (3 - 1) degrees of freedom
     assert (salt.low, salt.high) == (pytest.approx(0.1 - half), pytest.approx(0.1 + half))
 
 
@@ -60,10 +62,20 @@ def test_a_difference_within_the_noise_of_seeds_is_not_claimed(results):
     assert claimed(found) == {("salt", "none"), ("lora", "none")}
 
 
-def test_other_rows_noise_counts(results):
+def test_other_trained_rows_noise_counts(results):
     """lora and salt agree to a thousandth from seed to seed, by luck as the third row shows."""
     noise = {"none": [0.05, -0.05, 0], "lora": [0, 0, 0], "salt": [0, 0, 0]}
-    assert ("salt", "lora") not in claimed(find_claims("F", results({"none": 0.1, "lora": 0.66, "salt": 0.7}, noise)))
+    rows = results({"none": 0.1, "lora": 0.66, "salt": 0.7}, noise)
+    assert ("salt", "lora") not in claimed(find_claims("F", [replace(row, trained=True) for row in rows]))
+
+
+def test_an_untrained_rows_noise_is_that_of_its_pairs_alone(results):
+    noise = {"none": [0.05, -0.05, 0], "lora": [0, 0, 0], "salt": [0, 0, 0]}
+    found = find_claims("F", results({"none": 0.1, "lora": 0.66, "salt": 0.75}, noise))
+    assert claimed(found) == {("salt", "lora"), ("salt", "none")}
+    salt = next(claim for claim in found if claim.worse == "none")
+    half = 9.924843201 * 0.05 * (4 / 3) ** 0.5  # Student's t, 99.5%, 3 - 1 degrees of freedom: .57 of the .56 of lora
+    assert (salt.low, salt.high) == (pytest.approx(0.65 - half), pytest.approx(0.65 + half))
 
 
 def test_one_image_that_says_otherwise_is_enough(results):
