@@ -1,6 +1,7 @@
 """A training step of Table 1's models, ours beside the plain way and Hugging Face peft: time and peak memory.
 
-    python -m benchmarks.step [--groups rank_256 ...] [--batch 2 5] [--size 512] [--rounds 11] [--output runs/bench]
+    python -m benchmarks.step [--groups rank_256 ...] [--batch 2 5] [--precisions fp32] [--size 512]
+                              [--rounds 11] [--output runs/bench]
 
 A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. The ways of a
 group are timed in turns, each in a process of its own, where its peak is measured too (in another one). On a CPU bf16
@@ -32,6 +33,7 @@ from utils.optimization import build_optimizer
 TABLE1 = Path(__file__).resolve().parents[1] / "configs" / "table1"
 COMMAND = ("-m", "benchmarks.step")
 LABEL = "Foreground"
+PRECISIONS = ("fp32", "bf16")
 # Each way is "how row precision"; the first of a group is what the others are compared to.
 GROUPS = {
     "rank_256": (
@@ -125,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     arguments.add_argument("--batch", nargs="+", type=int, default=[2])
+    arguments.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     arguments.add_argument("--size", type=int, default=512, help="side of the images in pixels")
     arguments.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the models' configs")
     arguments.add_argument("--peak", help="(internal) measure one way")
@@ -134,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     comparisons = []
     for group, batch in product(args.groups, args.batch):
-        jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in GROUPS[group]}
+        ways = [way for way in GROUPS[group] if way.split()[-1] in args.precisions]
+        jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in ways}
         comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds, {"size": args.size}))
     publish("step", comparisons, args.output)
 

@@ -75,7 +75,7 @@ def test_a_step_trains(how, precision):
 
 
 COMMANDS = {
-    "step": (step.main, ["--groups", "salt_4", "--size", "32", "--batch", "1", "2"], 2),
+    "step": (step.main, ["--groups", "salt_4", "--size", "32", "--batch", "1", "2", "--precisions", "fp32"], 2),
     "inference": (inference.main, ["--sizes", "32", "64"], 2),
     "startup": (startup.main, ["--sam_type", "nano", "--size", "32"], 1),
     "growth": (growth.main, ["--size", "32", "--sizes", "32", "64", "--batches", "1", "2", "--ranks", "1", "2"], 3),
@@ -98,6 +98,8 @@ def test_a_benchmark_writes_its_table_and_json(name, tmp_path, monkeypatch, caps
         for way in comparison["ways"].values():
             assert way["ms"] > 0
             assert ("peak_mib" in way) == (name in ("step", "growth"))
+    if name == "step":  # and no precision that was not asked for
+        assert {way.split()[-1] for comparison in record["comparisons"] for way in comparison["ways"]} == {"fp32"}
     assert (tmp_path / "growth.png").exists() == (name == "growth")
 
 
