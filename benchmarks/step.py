@@ -1,10 +1,11 @@
 """A training step of Table 1's models, ours beside the plain way and Hugging Face peft: time and peak memory.
 
-    python -m benchmarks.step [--groups rank_256 ...] [--batch 2 5] [--precisions fp32] [--size 512]
-                              [--rounds 11] [--output runs/bench]
+    python -m benchmarks.step [--groups rank_256 ... | --ways "naive salt_256 fp32" "ours salt_256 fp32" ...]
+                              [--batch 2 5] [--size 512] [--rounds 11] [--output runs/bench]
 
 A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. The ways of a
-group are timed in turns, each in a process of its own, where its peak is measured too (in another one). On a CPU bf16
+group are timed in turns, each in a process of its own; the peaks come from further ones. All processes of a group keep
+their memory: 13 GB for rank_256 at batch 2, twice that at batch 5, where `--ways` takes fewer at once. On a CPU bf16
 gains time only where there are instructions for it (AMX): the record names them.
 """
 
@@ -33,7 +34,6 @@ from utils.optimization import build_optimizer
 TABLE1 = Path(__file__).resolve().parents[1] / "configs" / "table1"
 COMMAND = ("-m", "benchmarks.step")
 LABEL = "Foreground"
-PRECISIONS = ("fp32", "bf16")
 # Each way is "how row precision"; the first of a group is what the others are compared to.
 GROUPS = {
     "rank_256": (
@@ -41,6 +41,9 @@ GROUPS = {
         "ours salt_256 fp32",
         "ours lora_256 fp32",
         "peft lora_256 fp32",
+    ),
+    "rank_256_bf16": (
+        "naive salt_256 fp32",
         "ours salt_256 bf16",
         "ours lora_256 bf16",
         "peft lora_256 bf16",
@@ -127,7 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     arguments.add_argument("--batch", nargs="+", type=int, default=[2])
-    arguments.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    ways = sorted({way for group in GROUPS.values() for way in group})
+    arguments.add_argument("--ways", nargs="+", choices=ways, help="these alone; the first is the baseline")
     arguments.add_argument("--size", type=int, default=512, help="side of the images in pixels")
     arguments.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the models' configs")
     arguments.add_argument("--peak", help="(internal) measure one way")
@@ -136,9 +140,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(peak(Job(**json.loads(args.peak))))
         return
     comparisons = []
-    for group, batch in product(args.groups, args.batch):
-        ways = [way for way in GROUPS[group] if way.split()[-1] in args.precisions]
-        jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in ways}
+    for group, batch in product(["chosen"] if args.ways else args.groups, args.batch):
+        jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in args.ways or GROUPS[group]}
         comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds, {"size": args.size}))
     publish("step", comparisons, args.output)
 
