@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import QuickGELU, TextTransformer
-from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 
 import adapters
@@ -66,12 +65,7 @@ def use_stock_blocks(model: SegmentationModel) -> None:
     """segment_anything's own blocks around the modules of ours; SAM2's are the package's already."""
     for name, ours in list(model.named_modules()):
         if isinstance(ours, EncoderBlock):
-            grid = model.img_size // model.image_encoder.patch_embed.proj.stride[0]
-            stock = Block(ours.norm1.normalized_shape[0], ours.attn.num_heads, input_size=(grid, grid))
-            stock.window_size = ours.window_size
-            for part in ("norm1", "attn", "norm2", "mlp"):
-                setattr(stock, part, getattr(ours, part))
-            model.set_submodule(name, stock)
+            model.set_submodule(name, ours.stock)
 
 
 class _TextTower(nn.Module):

@@ -1,5 +1,6 @@
 """The blocks of SAM's image encoder, rearranged for speed; the weights' names stay SAM's own."""
 
+import torch
 from segment_anything.modeling.image_encoder import Attention, Block
 from torch import Tensor, nn
 
@@ -25,10 +26,18 @@ class EncoderBlock(nn.Module):
         self.norm2 = stock.norm2
         self.mlp = stock.mlp
         self.window_size = stock.window_size
+        self._stock = (stock,)  # in a tuple, so that the modules they share have one name
         self.lean = True
+
+    @property
+    def stock(self) -> Block:
+        """segment_anything's own block, of the same modules."""
+        return self._stock[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, H, W, C) -> (B, H, W, C)."""
+        if torch.onnx.is_in_onnx_export():
+            return self.stock(x)  # its tracer knows no functions with gradients of their own
         x = x.contiguous()  # the first is a view of (B, C, H, W), an order that sums would keep and each norm copy
         x = x + self._attention(x)
         hidden = self._layer_after(self.norm2, self.mlp.lin1, x)

@@ -71,10 +71,11 @@ class Layout:
         """
         q, k, v = (part.of(each) for each in self.split(qkv))
         fills = (None, None, None) if bias is None else bias.view(3, self.heads, 1, 1, self.d)
-        q, k, v = self._widened(q, part.inside), *map(self._widened, (k, v), (self.window,) * 2, fills[1:])
+        q = self._widened(q, part.inside)
+        k, v = (self._widened(x, self.window, fill) for x, fill in zip((k, v), fills[1:], strict=True))
         q[..., self.used :] = 0
         k[..., self.d :] = self._codes(k)
-        v[..., self.d :] = 0
+        v[..., self.d :] = 0  # multiplied by zeros, and still not to be left as NaN
         channels = q.view(-1, self.width)[:, : self.d]
         for axis, table in enumerate(tables):
             by_distance = (channels @ table.mT).view(*q.shape[:-1], -1)

@@ -65,11 +65,16 @@ def assert_same_runs(first, second, weights="m.safetensors"):
     assert records(first) == records(second)
 
 
-def largest_difference(first, second, weights="m.safetensors"):
-    """The largest difference between the final weights of two run folders."""
+def all_differences(first, second, weights="m.safetensors"):
+    """The absolute differences of all final weights of two run folders, in one row."""
     one, two = (read_weights(folder / weights).tensors for folder in (first, second))
     assert set(one) == set(two)
-    return max(float((one[key].double() - two[key].double()).abs().max()) for key in one if one[key].numel())
+    return torch.cat([(one[key].double() - two[key].double()).abs().flatten() for key in one])
+
+
+def largest_difference(first, second, weights="m.safetensors"):
+    """The largest difference between the final weights of two run folders."""
+    return float(all_differences(first, second, weights).max())
 
 
 # A child of the fork server has all that a run imports already, and none of this process' threads. The server finds

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import short_runs as runs
 import torch
-from short_runs import ROOT, assert_same_runs, config_of, largest_difference, records, run, start_group
+from short_runs import ROOT, all_differences, assert_same_runs, config_of, largest_difference, records, run, start_group
 
 import experiment
 import train
@@ -101,9 +101,11 @@ def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(uneven, 
     run(uneven, "one/m.safetensors", *model, *UNEVEN, *more, strategy="salt")
     assert together(uneven, "two", *model, *UNEVEN, *more) == [0, 0]
     one, two = uneven.folder / "one", uneven.folder / "two"
-    # AdamW's first steps have the size of the learning rate however small a gradient is, and a random SAM2 has many
-    # gradients that are hardly more than rounding.
-    assert largest_difference(one, two) < (1e-4 if model else 1e-5)
+    # AdamW's first steps have the size of the learning rate however small a gradient is, and some weights of a random
+    # model have gradients that are hardly more than rounding.
+    differences = all_differences(one, two)
+    assert (differences > 1e-5).sum() < 1e-4 * differences.numel()
+    assert differences.max() < 1e-4
 
     first, second = (json.loads((folder / "results.json").read_text()) for folder in (one, two))
     assert (first["processes"], second["processes"]) == (1, 2)
