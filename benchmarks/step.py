@@ -34,6 +34,7 @@ from utils.optimization import build_optimizer
 TABLE1 = Path(__file__).resolve().parents[1] / "configs" / "table1"
 COMMAND = ("-m", "benchmarks.step")
 LABEL = "Foreground"
+WARMUP = 3  # steps until the allocator knows the sizes it is asked for; the first have ten times the page faults
 # Each way is "how row precision"; the first of a group is what the others are compared to.
 GROUPS = {
     "rank_256": (
@@ -121,7 +122,7 @@ def compare(case: str, jobs: Mapping[str, Job], rounds: int, notes: dict[str, An
     peaks = {name: in_new_process(command) / MEGABYTE for name, command in commands.items()}
     with ExitStack() as processes:
         steps = {name: processes.enter_context(in_own_process(job.step)) for name, job in jobs.items()}
-        seconds = interleaved(steps, rounds)
+        seconds = interleaved(steps, rounds, WARMUP)
     return Comparison(case, seconds, next(iter(jobs)), notes=notes, peak_mib=peaks)
 
 
