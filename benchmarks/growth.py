@@ -3,13 +3,17 @@
     python -m benchmarks.growth [--sizes 256 384 512 768 1024] [--batches 1 2 3 4] [--ranks 4 32 128 256]
                                 [--rounds 5] [--output runs/bench]
 
-The points of a curve are timed in turns, each in a process of its own. Attention over all tokens grows with the fourth
-power of the image's side, the rest of the step with its square; memory, which holds no matrix of all pairs of tokens,
-with its square too.
+The points of a curve are timed in turns, each in a process of its own. Beside their times stand the multiplications
+they need, counted: those of attention over all tokens grow with the fourth power of the image's side, all others with
+its square. Memory, which holds no matrix of all pairs of tokens, grows with its square.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.step import Job, compare
 from benchmarks.timing import MIN_ROUNDS, Comparison, parser, publish
@@ -18,27 +22,55 @@ from utils.files import atomic_path
 WAY = "ours salt_256 fp32"
 LABELS = {"size": "side of the images, pixels", "batch": "batch", "rank": "LoRA rank"}
 BATCH = 1  # where it is not what grows
+# The kernels of a CPU, which torch's counter leaves out.
+ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda *shapes, **_: sdpa_backward_flop_count(
+        *shapes[:4]
+    ),
+}
+
+
+def multiplications(job: Job) -> dict[str, int]:
+    """Multiplications in the matrix products, convolutions and attention of one step on a CPU.
+
+    Returns:
+        {"all": of everything, "attention": of the fused attention, channels of zeros among them}.
+    """
+    step = job.step()
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    with counter:
+        step()
+    by_kernel = counter.get_flop_counts()["Global"]  # additions count there as well
+    attention = sum(by_kernel.get(kernel, 0) for kernel in ATTENTION)
+    return {"all": sum(by_kernel.values()) // 2, "attention": attention // 2}
+
+
+def notes(jobs: dict[int, Job]) -> dict[str, Any]:
+    """The values of a curve, and for each 1e9 multiplications a step and attention's share of them."""
+    counts = [multiplications(job) for job in jobs.values()]
+    shares = [count["attention"] / count["all"] for count in counts]
+    return {"values": [*jobs], "1e9_multiplications": [count["all"] / 1e9 for count in counts], "attention": shares}
 
 
 def plot(curves: Sequence[Comparison], path: Path) -> None:
-    """Time above, memory below, a column for each curve; dashed, what grows with the number of tokens alone."""
+    """Time above, memory below, a column for each curve; dashed, its multiplications at the best speed of the curve."""
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(4 * len(curves), 5), layout="constrained")
     axes = drawn.subplots(2, len(curves), squeeze=False)
     for column, each in enumerate(curves):
-        values = each.notes["values"]
+        values, needed = each.notes["values"], each.notes["1e9_multiplications"]
         seconds = [each.median(way) for way in each.seconds]
-        axes[0, column].plot(values, seconds, marker="o")
+        pace = min(second / count for second, count in zip(seconds, needed, strict=True))
+        axes[0, column].plot(values, seconds, marker="o", label="measured")
+        axes[0, column].plot(values, [pace * count for count in needed], "--", color="grey", label="multiplications")
         axes[1, column].plot(values, list(each.peak_mib.values()), marker="o", color="tab:orange")
-        if each.case == "size":
-            axes[0, column].plot(
-                values, [seconds[0] * (value / values[0]) ** 2 for value in values], "--", color="grey"
-            )
         axes[1, column].set_xlabel(LABELS[each.case])
-        for row in (0, 1):
-            axes[row, column].set_ylim(bottom=0)
-            axes[row, column].set_xticks(values)
+        for axis in axes[:, column]:
+            axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+            axis.set_xticks(values)
+    axes[0, 0].legend()
     axes[0, 0].set_ylabel("seconds a step")
     axes[1, 0].set_ylabel("peak memory, MiB")
     with atomic_path(path) as temporary:
@@ -62,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "rank": {rank: Job(WAY, BATCH, args.size, (*options, f"ft.r_lora={rank}")) for rank in args.ranks},
     }
     curves = [
-        compare(name, {f"{name} {value}": job for value, job in each.items()}, args.rounds, {"values": list(each)})
+        compare(name, {f"{name} {value}": job for value, job in each.items()}, args.rounds, notes(each))
         for name, each in jobs.items()
     ]
     plot(curves, args.output / "growth.png")

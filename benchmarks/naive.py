@@ -62,7 +62,7 @@ def _dense_forward(layer: SpectralLayer, x: Tensor) -> Tensor:
 
 
 def use_stock_blocks(model: SegmentationModel) -> None:
-    """segment_anything's own blocks around the modules of ours; SAM2's are the package's already."""
+    """segment_anything's or sam2's own blocks around the modules of ours."""
     for name, ours in list(model.named_modules()):
         if isinstance(ours, EncoderBlock):
             model.set_submodule(name, ours.stock)

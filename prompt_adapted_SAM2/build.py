@@ -13,6 +13,8 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import nn
 
+from prompt_adapted_SAM2.attention import TrunkBlock
+
 # SAM 2 and 2.1 differ in their memory alone, which is dropped: one YAML builds what both kinds of file fill.
 _YAMLS = {
     "tiny": "configs/sam2.1/sam2.1_hiera_t.yaml",
@@ -58,8 +60,15 @@ def build_sam2_parts(sam_type: str, img_size: int) -> Sam2Parts:
         sam_type: "tiny", "small", "base_plus" or "large" of the package, or our "nano".
         img_size: of the square images, a multiple of 32. The trunk fits its positions to any.
     """
-    if sam_type == "nano":
-        return _nano_parts(img_size)
+    parts = _nano_parts(img_size) if sam_type == "nano" else _official_parts(sam_type, img_size)
+    trunk = parts.image_encoder.trunk
+    trunk.blocks = nn.ModuleList(
+        TrunkBlock(block) if TrunkBlock.can_replace(block) else block for block in trunk.blocks
+    )
+    return parts
+
+
+def _official_parts(sam_type: str, img_size: int) -> Sam2Parts:
     model = build_sam2(_YAMLS[sam_type], None, device="cpu", hydra_overrides_extra=[f"++model.image_size={img_size}"])
     decoder = model.sam_mask_decoder
     return Sam2Parts(

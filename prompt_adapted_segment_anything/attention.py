@@ -31,8 +31,18 @@ class EncoderBlock(nn.Module):
 
     @property
     def stock(self) -> Block:
-        """segment_anything's own block, of the same modules."""
+        """The package's own block, of the same modules."""
         return self._stock[0]
+
+    @property
+    def mlp_layers(self) -> tuple[nn.Module, nn.Module]:
+        """The linear layers before and after the activation."""
+        return self.mlp.lin1, self.mlp.lin2
+
+    @property
+    def rel_pos(self) -> tuple[Tensor, Tensor] | None:
+        """The tables of relative positions along height and width, if there are any."""
+        return (self.attn.rel_pos_h, self.attn.rel_pos_w) if self.attn.use_rel_pos else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, H, W, C) -> (B, H, W, C)."""
@@ -40,8 +50,9 @@ class EncoderBlock(nn.Module):
             return self.stock(x)  # its tracer knows no functions with gradients of their own
         x = x.contiguous()  # the first is a view of (B, C, H, W), an order that sums would keep and each norm copy
         x = x + self._attention(x)
-        hidden = self._layer_after(self.norm2, self.mlp.lin1, x)
-        return x + self._layer_after(self.mlp.act, self.mlp.lin2, hidden)
+        first, last = self.mlp_layers
+        hidden = self._layer_after(self.norm2, first, x)
+        return x + self._layer_after(self.mlp.act, last, hidden)
 
     def _layer_after(self, function: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
         """layer(function(x)); what the layer keeps of its input is made of x again, which the function keeps anyway."""
@@ -55,7 +66,6 @@ class EncoderBlock(nn.Module):
         """x: (B, H, W, C) -> (B, H, W, C), norm1 included."""
         H, W = x.shape[1:3]
         window = (self.window_size or H, self.window_size or W)
-        rel_pos = (self.attn.rel_pos_h, self.attn.rel_pos_w) if self.attn.use_rel_pos else None
         qkv = self._layer_after(self.norm1, self.attn.qkv, x)  # (B, H, W, 3 * C)
-        out = attend(qkv, self.attn.num_heads, window, self.attn.qkv.bias, rel_pos, self.lean)
+        out = attend(qkv, self.attn.num_heads, window, self.attn.qkv.bias, self.rel_pos, self.lean)
         return self.attn.proj(out)

@@ -4,9 +4,11 @@ import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 import adapters
 from benchmarks import growth, inference, startup, step
@@ -102,6 +104,18 @@ def test_a_benchmark_writes_its_table_and_json(name, tmp_path, monkeypatch, caps
     if name == "step":
         assert all(list(comparison["ways"]) == CHOSEN for comparison in record["comparisons"])
     assert (tmp_path / "growth.png").exists() == (name == "growth")
+
+
+def test_multiplications_are_those_of_products_and_attention():
+    q, k, v = (torch.randn(1, 2, tokens, 8, requires_grad=True) for tokens in (3, 5, 5))
+    weight = torch.randn(8, 4)
+
+    def step():
+        (nn.functional.scaled_dot_product_attention(q, k, v) @ weight).sum().backward()
+
+    counted = growth.multiplications(SimpleNamespace(step=lambda: step))
+    attention = 7 * 2 * 3 * 5 * 8  # two products forward and five backward, of two heads
+    assert counted == {"all": attention + 2 * (2 * 3 * 8 * 4), "attention": attention}
 
 
 def test_different_embeddings_are_an_error(monkeypatch):

@@ -1,0 +1,62 @@
+"""The trunk's blocks against the sam2 package's own."""
+
+import pytest
+import torch
+from sam2.modeling.backbones.hieradet import Hiera
+from torch import nn
+
+import adapters
+from benchmarks.naive import use_stock_blocks
+from prompt_adapted_SAM2 import build_sam2_parts
+from prompt_adapted_SAM2.attention import TrunkBlock
+
+SMALL = {"embed_dim": 16, "num_heads": 1, "stages": (1, 2, 4, 2), "global_att_blocks": (5,), "drop_path_rate": 0.0}
+
+
+def pair():
+    """The package's trunk and one of our blocks with the same weights, biases and positions among them."""
+    torch.manual_seed(0)
+    stock, ours = Hiera(**SMALL), Hiera(**SMALL)
+    for name, parameter in stock.named_parameters():
+        if "pos_embed" in name or name.endswith("bias"):
+            nn.init.normal_(parameter, std=0.5)
+    ours.load_state_dict(stock.state_dict())
+    ours.blocks = nn.ModuleList(TrunkBlock(b) if TrunkBlock.can_replace(b) else b for b in ours.blocks)
+    return stock, ours
+
+
+@pytest.mark.parametrize("img_size", [32, 224, 352, 512])  # windows of 8, 4, 14, 7 tokens at strides of 4 to 32
+def test_the_trunk_and_its_gradients_equal_the_packages(img_size):
+    stock, ours = pair()
+    assert list(ours.state_dict()) == list(stock.state_dict())
+    images = torch.randn(2, 3, img_size, img_size)
+    found = {}
+    for trunk in (stock, ours):
+        outputs = trunk(images)
+        torch.manual_seed(1)
+        sum((out * torch.randn(out.shape)).mean() for out in outputs).backward()
+        found[trunk] = outputs
+    for first, second in zip(found[ours], found[stock], strict=True):
+        assert torch.allclose(first, second, atol=1e-5)
+    gradients = {name: parameter.grad for name, parameter in ours.named_parameters()}
+    for name, parameter in stock.named_parameters():
+        assert torch.allclose(gradients[name], parameter.grad, atol=1e-5), name
+
+
+@pytest.mark.parametrize("method", ["salt", "lora"])
+def test_adapted_projections_keep_windows_right(method):
+    stock, ours = pair()
+    adapters.inject(ours, method, ["blocks.*.attn.*", "blocks.*.mlp.*"], adapters.RankRule(8, 4, 2))
+    images = torch.randn(1, 3, 352, 352)
+    with torch.no_grad():
+        for first, second in zip(ours.eval()(images), stock.eval()(images), strict=True):
+            assert torch.allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.parametrize("sam_type", ["nano", "tiny", "base_plus"])
+def test_all_blocks_but_the_first_of_a_later_stage_are_ours(sam_type):
+    trunk = build_sam2_parts(sam_type, 64).image_encoder.trunk
+    stock = [number for number, block in enumerate(trunk.blocks) if not isinstance(block, TrunkBlock)]
+    assert stock == [end + 1 for end in trunk.stage_ends[:-1]]
+    use_stock_blocks(trunk)
+    assert not any(isinstance(block, TrunkBlock) for block in trunk.blocks)
