@@ -1,24 +1,46 @@
 """The blocks of SAM2's trunk, rearranged for speed as SAM's are; the weights' names stay SAM2's own."""
 
 from sam2.modeling.backbones.hieradet import MultiScaleBlock
-from torch import nn
+from sam2.modeling.backbones.utils import window_partition, window_unpartition
+from torch import Tensor, nn
 
 from prompt_adapted_segment_anything.attention import EncoderBlock
+from prompt_adapted_segment_anything.pooling import pooled
 
 
 class TrunkBlock(EncoderBlock):
-    """A block of SAM2's Hiera that keeps the grid, equal to the package's `MultiScaleBlock` up to rounding.
+    """A block of SAM2's Hiera without dropped paths, equal to the package's `MultiScaleBlock` up to rounding.
 
-    It pads its windows as SAM's block does, and has no relative positions.
+    It has no relative positions. Where windows divide the grid, it arranges its tokens by windows before it projects
+    them, as the package does; elsewhere it pads as SAM's block does. The first block of a later stage changes the width
+    and halves the grid, which is to be even: its queries are maxima over 2 x 2 tokens.
     """
 
     rel_pos = None
+
+    def __init__(self, stock: MultiScaleBlock) -> None:
+        super().__init__(stock)
+        self.stride: tuple[int, int] = stock.q_stride or (1, 1)
+        if stock.q_stride:
+            self.proj = stock.proj
 
     @property
     def mlp_layers(self) -> tuple[nn.Module, nn.Module]:
         return tuple(self.mlp.layers)
 
-    @staticmethod
-    def can_replace(block: MultiScaleBlock) -> bool:
-        """Whether a block keeps the grid and its width, and drops no paths: all but the first of a stage."""
-        return block.q_stride is None and block.dim == block.dim_out and isinstance(block.drop_path, nn.Identity)
+    def _after_attention(self, x: Tensor) -> Tensor:
+        grid, size, stride = x.shape[1:3], self.window_size, self.stride
+        by_windows = size > 0 and all(length % size == 0 for length in grid)
+
+        def normed(x: Tensor) -> Tensor:
+            x = self.norm1(x)
+            return window_partition(x, size)[0] if by_windows else x
+
+        def on_grid(x: Tensor) -> Tensor:
+            hw = [length // step for length, step in zip(grid, stride, strict=True)]
+            return window_unpartition(x, size // stride[0], hw, hw) if by_windows else x
+
+        if stride == (1, 1):
+            return x + on_grid(self._attention(self._layer_after(normed, self.attn.qkv, x)))
+        shortcut, qkv = self._layer_after(normed, lambda y: (self.proj(y), self.attn.qkv(y)), x)
+        return on_grid(pooled(shortcut, stride) + self._attention(qkv, stride))

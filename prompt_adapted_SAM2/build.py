@@ -11,7 +11,7 @@ from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from prompt_adapted_SAM2.attention import TrunkBlock
 
@@ -61,11 +61,17 @@ def build_sam2_parts(sam_type: str, img_size: int) -> Sam2Parts:
         img_size: of the square images, a multiple of 32. The trunk fits its positions to any.
     """
     parts = _nano_parts(img_size) if sam_type == "nano" else _official_parts(sam_type, img_size)
-    trunk = parts.image_encoder.trunk
-    trunk.blocks = nn.ModuleList(
-        TrunkBlock(block) if TrunkBlock.can_replace(block) else block for block in trunk.blocks
-    )
+    trunk, neck = parts.image_encoder.trunk, parts.image_encoder.neck
+    trunk.blocks = nn.ModuleList(TrunkBlock(block) for block in trunk.blocks)
+    neck.position_encoding = _NoPositions()
     return parts
+
+
+class _NoPositions(nn.Module):
+    """Instead of the neck's positions, which only the memory that is dropped would read: as large as its features."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.new_empty(0)
 
 
 def _official_parts(sam_type: str, img_size: int) -> Sam2Parts:

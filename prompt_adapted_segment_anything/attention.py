@@ -1,11 +1,16 @@
 """The blocks of SAM's image encoder, rearranged for speed; the weights' names stay SAM's own."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 from segment_anything.modeling.image_encoder import Attention, Block
 from torch import Tensor, nn
 
 from prompt_adapted_segment_anything.relative_attention import attend
 from prompt_adapted_segment_anything.remade import remade, remakes
+
+Result = TypeVar("Result")
 
 
 class EncoderBlock(nn.Module):
@@ -49,12 +54,12 @@ class EncoderBlock(nn.Module):
         if torch.onnx.is_in_onnx_export():
             return self.stock(x)  # its tracer knows no functions with gradients of their own
         x = x.contiguous()  # the first is a view of (B, C, H, W), an order that sums would keep and each norm copy
-        x = x + self._attention(x)
+        x = self._after_attention(x)
         first, last = self.mlp_layers
         hidden = self._layer_after(self.norm2, first, x)
         return x + self._layer_after(self.mlp.act, last, hidden)
 
-    def _layer_after(self, function: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
+    def _layer_after(self, function: nn.Module, layer: Callable[[Tensor], Result], x: Tensor) -> Result:
         """layer(function(x)); what the layer keeps of its input is made of x again, which the function keeps anyway."""
         y = function(x)
         if not (self.lean and remakes()):
@@ -62,10 +67,13 @@ class EncoderBlock(nn.Module):
         with remade([y], lambda: [function(x)]):
             return layer(y)
 
-    def _attention(self, x: Tensor) -> Tensor:
-        """x: (B, H, W, C) -> (B, H, W, C), norm1 included."""
-        H, W = x.shape[1:3]
+    def _after_attention(self, x: Tensor) -> Tensor:
+        """The first half of the block, (B, H, W, C) -> (B, H, W, C)."""
+        return x + self._attention(self._layer_after(self.norm1, self.attn.qkv, x))
+
+    def _attention(self, qkv: Tensor, stride: tuple[int, int] = (1, 1)) -> Tensor:
+        """(B, H, W, 3 * C) -> (B, H / stride, W / stride, C)."""
+        H, W = qkv.shape[1:3]
         window = (self.window_size or H, self.window_size or W)
-        qkv = self._layer_after(self.norm1, self.attn.qkv, x)  # (B, H, W, 3 * C)
-        out = attend(qkv, self.attn.num_heads, window, self.attn.qkv.bias, self.rel_pos, self.lean)
+        out = attend(qkv, self.attn.num_heads, window, self.attn.qkv.bias, self.rel_pos, self.lean, stride)
         return self.attn.proj(out)

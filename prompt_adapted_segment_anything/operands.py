@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from prompt_adapted_segment_anything.pooling import pooled, pooled_gradient
 from prompt_adapted_segment_anything.windows import Part, parts
 
 # Fused kernels want all three operands of one width, and that width a multiple of this.
@@ -22,8 +23,9 @@ Operands = tuple[Tensor, Tensor, Tensor]
 class Layout:
     """For each part of a grid of tokens q, k and v, flat: (B * windows, heads, tokens, width).
 
-    q has the real tokens of the windows, k and v all of them. The last axis holds d channels; then, with `relative`
-    positions, one for each row and each column of the window: q's terms of the logits, k's one-hot codes; then zeros.
+    q has the real tokens of the windows, or their maxima over `stride` rows and columns; k and v have all tokens. The
+    last axis holds d channels; then, with `relative` positions, one for each row and each column of the window: q's
+    terms of the logits, k's one-hot codes; then zeros.
     """
 
     grid: tuple[int, int]
@@ -31,6 +33,16 @@ class Layout:
     heads: int
     d: int
     relative: bool
+    stride: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        pools = self.stride != (1, 1)
+        uneven = any(n % s for size in (self.grid, self.window) for n, s in zip(size, self.stride, strict=True))
+        if pools and (self.relative or uneven):
+            raise ValueError(
+                f"queries pooled by {self.stride} need a grid {self.grid} and windows {self.window} that this divides, "
+                "without relative positions"
+            )
 
     @property
     def parts(self) -> list[Part]:
@@ -71,7 +83,8 @@ class Layout:
         """
         q, k, v = (part.of(each) for each in self.split(qkv))
         fills = (None, None, None) if bias is None else bias.view(3, self.heads, 1, 1, self.d)
-        q = self._widened(q, part.inside)
+        q = pooled(q, self.stride)
+        q = self._widened(q, q.shape[-3:-1])
         k, v = (self._widened(x, self.window, fill) for x, fill in zip((k, v), fills[1:], strict=True))
         q[..., self.used :] = 0
         k[..., self.d :] = self._codes(k)
@@ -101,9 +114,10 @@ class Layout:
         return codes
 
     def write(self, tokens: Tensor, part: Part, flat: Tensor) -> None:
-        """Write a part of `tokens` (B, H, W, heads, d) into `flat` (B * windows, heads, h * w, width), then zeros."""
+        """Write a part of queries (B, H, W, heads, d), then zeros, into `flat` (B * windows, heads, n, width)."""
         flat[..., self.d :] = 0
-        self.windows(flat, part, part.inside)[..., : self.d] = part.of(tokens)
+        asking = part.pooled(self.stride)
+        self.windows(flat, asking, asking.inside)[..., : self.d] = asking.of(tokens)
 
 
 class Extend(torch.autograd.Function):
@@ -126,8 +140,8 @@ class Extend(torch.autograd.Function):
         for number, part in enumerate(layout.parts):
             dq, *d_keys = grads[3 * number : 3 * number + 3]
             to_q, *to_keys = (part.of(each) for each in layout.split(d_qkv))
-            dq = layout.windows(dq, part, part.inside)
-            to_q.copy_(dq[..., : layout.d])
+            dq = layout.windows(dq, part, part.pooled(layout.stride).inside)
+            to_q.copy_(pooled_gradient(part.of(layout.split(qkv)[0]), layout.stride, dq[..., : layout.d]))
             for axis, (table, d_table) in enumerate(zip(tables, d_tables, strict=True)):
                 by_distance = dq.new_zeros(*dq.shape[:-1], len(table))
                 _by_key(by_distance, axis).copy_(layout.terms(dq, axis))
@@ -147,15 +161,17 @@ class Extend(torch.autograd.Function):
 
 
 class Join(torch.autograd.Function):
-    """(layout, outputs of the parts (B * windows, heads, tokens, width)) -> (B, H, W, heads, d)."""
+    """(layout, outputs of the parts (B * windows, heads, queries, width)) -> (B, *grid of queries, heads, d)."""
 
     @staticmethod
     def forward(ctx: Any, layout: Layout, *outputs: Tensor) -> Tensor:
         ctx.layout, ctx.shapes = layout, [out.shape for out in outputs]
         images = outputs[0].shape[0] // (layout.parts[0].rows.count * layout.parts[0].columns.count)
-        joined = outputs[0].new_empty(images, *layout.grid, layout.heads, layout.d)
+        grid = (length // stride for length, stride in zip(layout.grid, layout.stride, strict=True))
+        joined = outputs[0].new_empty(images, *grid, layout.heads, layout.d)
         for part, out in zip(layout.parts, outputs, strict=True):
-            part.of(joined).copy_(layout.windows(out, part, part.inside)[..., : layout.d])
+            asking = part.pooled(layout.stride)
+            asking.of(joined).copy_(layout.windows(out, asking, asking.inside)[..., : layout.d])
         return joined
 
     @staticmethod

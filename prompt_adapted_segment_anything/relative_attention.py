@@ -1,9 +1,10 @@
-"""Windowed attention with SAM's decomposed relative positions, in PyTorch's fused kernels."""
+"""Windowed attention with SAM's decomposed relative positions, or SAM2's pooled queries, in PyTorch's fused kernels."""
 
 from torch import Tensor
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from prompt_adapted_segment_anything.operands import Extend, Join, Layout, Operands
+from prompt_adapted_segment_anything.pooling import pooled
 from prompt_adapted_segment_anything.remade import remade, remakes
 from prompt_adapted_segment_anything.windows import Part
 
@@ -15,6 +16,7 @@ def attend(
     bias: Tensor | None = None,
     rel_pos: tuple[Tensor, Tensor] | None = None,
     lean: bool = True,
+    stride: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """Attention in each window, without a bias of the size queries x keys and without queries outside the grid.
 
@@ -29,12 +31,19 @@ def attend(
         rel_pos: SAM's tables of relative positions along height and width, (any length, d), or None.
         lean: the backward pass makes the kernel's operands again from `qkv`, so that only `qkv`, the output and its
             log-sum-exp stay in memory.
+        stride: each query is the maximum over so many rows and columns of tokens, which the grid and the windows are
+            multiples of. Other strides than 1 have no relative positions.
 
     Returns:
-        (B, H, W, C).
+        (B, H / stride, W / stride, C).
     """
-    d = qkv.shape[3] // (3 * heads)
-    layout = Layout(tuple(qkv.shape[1:3]), window, heads, d, relative=rel_pos is not None)
+    grid, d = tuple(qkv.shape[1:3]), qkv.shape[3] // (3 * heads)
+    layout = Layout(grid, window, heads, d, rel_pos is not None, stride)
+    if grid == window and layout.width == d:  # nothing to add or to rearrange: views will do
+        q, k, v = layout.split(qkv)
+        q = pooled(q.flatten(3), stride).unflatten(3, (heads, d))
+        out = scaled_dot_product_attention(*(x.flatten(1, 2).transpose(1, 2) for x in (q, k, v)), scale=d**-0.5)
+        return out.transpose(1, 2).reshape(*q.shape[:3], -1)
     tables = [relative_table(*each).to(qkv.dtype) for each in zip(rel_pos, window, strict=True)] if rel_pos else []
     tables = [table * d**0.5 for table in tables]  # the kernel multiplies all logits by d**-0.5
     operands = Extend.apply(layout, qkv, bias, *tables)

@@ -15,6 +15,10 @@ class Band:
     count: int
     inside: int
 
+    def pooled(self, stride: int) -> "Band":
+        """The same windows on an axis pooled by a divisor of their tokens."""
+        return Band(self.start // stride, self.count, self.inside // stride)
+
     def of(self, grid: Tensor, dim: int) -> Tensor:
         """The axis `dim` of its tokens as two: window, token in the window. A view."""
         return grid.narrow(dim, self.start, self.count * self.inside).unflatten(dim, (self.count, self.inside))
@@ -31,6 +35,10 @@ class Part:
     def inside(self) -> tuple[int, int]:
         """Rows and columns of real tokens in each of its windows."""
         return self.rows.inside, self.columns.inside
+
+    def pooled(self, stride: tuple[int, int]) -> "Part":
+        """The same windows on a grid pooled by (rows, columns)."""
+        return Part(self.rows.pooled(stride[0]), self.columns.pooled(stride[1]))
 
     def of(self, grid: Tensor) -> Tensor:
         """(B, grid height, grid width, n, d) -> (B, window rows, window columns, n, h, w, d), a view: n heads of d."""

@@ -1,8 +1,10 @@
 """The trunk's blocks against the sam2 package's own."""
 
+import shutil
+
 import pytest
 import torch
-from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.hieradet import Hiera, MultiScaleBlock
 from torch import nn
 
 import adapters
@@ -21,7 +23,7 @@ def pair():
         if "pos_embed" in name or name.endswith("bias"):
             nn.init.normal_(parameter, std=0.5)
     ours.load_state_dict(stock.state_dict())
-    ours.blocks = nn.ModuleList(TrunkBlock(b) if TrunkBlock.can_replace(b) else b for b in ours.blocks)
+    ours.blocks = nn.ModuleList(TrunkBlock(block) for block in ours.blocks)
     return stock, ours
 
 
@@ -54,9 +56,22 @@ def test_adapted_projections_keep_windows_right(method):
 
 
 @pytest.mark.parametrize("sam_type", ["nano", "tiny", "base_plus"])
-def test_all_blocks_but_the_first_of_a_later_stage_are_ours(sam_type):
+def test_every_block_is_ours_and_gives_the_packages_back(sam_type):
     trunk = build_sam2_parts(sam_type, 64).image_encoder.trunk
-    stock = [number for number, block in enumerate(trunk.blocks) if not isinstance(block, TrunkBlock)]
-    assert stock == [end + 1 for end in trunk.stage_ends[:-1]]
+    assert all(isinstance(block, TrunkBlock) for block in trunk.blocks)
     use_stock_blocks(trunk)
     assert not any(isinstance(block, TrunkBlock) for block in trunk.blocks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("grid", [8, 6])  # windows of 4 divide it, and do not
+def test_a_compiled_block_that_pools_gives_the_same_gradients(grid):
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile on a CPU needs g++, which is not installed")
+    torch.manual_seed(0)
+    block = TrunkBlock(MultiScaleBlock(16, 32, 2, q_stride=(2, 2), window_size=4))
+    x, gradients = torch.randn(1, grid, grid, 16, requires_grad=True), []
+    for forward in (block.stock, torch.compile(block)):
+        gradients.append(torch.autograd.grad(forward(x).square().mean(), [x, *block.parameters()]))
+    for found, expected in zip(*gradients, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-6)

@@ -12,26 +12,29 @@ HEADS, D = 2, 4
 C = HEADS * D
 
 
-def dense(qkv, window, bias, rel_pos):
+def dense(qkv, window, bias, rel_pos, stride=(1, 1)):
     """Each window by itself, with a matrix of all its pairs of tokens."""
-    B, H, W = qkv.shape[:3]
+    B, H, W, C = *qkv.shape[:3], qkv.shape[3] // 3
+    D = C // HEADS
     fill = torch.zeros(3 * C, dtype=qkv.dtype) if bias is None else bias
     below, right = -H % window[0], -W % window[1]
     inside = pad(torch.ones(H, W, dtype=torch.bool), (0, right, 0, below))
     qkv = torch.where(inside[..., None], pad(qkv, (0, 0, 0, right, 0, below)), fill)
-    out = qkv.new_zeros(B, H + below, W + right, C)
+    out = qkv.new_zeros(B, (H + below) // stride[0], (W + right) // stride[1], C)
     for top in range(0, H, window[0]):
         for left in range(0, W, window[1]):
             rows, columns = slice(top, top + window[0]), slice(left, left + window[1])
             q, k, v = qkv[:, rows, columns].unflatten(-1, (3, HEADS, D)).unbind(3)
+            q = q.unflatten(1, (-1, stride[0])).unflatten(3, (-1, stride[1])).amax((2, 4))
             logits = torch.einsum("bhwnd,byxnd->bnhwyx", q, k) * D**-0.5
             if rel_pos is not None:
                 rel_h, rel_w = (get_rel_pos(size, size, table) for size, table in zip(window, rel_pos, strict=True))
                 logits = logits + torch.einsum("bhwnd,hyd->bnhwy", q, rel_h)[..., None]
                 logits = logits + torch.einsum("bhwnd,wxd->bnhwx", q, rel_w)[..., None, :]
             weights = logits.flatten(-2).softmax(-1).view_as(logits)
-            out[:, rows, columns] = torch.einsum("bnhwyx,byxnd->bhwnd", weights, v).flatten(3)
-    return out[:, :H, :W]
+            asking = [slice(each.start // s, each.stop // s) for each, s in zip((rows, columns), stride, strict=True)]
+            out[:, *asking] = torch.einsum("bnhwyx,byxnd->bhwnd", weights, v).flatten(3)
+    return out[:, : H // stride[0], : W // stride[1]]
 
 
 @pytest.mark.parametrize("lean", [True, False])
@@ -57,6 +60,32 @@ def test_attention_equals_the_dense_equations(grid, window, with_bias, positions
     gradients = [torch.autograd.grad(out, given, grad, allow_unused=True) for out in (ours, expected)]
     for found, wanted in zip(*gradients, strict=True):
         assert torch.allclose(found, torch.zeros_like(found) if wanted is None else wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("d", [8, 6])  # of the kernel's alignment, where views of one window do, and not
+@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 1)])
+@pytest.mark.parametrize(("grid", "window"), [((4, 6), (4, 6)), ((8, 4), (4, 2)), ((6, 10), (4, 4)), ((2, 2), (4, 4))])
+def test_queries_that_are_maxima_equal_the_dense_equations(grid, window, stride, d, lean):
+    torch.manual_seed(0)
+    qkv = torch.randn(2, *grid, 3 * HEADS * d, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(3 * HEADS * d, dtype=torch.float64, requires_grad=True)
+    ours, expected = attend(qkv, HEADS, window, bias, None, lean, stride), dense(qkv, window, bias, None, stride)
+    assert torch.allclose(ours, expected, atol=1e-12)
+    grad = torch.randn_like(ours)
+    for given in (qkv, bias):
+        found, wanted = (torch.autograd.grad(x, given, grad, True, allow_unused=True)[0] for x in (ours, expected))
+        wanted = torch.zeros_like(given) if wanted is None else wanted
+        assert torch.allclose(torch.zeros_like(given) if found is None else found, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("grid", "window", "relative"), [((5, 6), (2, 2), False), ((6, 6), (3, 2), False), ((6, 6), (2, 2), True)]
+)
+def test_maxima_need_an_even_grid_and_even_windows_without_positions(grid, window, relative):
+    rel_pos = (torch.randn(3, D),) * 2 if relative else None
+    with pytest.raises(ValueError, match="divides, without relative positions"):
+        attend(torch.randn(1, *grid, 3 * C), HEADS, window, None, rel_pos, stride=(2, 2))
 
 
 def test_lean_attention_keeps_the_projections_and_the_output():
