@@ -1,12 +1,13 @@
 """A training step of Table 1's models, ours beside the plain way and Hugging Face peft: time and peak memory.
 
     python -m benchmarks.step [--groups rank_256 ... | --ways "naive salt_256 fp32" "ours salt_256 fp32" ...]
-                              [--batch 2 5] [--size 512] [--rounds 11] [--output runs/bench]
+                              [--batch 2 5] [--size 512] [--keep-freed] [--rounds 11] [--output runs/bench]
 
 A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. The ways of a
 group are timed in turns, each in a process of its own; the peaks come from further ones. All processes of a group keep
 their memory: 13 GB for rank_256 at batch 2, twice that at batch 5, where `--ways` takes fewer at once. On a CPU bf16
-gains time only where there are instructions for it (AMX): the record names them.
+gains time only where there are instructions for it (AMX): the record names them. What a page fault costs differs from
+machine to machine, and ways differ in how many they have; `--keep-freed` does without nearly all of them.
 """
 
 import gc
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.naive import naive, peft
-from benchmarks.peak_memory import MEGABYTE, in_new_process, peak_rise
+from benchmarks.peak_memory import KEEP_FREED, MEGABYTE, in_new_process, peak_rise
 from benchmarks.timing import Comparison, in_own_process, interleaved, parser, publish
 from model import build_model
 from models.base import SegmentationModel
@@ -116,12 +117,18 @@ def peak(job: Job) -> int:
     return peak_rise(work)
 
 
-def compare(case: str, jobs: Mapping[str, Job], rounds: int, notes: dict[str, Any]) -> Comparison:
-    """Time and peak memory of each job, by name; the first is what the others are compared to."""
+def compare(
+    case: str, jobs: Mapping[str, Job], rounds: int, notes: dict[str, Any], keep_freed: bool = False
+) -> Comparison:
+    """Time and peak memory of each job, by name; the first is what the others are compared to.
+
+    `keep_freed`: while they are timed, the processes keep freed memory instead of giving it back to the kernel (glibc).
+    """
     commands = {name: [*COMMAND, "--peak", json.dumps(asdict(job))] for name, job in jobs.items()}
     peaks = {name: in_new_process(command) / MEGABYTE for name, command in commands.items()}
+    environment = KEEP_FREED if keep_freed else None
     with ExitStack() as processes:
-        steps = {name: processes.enter_context(in_own_process(job.step)) for name, job in jobs.items()}
+        steps = {name: processes.enter_context(in_own_process(job.step, environment)) for name, job in jobs.items()}
         seconds = interleaved(steps, rounds, WARMUP)
     return Comparison(case, seconds, next(iter(jobs)), notes=notes, peak_mib=peaks)
 
@@ -134,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ways = sorted({way for group in GROUPS.values() for way in group})
     arguments.add_argument("--ways", nargs="+", choices=ways, help="these alone; the first is the baseline")
     arguments.add_argument("--size", type=int, default=512, help="side of the images in pixels")
+    arguments.add_argument("--keep-freed", action="store_true", help="the timed processes keep the memory they free")
     arguments.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the models' configs")
     arguments.add_argument("--peak", help="(internal) measure one way")
     args = arguments.parse_args(argv)
@@ -143,7 +151,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     comparisons = []
     for group, batch in product(["chosen"] if args.ways else args.groups, args.batch):
         jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in args.ways or GROUPS[group]}
-        comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds, {"size": args.size}))
+        notes = {"size": args.size, "keep_freed": args.keep_freed}
+        comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds, notes, args.keep_freed))
     publish("step", comparisons, args.output)
 
 

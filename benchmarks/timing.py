@@ -4,6 +4,7 @@ import argparse
 import gc
 import json
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,16 +105,22 @@ def interleaved(
 
 
 @contextmanager
-def in_own_process(make: Callable[[], Callable[[], object]]) -> Iterator[Callable[[], None]]:
+def in_own_process(
+    make: Callable[[], Callable[[], object]], environment: Mapping[str, str] | None = None
+) -> Iterator[Callable[[], None]]:
     """What `make` gives, for `interleaved`, run each time in one process of its own.
 
     Ways that allocate much leave one another a heap that no run alone would have: on Linux its page faults can double
-    the time of all that is not a matrix product. Raises: ChildProcessError when it fails; its traceback is printed.
+    the time of all that is not a matrix product. `environment` is added to the process' variables.
+
+    Raises:
+        ChildProcessError: when it fails; its traceback is printed.
     """
     processes = multiprocessing.get_context("spawn")
     here, there = processes.Pipe()
     process = processes.Process(target=_serve, args=(make, there), daemon=True)
-    process.start()
+    with _variables(environment or {}):
+        process.start()
     there.close()
 
     def run() -> None:
@@ -128,6 +135,20 @@ def in_own_process(make: Callable[[], Callable[[], object]]) -> Iterator[Callabl
     finally:
         here.close()
         process.join()
+
+
+@contextmanager
+def _variables(added: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _serve(make: Callable[[], Callable[[], object]], orders: Connection) -> None:

@@ -103,6 +103,22 @@ def test_a_way_runs_in_one_process_of_its_own(tmp_path):
     assert multiprocessing.active_children() == []
 
 
+def noting_variable(path):
+    path.write_text(os.environ["SALT_TEST_VARIABLE"])
+    return lambda: None
+
+
+@pytest.mark.parametrize("before", ["outside", None])
+def test_a_way_has_the_variables_given_and_this_process_keeps_its_own(before, tmp_path, monkeypatch):
+    monkeypatch.delenv("SALT_TEST_VARIABLE", raising=False)
+    if before:
+        monkeypatch.setenv("SALT_TEST_VARIABLE", before)
+    with in_own_process(partial(noting_variable, tmp_path / "seen"), {"SALT_TEST_VARIABLE": "inside"}) as way:
+        way()
+    assert (tmp_path / "seen").read_text() == "inside"
+    assert os.environ.get("SALT_TEST_VARIABLE") == before
+
+
 def test_a_failing_way_is_an_error(tmp_path, capfd):
     with (
         pytest.raises(ChildProcessError, match="the process of a way ended"),

@@ -13,7 +13,7 @@ from torch import nn
 import adapters
 from benchmarks import growth, inference, startup, step
 from benchmarks.naive import naive, peft
-from benchmarks.peak_memory import in_new_process
+from benchmarks.peak_memory import KEEP_FREED, in_new_process
 from benchmarks.step import COMMAND, TABLE1, Job
 from model import build_model
 from utils.config import load_config
@@ -78,7 +78,7 @@ def test_a_step_trains(how, precision):
 
 CHOSEN = ["naive salt_4 fp32", "ours salt_4 bf16"]
 COMMANDS = {
-    "step": (step.main, ["--ways", *CHOSEN, "--size", "32", "--batch", "1", "2"], 2),
+    "step": (step.main, ["--ways", *CHOSEN, "--size", "32", "--batch", "1", "2", "--keep-freed"], 2),
     "inference": (inference.main, ["--sizes", "32", "64"], 2),
     "startup": (startup.main, ["--sam_type", "nano", "--size", "32"], 1),
     "growth": (growth.main, ["--size", "32", "--sizes", "32", "64", "--batches", "1", "2", "--ranks", "1", "2"], 3),
@@ -89,7 +89,13 @@ COMMANDS = {
 def test_a_benchmark_writes_its_table_and_json(name, tmp_path, monkeypatch, capsys):
     command, arguments, cases = COMMANDS[name]
     monkeypatch.setattr(step, "in_new_process", lambda command: 2**20 * len(command))
-    monkeypatch.setattr(step, "in_own_process", lambda make: nullcontext(make()))  # tests/benchmarks/test_benchmarks.py
+    environments = []
+
+    def in_this_process(make, environment):  # the real one: tests/benchmarks/test_benchmarks.py
+        environments.append(environment)
+        return nullcontext(make())
+
+    monkeypatch.setattr(step, "in_own_process", in_this_process)
     command([*arguments, "--rounds", "2", "--output", str(tmp_path), "--set", *NANO])
     record = json.loads((tmp_path / f"{name}.json").read_text())
     assert capsys.readouterr().out.startswith((tmp_path / f"{name}.md").read_text())
@@ -102,6 +108,8 @@ def test_a_benchmark_writes_its_table_and_json(name, tmp_path, monkeypatch, caps
             assert way["ms"] > 0
             assert ("peak_mib" in way) == (name in ("step", "growth"))
     if name == "step":
+        assert all(comparison["keep_freed"] for comparison in record["comparisons"])
+        assert environments == 2 * len(CHOSEN) * [KEEP_FREED]
         assert all(list(comparison["ways"]) == CHOSEN for comparison in record["comparisons"])
     assert (tmp_path / "growth.png").exists() == (name == "growth")
 
