@@ -17,7 +17,7 @@ from datasets.data import GeneralDataset
 from utils.files import atomic_path
 from utils.metrics import PairScore, batch_dice, score_pair, summarize
 from utils.processes import Processes
-from utils.signals import StoppedError, StopRequests, leave_signals_to_parent
+from utils.signals import StoppedError, StopRequests, start_workers
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,9 @@ def predictions(
         batch_size,
         sampler=range(len(dataset)) if indices is None else indices,
         num_workers=num_workers,
-        worker_init_fn=leave_signals_to_parent,
         generator=torch.Generator(),  # its own, so that an evaluation draws nothing from training's
     )
-    for batch in loader:
+    for batch in start_workers(loader):
         with torch.inference_mode():
             boxes = prompt_boxes(model.prompt, batch)
             boxes = boxes if boxes is None else boxes.to(device)

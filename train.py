@@ -19,7 +19,7 @@ from utils.errors import UserError
 from utils.metrics import batch_dice
 from utils.optimization import learning_rate_factor
 from utils.run_log import NoLog, RunLog
-from utils.signals import StoppedError, leave_signals_to_parent
+from utils.signals import StoppedError, start_workers
 from utils.synced_batch_norm import batch_left_out, batch_norm_buffers
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ def fit(run: Run, resume: bool = False) -> Progress:
         batch_sampler=batches,
         num_workers=run.config.require_data().num_workers,
         pin_memory=run.processes.device.type == "cuda",
-        worker_init_fn=leave_signals_to_parent,
         generator=torch.Generator(),  # its own: a pass that is taken up halfway draws nothing from the global one
     )
     if resume:
@@ -93,7 +92,7 @@ def train_epoch(run: Run, loader: DataLoader, batches: StepBatches) -> dict[str,
         disable=None if run.processes.is_main else True,
     )
     with bar:
-        parts = iter(loader)
+        parts = start_workers(loader)
         while done.step < batches.steps:
             step = (epoch - 1) * batches.steps + done.step
             done.rate = training.lr * learning_rate_factor(training, step, batches.steps)

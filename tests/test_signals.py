@@ -18,7 +18,7 @@ import experiment
 import train
 from main import main
 from utils.run_log import read_metrics
-from utils.signals import STOP_SIGNALS, StoppedError, StopRequests
+from utils.signals import STOP_SIGNALS, StoppedError, StopRequests, start_workers
 from utils.state_files import StateFolder
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -134,6 +134,18 @@ def test_signals_that_come_together_are_one_request():
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
+
+
+def signal_itself(_):
+    for number in STOP_SIGNALS:
+        os.kill(os.getpid(), number)
+
+
+def test_signals_while_workers_start_leave_them_alive():
+    loader = torch.utils.data.DataLoader(range(4), batch_size=2, num_workers=2, worker_init_fn=signal_itself)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert [batch.tolist() for batch in start_workers(loader)] == [[0, 1], [2, 3]]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 def test_a_signal_to_the_whole_job_finishes_the_step_and_exits_3(workspace):

@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -84,7 +84,14 @@ class StopRequests:
         self._previous = {}
 
 
-def leave_signals_to_parent(_: int) -> None:
-    """A data loader's `worker_init_fn`: clusters signal every process of a job, and a worker's death ends the step."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def start_workers(loader: Iterable[Any]) -> Iterator[Any]:
+    """iter() of a data loader; its workers leave stop signals to this process: clusters signal all of a job.
+
+    The workers inherit a mask that blocks them. `worker_init_fn` would come too late for a signal while they start, and
+    a worker that dies then leaves the others running and this process waiting for them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
