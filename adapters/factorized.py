@@ -11,8 +11,9 @@ from torch.nn.functional import linear
 class SpectralLinear(torch.autograd.Function):
     """y = U core Vh x + bias with core = blockdiag(diag(top), block), without the weight U core Vh.
 
-    Of the activations only Vh x is kept, and neither x nor what the core makes of it: U and Vh get no gradient. Under
-    autocast the factors are rounded in each pass: keeping them costs more than rounding them.
+    Of the activations only Vh x is kept, and neither x nor what the core makes of it: U and Vh get no gradient. The
+    core multiplies activations or the factor beside it, whichever has fewer rows. Under autocast the factors are
+    rounded in each pass: keeping them costs more than rounding them.
 
     Arguments: x (..., in); U (out, r); Vh (r, in); top (k,); block (r - k, r - k) or None where k = r; bias (out,) or
     None.
@@ -25,7 +26,7 @@ class SpectralLinear(torch.autograd.Function):
         ctx.x_like, dtype = (x.shape, x.dtype), _compute_dtype(x)
         with torch.autocast(x.device.type, enabled=False):
             z = _rows(x).to(dtype) @ Vh.to(dtype).mT  # (N, r)
-            y = linear(_times_core(z, top, block), U.to(dtype), None if bias is None else bias.to(dtype))
+            y = linear(*_with_core(z, top, block, U.to(dtype)), None if bias is None else bias.to(dtype))
         ctx.save_for_backward(z, U, Vh, top, block)
         return y.view(*x.shape[:-1], -1)
 
@@ -45,12 +46,14 @@ class SpectralLinear(torch.autograd.Function):
         if ctx.needs_input_grad[5]:
             d_bias = grad.sum(0)
         if ctx.needs_input_grad[0]:
-            dx = (_times_core(g, top, None if block is None else block.mT) @ Vh.to(z.dtype)).view(shape).to(dtype)
+            dx = linear(*_with_core(g, top, _transposed(block), Vh.to(z.dtype).mT)).view(shape).to(dtype)
         return dx, None, None, d_top, d_block, d_bias
 
 
 class LowRankLinear(torch.autograd.Function):
     """y = W x + bias + up down dropout(x); of dropout's work only which elements fell is kept, a byte each.
+
+    Where the weight up down costs less than its factors, at ranks near the layer's own, each pass forms it.
 
     Arguments: x (..., in); W (out, in); bias (out,) or None; down (d, in); up (out, d);
     keep, the probability that an element stays, 1 for no dropout.
@@ -62,9 +65,13 @@ class LowRankLinear(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             rows = _rows(x).to(dtype)
             stay, keep = (None, 1.0) if keep == 1 else _draw(rows, keep)
-            low = linear(_thinned(rows, stay), down.to(dtype) / keep)  # (N, d)
-            y = linear(rows, W.to(dtype), None if bias is None else bias.to(dtype))
-            y.addmm_(low, up.to(dtype).mT)
+            bias = None if bias is None else bias.to(dtype)
+            if _product_is_cheaper(len(rows), down, up):
+                low = None
+                y = linear(_thinned(rows, stay), (up @ down).to(dtype) / keep, bias).addmm_(rows, W.to(dtype).mT)
+            else:
+                low = linear(_thinned(rows, stay), down.to(dtype) / keep)  # (N, d)
+                y = linear(rows, W.to(dtype), bias).addmm_(low, up.to(dtype).mT)
         ctx.save_for_backward(x, W, down, up, stay, low)
         ctx.keep = keep
         return y.view(*x.shape[:-1], -1)
@@ -74,12 +81,19 @@ class LowRankLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, W, down, up, stay, low = ctx.saved_tensors
         grad = _rows(grad)
-        d_low = grad @ up.to(grad.dtype)  # (N, d)
-        d_up = (grad.mT @ low).to(up.dtype)
-        d_down = (d_low.mT @ _thinned(_rows(x).to(grad.dtype), stay)).to(down.dtype) / ctx.keep
+        thinned = _thinned(_rows(x).to(grad.dtype), stay)
+        if low is None:
+            d_weight = (grad.mT @ thinned).to(up.dtype) / ctx.keep
+            d_up, d_down = d_weight @ down.mT, up.mT @ d_weight
+            d_branch, factor = grad, up @ down
+        else:
+            d_branch, factor = grad @ up.to(grad.dtype), down  # (N, d)
+            d_up = (grad.mT @ low).to(up.dtype)
+            d_down = (d_branch.mT @ thinned).to(down.dtype) / ctx.keep
+        del thinned
         dx = d_bias = None
         if ctx.needs_input_grad[0]:
-            dx = d_low @ (down.to(grad.dtype) / ctx.keep)
+            dx = d_branch @ (factor.to(grad.dtype) / ctx.keep)
             if stay is not None:
                 dx.mul_(stay)
             dx = dx.addmm_(grad, W.to(grad.dtype)).view(x.shape).to(x.dtype)
@@ -105,6 +119,14 @@ class ProductNorm(torch.autograd.Function):
         return scaled @ Y.mT, X.mT @ scaled
 
 
+def dropout(x: Tensor, keep: float) -> Tensor:
+    """x with each element kept with probability `keep`, then divided by it, or made 0; as `LowRankLinear` does it."""
+    if keep == 1:
+        return x
+    stay, keep = _draw(x, keep)
+    return x * stay.to(x.dtype).div_(keep)
+
+
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """What a linear layer computes `x` in: autocast's type where autocast is on."""
     kind = x.device.type
@@ -113,6 +135,17 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 def _rows(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
+
+
+def _with_core(z: Tensor, top: Tensor, block: Tensor | None, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Two matrices, z (N, r) and factor (m, r), one of them with the core: `linear` of them is z core^T factor^T."""
+    if len(z) <= len(factor):
+        return _times_core(z, top, block), factor
+    return z, _times_core(factor, top, _transposed(block))
+
+
+def _transposed(block: Tensor | None) -> Tensor | None:
+    return None if block is None else block.mT
 
 
 def _times_core(z: Tensor, top: Tensor, block: Tensor | None) -> Tensor:
@@ -124,6 +157,15 @@ def _times_core(z: Tensor, top: Tensor, block: Tensor | None) -> Tensor:
     torch.mul(z[:, :k], top.to(z.dtype), out=out[:, :k])
     torch.mm(z[:, k:], block.to(z.dtype).mT, out=out[:, k:])
     return out
+
+
+def _product_is_cheaper(positions: int, down: Tensor, up: Tensor) -> bool:
+    """Compares multiplications of a training step with the weight up down (out, in) and with its factors.
+
+    Both: forward, gradient of x and their own. The weight is formed in each pass, and its gradient goes to each factor.
+    """
+    (rank, inside), out = down.shape, len(up)
+    return 3 * positions * out * inside + 4 * rank * out * inside < 3 * positions * rank * (out + inside)
 
 
 def _draw(x: Tensor, keep: float) -> tuple[Tensor, float]:

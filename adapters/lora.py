@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from adapters.base import Adaptable, AdaptedLayer, AdapterError
-from adapters.factorized import LowRankLinear
+from adapters.factorized import LowRankLinear, dropout
 from adapters.ranks import Ranks
 
 
@@ -50,11 +50,10 @@ class LoRALayer(AdaptedLayer):
     def _adapted_forward(self, x: Tensor) -> Tensor:
         if self.up.shape[1] == 0:
             return self.apply_weight(x, self.weight)
+        keep = 1 - self.dropout if self.training else 1.0
         if not self.is_conv:
-            keep = 1 - self.dropout if self.training else 1.0
             return LowRankLinear.apply(x, self.weight, self.bias, self.down, self.up, keep)
-        dropped = nn.functional.dropout(x, self.dropout, self.training)
-        low = self._convolve(dropped, self.down.reshape(-1, *self.weight_shape[1:]), None)
+        low = self._convolve(dropout(x, keep), self.down.reshape(-1, *self.weight_shape[1:]), None)
         return self.apply_weight(x, self.weight) + nn.functional.conv2d(low, self.up[:, :, None, None])
 
     def extra_repr(self) -> str:

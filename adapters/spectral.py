@@ -100,13 +100,15 @@ class SpectralLayer(AdaptedLayer):
     def _factors_are_cheaper(self, positions: int) -> bool:
         """Compares multiplications of a training step (forward and backward) of the two ways.
 
-        Factors: forward and the gradient of x pass Vh, the block and U; the block also needs its own gradient. Product:
-        forward, gradient of x and gradient of W at every position, and the weight formed once and differentiated back.
+        Factors: forward and the gradient of x pass Vh, U and the block, which a linear layer may multiply by a factor
+        instead (see `SpectralLinear`); the block also needs its own gradient. Product: forward, gradient of x and
+        gradient of W at every position, and the weight formed once and differentiated back.
         """
         out, inside, rank = self.out_features, self.in_features, self.full_rank
         rest = rank - self.top_values_count
-        factors = positions * (2 * rank * (inside + out) + 3 * rest * rest)
-        product = 3 * positions * out * inside + 3 * rest * rest * inside + 2 * out * rank * inside
+        passes = 2 * positions if self.is_conv else min(positions, out) + min(positions, inside)
+        factors = positions * 2 * rank * (inside + out) + (positions + passes) * rest * rest
+        product = 3 * positions * out * inside + 2 * (rest * rest + out * rank) * inside
         return factors < product
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.step import Job, compare
 from benchmarks.timing import MIN_ROUNDS, Comparison, parser, publish
@@ -29,6 +29,7 @@ ATTENTION = {
         *shapes[:4]
     ),
 }
+IN_PLACE = {torch.ops.aten.addmm_: lambda *shapes, **_: addmm_flop(*shapes)}  # left out as well
 
 
 def multiplications(job: Job) -> dict[str, int]:
@@ -38,7 +39,7 @@ def multiplications(job: Job) -> dict[str, int]:
         {"all": of everything, "attention": of the fused attention, channels of zeros among them}.
     """
     step = job.step()
-    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION | IN_PLACE)
     with counter:
         step()
     by_kernel = counter.get_flop_counts()["Global"]  # additions count there as well

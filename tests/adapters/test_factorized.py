@@ -4,16 +4,17 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from adapters.factorized import LowRankLinear, ProductNorm, SpectralLinear, _draw
+from adapters.factorized import LowRankLinear, ProductNorm, SpectralLinear, _draw, dropout
 
 TOKENS, IN, OUT, RANK, TOP, LOW = (2, 5), 6, 7, 6, 2, 3
+HIGH = 12  # a LoRA rank at which the weight costs less than its factors
 
 
-def spectral_arguments(dtype=torch.float64, block=True, bias=True):
+def spectral_arguments(dtype=torch.float64, block=True, bias=True, tokens=TOKENS):
     torch.manual_seed(0)
     top = TOP if block else RANK
     return [
-        torch.randn(*TOKENS, IN, dtype=dtype).requires_grad_(),
+        torch.randn(*tokens, IN, dtype=dtype).requires_grad_(),
         torch.randn(OUT, RANK, dtype=dtype),
         torch.randn(RANK, IN, dtype=dtype),
         torch.randn(top, dtype=dtype).requires_grad_(),
@@ -27,14 +28,14 @@ def plain_spectral(x, U, Vh, top, block, bias):
     return torch.nn.functional.linear(x, U @ core @ Vh, bias)
 
 
-def low_rank_arguments(dtype=torch.float64, bias=True):
+def low_rank_arguments(dtype=torch.float64, bias=True, rank=LOW):
     torch.manual_seed(0)
     return [
         torch.randn(*TOKENS, IN, dtype=dtype).requires_grad_(),
         torch.randn(OUT, IN, dtype=dtype),
         torch.randn(OUT, dtype=dtype).requires_grad_() if bias else None,
-        torch.randn(LOW, IN, dtype=dtype).requires_grad_(),
-        torch.randn(OUT, LOW, dtype=dtype).requires_grad_(),
+        torch.randn(rank, IN, dtype=dtype).requires_grad_(),
+        torch.randn(OUT, rank, dtype=dtype).requires_grad_(),
     ]
 
 
@@ -50,8 +51,9 @@ def with_gradients(out, arguments):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("block", [True, False])
-def test_spectral_linear_equals_the_dense_weight(block, bias):
-    arguments = spectral_arguments(block=block, bias=bias)
+@pytest.mark.parametrize("tokens", [(2, 5), (1, 3)])  # more and fewer than the layer is wide: what the core multiplies
+def test_spectral_linear_equals_the_dense_weight(tokens, block, bias):
+    arguments = spectral_arguments(block=block, bias=bias, tokens=tokens)
     ours = with_gradients(SpectralLinear.apply(*arguments), arguments)
     plain = with_gradients(plain_spectral(*arguments), arguments)
     for first, second in zip(ours, plain, strict=True):
@@ -60,9 +62,10 @@ def test_spectral_linear_equals_the_dense_weight(block, bias):
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("keep", [1.0, 0.6])
-def test_low_rank_linear_equals_the_plain_formula(keep, bias):
+@pytest.mark.parametrize("rank", [LOW, HIGH])
+def test_low_rank_linear_equals_the_plain_formula(rank, keep, bias):
     """Dropout included: the same elements fall in the forward and in the backward pass."""
-    arguments = low_rank_arguments(bias=bias)
+    arguments = low_rank_arguments(bias=bias, rank=rank)
     torch.manual_seed(2)
     ours = with_gradients(LowRankLinear.apply(*arguments, keep), arguments)
     torch.manual_seed(2)
@@ -72,10 +75,13 @@ def test_low_rank_linear_equals_the_plain_formula(keep, bias):
         assert torch.allclose(first, second, atol=1e-12)
 
 
-@pytest.mark.parametrize("layer", ["spectral", "low rank"])
+@pytest.mark.parametrize("layer", ["spectral", "low rank", "high rank"])
 def test_under_autocast_gradients_keep_their_parameters_precision(layer):
-    arguments = spectral_arguments(torch.float32) if layer == "spectral" else [*low_rank_arguments(torch.float32)]
-    function, more = (SpectralLinear, ()) if layer == "spectral" else (LowRankLinear, (1.0,))
+    if layer == "spectral":
+        function, arguments, more = SpectralLinear, spectral_arguments(torch.float32), ()
+    else:
+        rank = LOW if layer == "low rank" else HIGH
+        function, arguments, more = LowRankLinear, low_rank_arguments(torch.float32, rank=rank), (1.0,)
     with torch.autocast("cpu", torch.bfloat16):
         out = function.apply(*arguments, *more)
     assert out.dtype == torch.bfloat16
@@ -94,6 +100,28 @@ def test_spectral_linear_keeps_no_input_and_no_weight():
     given = {argument.data_ptr() for argument in arguments[1:]}
     made = [tensor for tensor in kept if tensor.data_ptr() not in given]
     assert [tuple(tensor.shape) for tensor in made] == [(10, RANK)]  # Vh x
+
+
+@pytest.mark.parametrize("rank", [LOW, HIGH])
+def test_low_rank_linear_keeps_the_smaller_product_only_where_it_is_one(rank):
+    kept = []
+    arguments = low_rank_arguments(rank=rank)
+    with saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        LowRankLinear.apply(*arguments, 1.0)
+    given = {argument.data_ptr() for argument in arguments}
+    made = [tuple(tensor.shape) for tensor in kept if tensor.data_ptr() not in given]
+    assert made == ([(10, LOW)] if rank == LOW else [])  # down x, and no weight
+
+
+def test_dropout_scales_what_it_keeps():
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 40, 41, requires_grad=True)
+    out = dropout(x, 0.75)
+    kept = out != 0
+    assert abs(kept.double().mean() - 0.75) < 0.02
+    assert torch.allclose(out, torch.where(kept, x / 0.75, 0))
+    assert torch.allclose(torch.autograd.grad(out.sum(), x)[0], kept / 0.75)
+    assert dropout(x, 1.0) is x
 
 
 @pytest.mark.parametrize("keep", [0.9, 0.5, 0.05])

@@ -120,10 +120,11 @@ def test_multiplications_are_those_of_products_and_attention():
 
     def step():
         (nn.functional.scaled_dot_product_attention(q, k, v) @ weight).sum().backward()
+        torch.zeros(3, 5).addmm_(torch.ones(3, 2), torch.ones(2, 5))
 
     counted = growth.multiplications(SimpleNamespace(step=lambda: step))
     attention = 7 * 2 * 3 * 5 * 8  # two products forward and five backward, of two heads
-    assert counted == {"all": attention + 2 * (2 * 3 * 8 * 4), "attention": attention}
+    assert counted == {"all": attention + 2 * (2 * 3 * 8 * 4) + 3 * 2 * 5, "attention": attention}
 
 
 def test_different_embeddings_are_an_error(monkeypatch):
