@@ -8,7 +8,7 @@ from segment_anything.modeling.image_encoder import Attention, Block
 from torch import Tensor, nn
 
 from prompt_adapted_segment_anything.relative_attention import attend
-from prompt_adapted_segment_anything.remade import remade, remakes
+from utils.remade import remade, remakes
 
 Result = TypeVar("Result")
 
@@ -20,8 +20,7 @@ class EncoderBlock(nn.Module):
     not divide the grid, only real tokens are projected and ask: the stock block pads with zeros after norm1, so a
     padding token's k and v are just the projection's bias, and what it asks is thrown away.
 
-    `lean` spares the backward pass what can be made again at next to no cost; it is to be False where something else
-    decides what is kept.
+    What can be made again at next to no cost is not kept for the backward pass.
     """
 
     def __init__(self, stock: Block) -> None:
@@ -32,7 +31,6 @@ class EncoderBlock(nn.Module):
         self.mlp = stock.mlp
         self.window_size = stock.window_size
         self._stock = (stock,)  # in a tuple, so that the modules they share have one name
-        self.lean = True
 
     @property
     def stock(self) -> Block:
@@ -62,7 +60,7 @@ class EncoderBlock(nn.Module):
     def _layer_after(self, function: nn.Module, layer: Callable[[Tensor], Result], x: Tensor) -> Result:
         """layer(function(x)); what the layer keeps of its input is made of x again, which the function keeps anyway."""
         y = function(x)
-        if not (self.lean and remakes()):
+        if not remakes():
             return layer(y)
         with remade([y], lambda: [function(x)]):
             return layer(y)
@@ -75,5 +73,5 @@ class EncoderBlock(nn.Module):
         """(B, H, W, 3 * C) -> (B, H / stride, W / stride, C)."""
         H, W = qkv.shape[1:3]
         window = (self.window_size or H, self.window_size or W)
-        out = attend(qkv, self.attn.num_heads, window, self.attn.qkv.bias, self.rel_pos, self.lean, stride)
+        out = attend(qkv, self.attn.num_heads, window, self.attn.qkv.bias, self.rel_pos, stride)
         return self.attn.proj(out)

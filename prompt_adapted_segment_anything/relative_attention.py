@@ -5,8 +5,8 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from prompt_adapted_segment_anything.operands import Extend, Join, Layout, Operands
 from prompt_adapted_segment_anything.pooling import pooled
-from prompt_adapted_segment_anything.remade import remade, remakes
 from prompt_adapted_segment_anything.windows import Part
+from utils.remade import remade, remakes
 
 
 def attend(
@@ -15,13 +15,13 @@ def attend(
     window: tuple[int, int],
     bias: Tensor | None = None,
     rel_pos: tuple[Tensor, Tensor] | None = None,
-    lean: bool = True,
     stride: tuple[int, int] = (1, 1),
 ) -> Tensor:
     """Attention in each window, without a bias of the size queries x keys and without queries outside the grid.
 
     The logits q.k / sqrt(d) + Rh[q, kh] + Rw[q, kw] are one inner product, of q extended by its rows of Rh
-    and Rw and of k extended by one-hot codes of its row and column.
+    and Rw and of k extended by one-hot codes of its row and column. The backward pass makes these operands again: only
+    `qkv`, the output and its log-sum-exp are kept.
 
     Args:
         qkv: (B, H, W, 3 * C), the projections of a grid of tokens.
@@ -29,8 +29,6 @@ def attend(
         window: height and width in tokens. One that ends outside the grid is filled with the keys and values of zeros.
         bias: (3 * C,) of the projections, what they make of zeros; None for 0.
         rel_pos: SAM's tables of relative positions along height and width, (any length, d), or None.
-        lean: the backward pass makes the kernel's operands again from `qkv`, so that only `qkv`, the output and its
-            log-sum-exp stay in memory.
         stride: each query is the maximum over so many rows and columns of tokens, which the grid and the windows are
             multiples of. Other strides than 1 have no relative positions.
 
@@ -51,7 +49,7 @@ def attend(
     joined: list[Tensor] = []  # filled below
 
     def kernel(part: Part, operands: Operands) -> Tensor:
-        if not (lean and remakes()):
+        if not remakes():
             return scaled_dot_product_attention(*operands, scale=d**-0.5)
         make, write = lambda: layout.operands(part, *given), lambda out: layout.write(joined[0], part, out)
         with remade(operands, make, write):

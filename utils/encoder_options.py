@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from utils.errors import ConfigError
+from utils.remade import computed_again
 
 
 def checkpoint_blocks(model: nn.Module) -> None:
@@ -25,8 +25,7 @@ def checkpoint_blocks(model: nn.Module) -> None:
             f"training.gradient_checkpointing: {type(model).__name__} has no encoder blocks; set it false"
         )
     for block in blocks:
-        block.lean = False  # SAM's: what a block spares itself would be kept beside its checkpoint
-        _in_training_only(block, partial(checkpoint, block.forward, use_reentrant=False))
+        _in_training_only(block, partial(computed_again, block.forward))
 
 
 def compile_encoder(model: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """Windowed attention with relative positions against the equations written densely, in float64."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from segment_anything.modeling.image_encoder import get_rel_pos
@@ -7,6 +9,7 @@ from torch.nn.functional import pad
 
 from prompt_adapted_segment_anything.relative_attention import attend, relative_table
 from prompt_adapted_segment_anything.windows import parts
+from utils.remade import nothing_remade
 
 HEADS, D = 2, 4
 C = HEADS * D
@@ -37,13 +40,13 @@ def dense(qkv, window, bias, rel_pos, stride=(1, 1)):
     return out[:, : H // stride[0], : W // stride[1]]
 
 
-@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("keeping", [nullcontext, nothing_remade])
 @pytest.mark.parametrize("positions", ["own size", "resized", "none"])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(
     ("grid", "window"), [((4, 6), (4, 6)), ((4, 6), (2, 3)), ((5, 7), (3, 3)), ((2, 5), (3, 2)), ((1, 1), (1, 1))]
 )
-def test_attention_equals_the_dense_equations(grid, window, with_bias, positions, lean):
+def test_attention_equals_the_dense_equations(grid, window, with_bias, positions, keeping):
     """Output and the gradients of everything."""
     torch.manual_seed(0)
     qkv = torch.randn(2, *grid, 3 * C, dtype=torch.float64, requires_grad=True)
@@ -53,7 +56,8 @@ def test_attention_equals_the_dense_equations(grid, window, with_bias, positions
         sizes = [2 * size - 1 + 4 * (positions == "resized") for size in window]
         rel_pos = tuple(torch.randn(size, D, dtype=torch.float64, requires_grad=True) for size in sizes)
     given = [tensor for tensor in (qkv, bias, *(rel_pos or ())) if tensor is not None]
-    ours = attend(qkv, HEADS, window, bias, rel_pos, lean)
+    with keeping():
+        ours = attend(qkv, HEADS, window, bias, rel_pos)
     expected = dense(qkv, window, bias, rel_pos)
     assert torch.allclose(ours, expected, atol=1e-12)
     grad = torch.randn_like(ours)
@@ -62,15 +66,17 @@ def test_attention_equals_the_dense_equations(grid, window, with_bias, positions
         assert torch.allclose(found, torch.zeros_like(found) if wanted is None else wanted, atol=1e-12)
 
 
-@pytest.mark.parametrize("lean", [True, False])
+@pytest.mark.parametrize("keeping", [nullcontext, nothing_remade])
 @pytest.mark.parametrize("d", [8, 6])  # of the kernel's alignment, where views of one window do, and not
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 1)])
 @pytest.mark.parametrize(("grid", "window"), [((4, 6), (4, 6)), ((8, 4), (4, 2)), ((6, 10), (4, 4)), ((2, 2), (4, 4))])
-def test_queries_that_are_maxima_equal_the_dense_equations(grid, window, stride, d, lean):
+def test_queries_that_are_maxima_equal_the_dense_equations(grid, window, stride, d, keeping):
     torch.manual_seed(0)
     qkv = torch.randn(2, *grid, 3 * HEADS * d, dtype=torch.float64, requires_grad=True)
     bias = torch.randn(3 * HEADS * d, dtype=torch.float64, requires_grad=True)
-    ours, expected = attend(qkv, HEADS, window, bias, None, lean, stride), dense(qkv, window, bias, None, stride)
+    with keeping():
+        ours = attend(qkv, HEADS, window, bias, stride=stride)
+    expected = dense(qkv, window, bias, None, stride)
     assert torch.allclose(ours, expected, atol=1e-12)
     grad = torch.randn_like(ours)
     for given in (qkv, bias):
@@ -88,23 +94,24 @@ def test_maxima_need_an_even_grid_and_even_windows_without_positions(grid, windo
         attend(torch.randn(1, *grid, 3 * C), HEADS, window, None, rel_pos, stride=(2, 2))
 
 
-def test_lean_attention_keeps_the_projections_and_the_output():
+def test_attention_keeps_the_projections_and_the_output():
     """And nothing of the operands' width; twice backward through one graph gives the same."""
     torch.manual_seed(0)
     qkv = torch.randn(1, 5, 5, 3 * C, requires_grad=True)
     rel_pos = (torch.randn(5, D), torch.randn(5, D))
     kept = {}
-    for lean in (True, False):
+    for keeping in (nullcontext, nothing_remade):
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(
+        hooks = torch.autograd.graph.saved_tensors_hooks(
             lambda t, sizes=sizes: (sizes.append(t.shape), t)[1], lambda t: t
-        ):
-            out = attend(qkv, HEADS, (3, 3), None, rel_pos, lean)
-        kept[lean] = [shape for shape in sizes if len(shape) == 4 and shape != qkv.shape]
+        )
+        with hooks, keeping():
+            out = attend(qkv, HEADS, (3, 3), None, rel_pos)
+        kept[keeping] = [shape for shape in sizes if len(shape) == 4 and shape != qkv.shape]
         first, second = (torch.autograd.grad(out.square().sum(), qkv, retain_graph=True)[0] for _ in range(2))
         assert torch.equal(first, second)
-    assert kept[True] == []
-    assert len(kept[False]) == 4 * len(parts((5, 5), (3, 3)))  # q, k, v and the output of each part
+    assert kept[nullcontext] == []
+    assert len(kept[nothing_remade]) == 4 * len(parts((5, 5), (3, 3)))  # q, k, v and the output of each part
 
 
 @pytest.mark.parametrize("length", [5, 9, 12])

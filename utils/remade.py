@@ -1,11 +1,17 @@
-"""Activations that the backward pass makes again, where that costs next to nothing, instead of keeping them."""
+"""Activations that the backward pass makes again instead of keeping them: single ones, or all of a function's."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import checkpoint
+
+_kept = ContextVar("kept", default=False)
 
 
 def remade(
@@ -26,8 +32,29 @@ def remade(
 
 
 def remakes() -> bool:
-    """Whether there is anything to gain: a backward pass will come, and no compiler plans what is kept for it."""
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    """Whether there is anything to gain: a backward pass will come, and nothing else decides what is kept for it."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not _kept.get()
+
+
+@contextmanager
+def nothing_remade() -> Iterator[None]:
+    """A context in which `remakes()` is false."""
+    token = _kept.set(True)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def computed_again(function: Callable[..., Any], *inputs: Any) -> Any:
+    """function(*inputs), of which the inputs alone are kept; the backward pass computes all else again.
+
+    With the same random numbers. What `function` remakes itself, it would keep beside its inputs: here it does not.
+    """
+    contexts: dict[str, Any] = {}
+    if not torch.compiler.is_compiling():  # compilers take other contexts, and then nothing is remade anyway
+        contexts["context_fn"] = lambda: (nothing_remade(), nothing_remade())
+    return checkpoint(function, *inputs, use_reentrant=False, **contexts)
 
 
 @dataclass(frozen=True)

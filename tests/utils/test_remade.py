@@ -2,12 +2,13 @@
 
 import gc
 import weakref
+from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from prompt_adapted_segment_anything import GEOMETRIES, build_image_encoder
-from prompt_adapted_segment_anything.remade import remade
+from utils.remade import computed_again, nothing_remade, remade, remakes
 
 
 def test_a_remade_activation_is_freed_and_made_once_a_backward_pass():
@@ -81,11 +82,36 @@ def test_blocks_keep_less_and_give_equal_gradients():
     encoder = build_image_encoder(GEOMETRIES["nano"], 128)
     images = torch.randn(1, 3, 128, 128)
     found = {}
-    for lean in (True, False):
-        for block in encoder.blocks:
-            block.lean = lean
-        kept, out = kept_bytes(encoder, images)
-        found[lean] = kept, torch.autograd.grad(out.square().sum(), list(encoder.parameters()))
-    assert found[True][0] < 0.8 * found[False][0]
-    for lean, plain in zip(found[True][1], found[False][1], strict=True):
-        assert torch.allclose(lean, plain, rtol=1e-4, atol=1e-6)
+    for keeping in (nullcontext, nothing_remade):
+        with keeping():
+            kept, out = kept_bytes(encoder, images)
+        found[keeping] = kept, torch.autograd.grad(out.square().sum(), list(encoder.parameters()))
+    assert found[nullcontext][0] < 0.8 * found[nothing_remade][0]
+    for ours, plain in zip(found[nullcontext][1], found[nothing_remade][1], strict=True):
+        assert torch.allclose(ours, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_a_function_computed_again_keeps_its_inputs_alone():
+    """Its dropout falls alike, and in it nothing is remade, in the forward pass or in the backward pass."""
+    torch.manual_seed(0)
+    weight = torch.randn(4, 4, requires_grad=True)
+    x, held, calls = torch.randn(3, 4, requires_grad=True), [], []
+
+    def function(x):
+        calls.append(remakes())
+        hidden = nn.functional.dropout(x @ weight, 0.5).exp()
+        held.append(weakref.ref(hidden.untyped_storage()))
+        return hidden.square() @ weight
+
+    state = torch.get_rng_state()
+    out = computed_again(function, x)
+    assert held[0]() is None
+    torch.rand(3)  # other random numbers in between
+    gradients = torch.autograd.grad(out.sum(), [x, weight])
+    assert calls == [False, False]
+    assert remakes()
+    torch.set_rng_state(state)
+    expected = function(x)
+    assert torch.equal(out, expected)
+    for found, wanted in zip(gradients, torch.autograd.grad(expected.sum(), [x, weight]), strict=True):
+        assert torch.equal(found, wanted)
