@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from prompt_adapted_segment_anything.attention import EncoderBlock
 from prompt_adapted_segment_anything.pooling import pooled
+from utils.remade import computed_again, remakes
 
 
 class TrunkBlock(EncoderBlock):
@@ -14,12 +15,21 @@ class TrunkBlock(EncoderBlock):
     It has no relative positions. Where windows divide the grid, it arranges its tokens by windows before it projects
     them, as the package does; elsewhere it pads as SAM's block does. The first block of a later stage changes the width
     and halves the grid, which is to be even: its queries are maxima over 2 x 2 tokens.
+
+    The backward pass may compute the halves of a block again. On fine grids, of many tokens and few channels, that
+    takes little time for much memory: an element of a layer's output takes as many multiplications as it has inputs.
+
+    Args:
+        stock: the package's block.
+        attention_again: of the first half, up to the sum with its input, nothing but the input is kept.
+        mlp_again: neither is what lies between the second norm and the last layer.
     """
 
     rel_pos = None
 
-    def __init__(self, stock: MultiScaleBlock) -> None:
+    def __init__(self, stock: MultiScaleBlock, attention_again: bool = False, mlp_again: bool = False) -> None:
         super().__init__(stock)
+        self.attention_again, self.mlp_again = attention_again, mlp_again
         self.stride: tuple[int, int] = stock.q_stride or (1, 1)
         if stock.q_stride:
             self.proj = stock.proj
@@ -29,6 +39,8 @@ class TrunkBlock(EncoderBlock):
         return tuple(self.mlp.layers)
 
     def _after_attention(self, x: Tensor) -> Tensor:
+        if self.attention_again and remakes():
+            return computed_again(self._after_attention, x)  # in which nothing else is remade
         grid, size, stride = x.shape[1:3], self.window_size, self.stride
         by_windows = size > 0 and all(length % size == 0 for length in grid)
 
@@ -44,3 +56,9 @@ class TrunkBlock(EncoderBlock):
             return x + on_grid(self._attention(self._layer_after(normed, self.attn.qkv, x)))
         shortcut, qkv = self._layer_after(normed, lambda y: (self.proj(y), self.attn.qkv(y)), x)
         return on_grid(pooled(shortcut, stride) + self._attention(qkv, stride))
+
+    def _mlp(self, x: Tensor) -> Tensor:
+        if not (self.mlp_again and remakes()):
+            return super()._mlp(x)
+        first, last = self.mlp_layers
+        return last(computed_again(lambda x: self.mlp.act(first(self.norm2(x))), x))

@@ -53,9 +53,12 @@ class EncoderBlock(nn.Module):
             return self.stock(x)  # its tracer knows no functions with gradients of their own
         x = x.contiguous()  # the first is a view of (B, C, H, W), an order that sums would keep and each norm copy
         x = self._after_attention(x)
+        return x + self._mlp(x)
+
+    def _mlp(self, x: Tensor) -> Tensor:
         first, last = self.mlp_layers
         hidden = self._layer_after(self.norm2, first, x)
-        return x + self._layer_after(self.mlp.act, last, hidden)
+        return self._layer_after(self.mlp.act, last, hidden)
 
     def _layer_after(self, function: nn.Module, layer: Callable[[Tensor], Result], x: Tensor) -> Result:
         """layer(function(x)); what the layer keeps of its input is made of x again, which the function keeps anyway."""

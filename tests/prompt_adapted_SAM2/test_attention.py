@@ -15,21 +15,25 @@ from prompt_adapted_SAM2.attention import TrunkBlock
 SMALL = {"embed_dim": 16, "num_heads": 1, "stages": (1, 2, 4, 2), "global_att_blocks": (5,), "drop_path_rate": 0.0}
 
 
-def pair():
-    """The package's trunk and one of our blocks with the same weights, biases and positions among them."""
+def pair(again=False):
+    """The package's trunk and one of our blocks with the same weights, biases and positions among them.
+
+    `again`: the backward pass computes our blocks again.
+    """
     torch.manual_seed(0)
     stock, ours = Hiera(**SMALL), Hiera(**SMALL)
     for name, parameter in stock.named_parameters():
         if "pos_embed" in name or name.endswith("bias"):
             nn.init.normal_(parameter, std=0.5)
     ours.load_state_dict(stock.state_dict())
-    ours.blocks = nn.ModuleList(TrunkBlock(block) for block in ours.blocks)
+    ours.blocks = nn.ModuleList(TrunkBlock(block, again, again) for block in ours.blocks)
     return stock, ours
 
 
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("img_size", [32, 224, 352, 512])  # windows of 8, 4, 14, 7 tokens at strides of 4 to 32
-def test_the_trunk_and_its_gradients_equal_the_packages(img_size):
-    stock, ours = pair()
+def test_the_trunk_and_its_gradients_equal_the_packages(img_size, again):
+    stock, ours = pair(again)
     assert list(ours.state_dict()) == list(stock.state_dict())
     images = torch.randn(2, 3, img_size, img_size)
     found = {}
@@ -61,6 +65,26 @@ def test_every_block_is_ours_and_gives_the_packages_back(sam_type):
     assert all(isinstance(block, TrunkBlock) for block in trunk.blocks)
     use_stock_blocks(trunk)
     assert not any(isinstance(block, TrunkBlock) for block in trunk.blocks)
+
+
+@pytest.mark.parametrize(("sam_type", "fine"), [("nano", 3), ("tiny", 3), ("base_plus", 5)])
+def test_blocks_on_grids_finer_than_the_embeddings_are_computed_again(sam_type, fine):
+    """And the attention of the next, which reads the finer grid."""
+    blocks = build_sam2_parts(sam_type, 64).image_encoder.trunk.blocks
+    assert [block.mlp_again for block in blocks] == [True] * fine + [False] * (len(blocks) - fine)
+    assert [block.attention_again for block in blocks] == [True] * (fine + 1) + [False] * (len(blocks) - fine - 1)
+
+
+@pytest.mark.parametrize("img_size", [128, 160])  # windows divide the fine grids, and do not
+def test_a_block_computed_again_keeps_the_inputs_of_its_halves_and_of_its_last_layer(img_size):
+    torch.manual_seed(0)
+    block = build_sam2_parts("nano", img_size).image_encoder.trunk.blocks[0]
+    x, kept = torch.randn(1, img_size // 4, img_size // 4, 24, requires_grad=True), {}
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
+        block(x)
+    weights = {parameter.data_ptr() for parameter in block.parameters()}
+    sizes = [tensor.numel() for pointer, tensor in kept.items() if pointer not in weights]
+    assert sizes == [x.numel(), x.numel(), 4 * x.numel()]  # the input of each half, and the last layer's
 
 
 @pytest.mark.slow
