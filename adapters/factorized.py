@@ -174,7 +174,7 @@ def _draw(x: Tensor, keep: float) -> tuple[Tensor, float]:
     16 random bits an element: on a CPU they take a fifth of the time of `bernoulli_`.
     """
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    fallen = round((1 - keep) * 2**16)
+    fallen = min(round((1 - keep) * 2**16), 2**16 - 1)  # some are to stay
     stay = words.view(torch.int16)[: x.numel()].view(x.shape) >= fallen - 2**15
     return stay.view(torch.int8), 1 - fallen / 2**16
 

@@ -124,6 +124,14 @@ def test_dropout_scales_what_it_keeps():
     assert dropout(x, 1.0) is x
 
 
+def test_dropout_of_almost_everything_stays_finite():
+    """One in 65536 elements stays where fewer are asked for."""
+    torch.manual_seed(0)
+    out = dropout(torch.ones(1000, 1000), 1e-6)
+    assert 0 < (out != 0).float().mean() < 1e-4
+    assert out.max() == 2**16
+
+
 @pytest.mark.parametrize("keep", [0.9, 0.5, 0.05])
 def test_what_stays_is_drawn_with_its_probability_at_every_place(keep):
     torch.manual_seed(0)
