@@ -18,6 +18,7 @@ class TrunkBlock(EncoderBlock):
 
     The backward pass may compute the halves of a block again. On fine grids, of many tokens and few channels, that
     takes little time for much memory: an element of a layer's output takes as many multiplications as it has inputs.
+    Where a layer has dropout, whose masks would have to be drawn again, it takes more and is not done.
 
     Args:
         stock: the package's block.
@@ -39,7 +40,7 @@ class TrunkBlock(EncoderBlock):
         return tuple(self.mlp.layers)
 
     def _after_attention(self, x: Tensor) -> Tensor:
-        if self.attention_again and remakes():
+        if self.attention_again and self._may_compute_again():
             return computed_again(self._after_attention, x)  # in which nothing else is remade
         grid, size, stride = x.shape[1:3], self.window_size, self.stride
         by_windows = size > 0 and all(length % size == 0 for length in grid)
@@ -58,7 +59,10 @@ class TrunkBlock(EncoderBlock):
         return on_grid(pooled(shortcut, stride) + self._attention(qkv, stride))
 
     def _mlp(self, x: Tensor) -> Tensor:
-        if not (self.mlp_again and remakes()):
+        if not (self.mlp_again and self._may_compute_again()):
             return super()._mlp(x)
         first, last = self.mlp_layers
         return last(computed_again(lambda x: self.mlp.act(first(self.norm2(x))), x))
+
+    def _may_compute_again(self) -> bool:
+        return remakes() and not any(getattr(layer, "dropout", 0) for layer in self.modules())

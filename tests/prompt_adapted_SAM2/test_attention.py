@@ -77,14 +77,28 @@ def test_blocks_on_grids_finer_than_the_embeddings_are_computed_again(sam_type, 
 
 @pytest.mark.parametrize("img_size", [128, 160])  # windows divide the fine grids, and do not
 def test_a_block_computed_again_keeps_the_inputs_of_its_halves_and_of_its_last_layer(img_size):
-    torch.manual_seed(0)
     block = build_sam2_parts("nano", img_size).image_encoder.trunk.blocks[0]
-    x, kept = torch.randn(1, img_size // 4, img_size // 4, 24, requires_grad=True), {}
+    x = torch.randn(1, img_size // 4, img_size // 4, 24, requires_grad=True)
+    sizes = kept_sizes(block, x)
+    assert sizes == [x.numel(), x.numel(), 4 * x.numel()]  # the input of each half, and the last layer's
+
+
+def test_a_block_with_dropout_is_not_computed_again():
+    kept = []
+    for dropout in (0.0, 0.5):
+        block = build_sam2_parts("nano", 128).image_encoder.trunk.blocks[0]
+        adapters.inject(block, "lora", ["attn.qkv"], adapters.RankRule(8, 4, 2), dropout=dropout)
+        kept.append(len(kept_sizes(block, torch.randn(1, 32, 32, 24, requires_grad=True))))
+    assert kept[0] == 3 < kept[1]
+
+
+def kept_sizes(block, x):
+    """The numbers of elements of the activations that block(x) keeps, in their order."""
+    kept = {}
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.data_ptr(), t), lambda t: t):
         block(x)
-    weights = {parameter.data_ptr() for parameter in block.parameters()}
-    sizes = [tensor.numel() for pointer, tensor in kept.items() if pointer not in weights]
-    assert sizes == [x.numel(), x.numel(), 4 * x.numel()]  # the input of each half, and the last layer's
+    weights = {tensor.data_ptr() for tensor in (*block.parameters(), *block.buffers())}
+    return [tensor.numel() for pointer, tensor in kept.items() if pointer not in weights]
 
 
 @pytest.mark.slow
