@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import adapters
 from benchmarks.naive import use_stock_blocks
 from benchmarks.step import TABLE1
-from benchmarks.timing import Comparison, interleaved, parser, publish
+from benchmarks.timing import Comparison, interleaved, parser, precisions, publish
 from model import build_model
 from utils.config import load_config
 
@@ -35,8 +35,10 @@ def encoders(size: int, overrides: Sequence[str] = ()) -> dict[str, nn.Module]:
     return found
 
 
-def compare(size: int, batch: int, rounds: int, overrides: Sequence[str] = ()) -> Comparison:
-    """Time both in float32 and bf16. Raises: ValueError if their embeddings differ in float32."""
+def compare(
+    size: int, batch: int, rounds: int, overrides: Sequence[str] = (), timed: Sequence[str] = ("fp32",)
+) -> Comparison:
+    """Time both in the precisions `timed`, fp32 first. Raises: ValueError if their embeddings differ in float32."""
     images = torch.randn(batch, 3, size, size)
     found = encoders(size, overrides)
     difference = float((_embed(found["ours"], images, False) - _embed(found["stock"], images, False)).abs().max())
@@ -44,7 +46,7 @@ def compare(size: int, batch: int, rounds: int, overrides: Sequence[str] = ()) -
         raise ValueError(f"size {size}: the embeddings differ by {difference}")
     ways: dict[str, Callable[[], Tensor]] = {
         f"{name} {precision}": partial(_embed, encoder, images, precision == "bf16")
-        for precision in ("fp32", "bf16")
+        for precision in timed
         for name, encoder in found.items()
     }
     seconds = interleaved(ways, rounds)
@@ -63,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.add_argument("--batch", type=int, default=1)
     arguments.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the model's config")
     args = arguments.parse_args(argv)
-    comparisons = [compare(size, args.batch, args.rounds, args.set) for size in args.sizes]
+    timed = precisions()
+    comparisons = [compare(size, args.batch, args.rounds, args.set, timed) for size in args.sizes]
     publish("inference", comparisons, args.output)
 
 

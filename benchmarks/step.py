@@ -6,8 +6,9 @@
 A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. The ways of a
 group are timed in turns, each in a process of its own; the peaks come from further ones. All processes of a group keep
 their memory: 13 GB for rank_256 at batch 2, twice that at batch 5, where `--ways` takes fewer at once. On a CPU bf16
-gains time only where there are instructions for it (AMX): the record names them. What a page fault costs differs from
-machine to machine, and ways differ in how many they have; `--keep-freed` does without nearly all of them.
+gains time only where there are instructions for it (AMX): the record names them, and the groups leave bf16 out where
+there are none at all. What a page fault costs differs from machine to machine, and ways differ in how many they have;
+`--keep-freed` does without nearly all of them.
 """
 
 import gc
@@ -24,7 +25,7 @@ import torch
 
 from benchmarks.naive import naive, peft
 from benchmarks.peak_memory import KEEP_FREED, MEGABYTE, in_new_process, peak_rise
-from benchmarks.timing import Comparison, in_own_process, interleaved, parser, publish
+from benchmarks.timing import Comparison, in_own_process, interleaved, parser, precisions, publish
 from model import build_model
 from models.base import SegmentationModel
 from run_state import Objective
@@ -104,6 +105,13 @@ def _model(how: str, row: str, overrides: Sequence[str]) -> tuple[SegmentationMo
     return (naive(model) if how == "naive" else model), config
 
 
+def _groups(names: Sequence[str]) -> dict[str, list[str]]:
+    """The ways of each group whose precision is worth timing here, where that leaves any to compare."""
+    timed = precisions()
+    groups = {name: [way for way in GROUPS[name] if way.split()[2] in timed] for name in names}
+    return {name: ways for name, ways in groups.items() if len(ways) > 1}
+
+
 def peak(job: Job) -> int:
     """Bytes by which two steps raise this process' peak, with the model; in the second, AdamW's states are there."""
     Job(job.way, 1, 64, job.overrides).step()()  # loads libraries, starts threads
@@ -149,8 +157,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(peak(Job(**json.loads(args.peak))))
         return
     comparisons = []
-    for group, batch in product(["chosen"] if args.ways else args.groups, args.batch):
-        jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in args.ways or GROUPS[group]}
+    groups = {"chosen": args.ways} if args.ways else _groups(args.groups)
+    for (group, ways), batch in product(groups.items(), args.batch):
+        jobs = {way: Job(way, batch, args.size, tuple(args.set)) for way in ways}
         notes = {"size": args.size, "keep_freed": args.keep_freed}
         comparisons.append(compare(f"{group}, batch {batch}", jobs, args.rounds, notes, args.keep_freed))
     publish("step", comparisons, args.output)

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 
-from utils.environment import environment_info
+from utils.environment import cpu_multiplies_bf16, environment_info
 from utils.files import write_json, write_text
 
 OUTPUT = Path("runs/bench")
@@ -158,6 +159,14 @@ def _serve(make: Callable[[], Callable[[], object]], orders: Connection) -> None
             orders.recv()
             way()
             orders.send(None)
+
+
+def precisions() -> tuple[str, ...]:
+    """The precisions worth timing here; says so where bf16 is not, which would take hours."""
+    if cpu_multiplies_bf16():
+        return "fp32", "bf16"
+    print("bf16 is left out: this CPU has no instructions for it", file=sys.stderr)
+    return ("fp32",)
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:

@@ -110,6 +110,16 @@ def test_fp16_needs_a_gpu(workspace):
     assert not (workspace.folder / "r").exists()
 
 
+def test_bf16_on_a_cpu_without_instructions_for_it_gets_a_warning(monkeypatch, caplog):
+    said = []
+    for precision, supported in (("bf16", False), ("bf16", True), ("fp32", False)):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda supported=supported: supported)
+        caplog.clear()
+        Processes(torch.device("cpu"), precision)
+        said.append(caplog.text.count("precision = bf16: this CPU has no instructions for it; fp32 is faster"))
+    assert said == [1, 0, 0]
+
+
 @pytest.fixture
 def scaled(monkeypatch):
     """Gives every run a gradient scaler on the CPU, as fp16 has on a GPU, that starts at the given scale."""

@@ -101,6 +101,14 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def cpu_multiplies_bf16() -> bool:
+    """Whether torch multiplies matrices in bf16 by vector instructions of this CPU (on x86: AVX-512 or newer).
+
+    Its plain loops, which it uses otherwise, take a hundred times as long as products in fp32.
+    """
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def seed_everything(seed: int) -> None:
     """Seed the global generators of python, numpy and torch (all devices).
 

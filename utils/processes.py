@@ -1,5 +1,6 @@
 """The processes of a run, started by `torchrun`: one by default. Device, precision, accumulation and exchange."""
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -10,7 +11,10 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 from torch import nn
 
+from utils.environment import cpu_multiplies_bf16
 from utils.errors import ConfigError, UserError
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -54,6 +58,8 @@ class Processes:
         self.precision = precision
         self.count: int = self.accelerator.num_processes
         self.index: int = self.accelerator.process_index
+        if precision == "bf16" and device.type == "cpu" and self.is_main and not cpu_multiplies_bf16():
+            log.warning("training.precision = bf16: this CPU has no instructions for it; fp32 is faster here")
         self.wait()  # the first one, were it to end with an error now, would take with it what the others still meet by
 
     @property

@@ -114,6 +114,21 @@ def test_a_benchmark_writes_its_table_and_json(name, tmp_path, monkeypatch, caps
     assert (tmp_path / "growth.png").exists() == (name == "growth")
 
 
+def test_a_cpu_without_instructions_for_bf16_is_not_made_to_time_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(step, "in_new_process", lambda command: 2**20)
+    monkeypatch.setattr(step, "in_own_process", lambda make, environment: nullcontext(make()))
+    options = ["--rounds", "1", "--output", str(tmp_path), "--set", *NANO]
+    step.main(["--groups", "rank_256_bf16", "salt_4", "--size", "32", *options])
+    inference.main(["--sizes", "32", *options])
+    found = [json.loads((tmp_path / f"{name}.json").read_text())["comparisons"] for name in ("step", "inference")]
+    assert [[*case["ways"]] for cases in found for case in cases] == [
+        ["naive salt_4 fp32", "ours salt_4 fp32"],
+        ["stock fp32", "ours fp32"],
+    ]
+    assert capsys.readouterr().err.count("bf16 is left out: this CPU has no instructions for it") == 2
+
+
 def test_multiplications_are_those_of_products_and_attention():
     q, k, v = (torch.randn(1, 2, tokens, 8, requires_grad=True) for tokens in (3, 5, 5))
     weight = torch.randn(8, 4)
