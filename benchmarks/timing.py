@@ -165,7 +165,7 @@ def precisions() -> tuple[str, ...]:
     """The precisions worth timing here; says so where bf16 is not, which would take hours."""
     if cpu_multiplies_bf16():
         return "fp32", "bf16"
-    print("bf16 is left out: this CPU has no instructions for it", file=sys.stderr)
+    print("bf16 is left out: torch has no fast products in it for this CPU", file=sys.stderr)
     return ("fp32",)
 
 

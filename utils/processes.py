@@ -59,7 +59,7 @@ class Processes:
         self.count: int = self.accelerator.num_processes
         self.index: int = self.accelerator.process_index
         if precision == "bf16" and device.type == "cpu" and self.is_main and not cpu_multiplies_bf16():
-            log.warning("training.precision = bf16: this CPU has no instructions for it; fp32 is faster here")
+            log.warning("training.precision = bf16: torch has no fast products in it for this CPU; fp32 is faster here")
         self.wait()  # the first one, were it to end with an error now, would take with it what the others still meet by
 
     @property
