@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from datasets.options import add_options
-from utils.config_schema import Strategy
+from datasets.preparation.options import add_options
+from utils.config.schema import Strategy
 from utils.errors import ConfigError
 
 STRATEGIES = get_args(Strategy)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from command_line import COMMANDS, build_parser
-from datasets.options import OF_CONVERTERS, report
+from datasets.preparation.options import OF_CONVERTERS, report
 from utils.config import Config, load_config
 from utils.errors import UserError
 
@@ -25,13 +25,13 @@ def _config(args: argparse.Namespace) -> Config:
 
 # Each command imports what it needs: torch takes seconds, which a mistyped option should not wait for.
 def run_train(args: argparse.Namespace) -> None:
-    from utils.signals import StopRequests
+    from training.signals import StopRequests
 
     with StopRequests() as stop:
         with stop.at_once("before training began"):
             config = _config(args)
             data = config.require_data()
-            from experiment import train_and_evaluate
+            from experiments.experiment import train_and_evaluate
             from utils.environment import resolve_device
 
         fold = f"_fold{data.fold_num}" if data.fold_num else ""
@@ -48,7 +48,7 @@ def run_train(args: argparse.Namespace) -> None:
 
 
 def run_test(args: argparse.Namespace) -> None:
-    from experiment import evaluate_checkpoint
+    from experiments.experiment import evaluate_checkpoint
     from utils.environment import resolve_device
 
     data = load_config(None, args.data_config) if args.data_config else None
@@ -58,8 +58,8 @@ def run_test(args: argparse.Namespace) -> None:
 
 def run_predict(args: argparse.Namespace) -> None:
     from model import load_model
-    from predict import predict_files
     from prediction.outputs import Outputs
+    from prediction.predict import predict_files
     from prediction.sources import find_sources
     from utils.environment import resolve_device
 
@@ -79,7 +79,7 @@ def run_predict(args: argparse.Namespace) -> None:
 def run_params(args: argparse.Namespace) -> None:
     config = _config(args)
     from model import build_model
-    from models.strategies import parameter_counts
+    from networks.strategies import parameter_counts
 
     counts = parameter_counts(build_model(config, counted_only=True))
     if args.json:
@@ -92,7 +92,7 @@ def run_params(args: argparse.Namespace) -> None:
 
 
 def run_prepare(args: argparse.Namespace) -> None:
-    from datasets.prepare import prepare
+    from datasets.preparation.prepare import prepare
 
     options = {key: getattr(args, key) for key in OF_CONVERTERS}
     summary = prepare(
@@ -104,8 +104,8 @@ def run_prepare(args: argparse.Namespace) -> None:
 
 
 def run_check(args: argparse.Namespace) -> None:
-    from datasets.check import check
-    from datasets.contact_sheet import save_contact_sheet
+    from datasets.checks.check import check
+    from datasets.checks.contact_sheet import save_contact_sheet
     from datasets.split import split_csv
 
     config = load_config(None, args.data_config)
@@ -123,33 +123,33 @@ def run_check(args: argparse.Namespace) -> None:
 
 
 def run_export(args: argparse.Namespace) -> None:
-    from export import export
+    from prediction.export import export
 
     print(export(args.format, args.checkpoint, args.output, args.half, args.pretrained_path))
 
 
 def run_view(args: argparse.Namespace) -> None:
+    from prediction.view import serve
     from utils.environment import resolve_device
-    from view import serve
 
     checkpoints = [args.checkpoint] + ([args.compare] if args.compare else [])
     serve(checkpoints, args.pretrained_path, resolve_device(args.device), args.port)
 
 
 def run_download(args: argparse.Namespace) -> None:
-    from utils.downloads import DOWNLOADS
+    from checkpointing.published import DOWNLOADS
 
     if args.list or args.name is None:
         for name, published in DOWNLOADS.items():
             print(f"{name:<16} {published.file_name:<26} {published.url}")
         return
-    from download import download
+    from checkpointing.download import download
 
     print(download(args.name, args.output, args.url))
 
 
 def run_sweep(args: argparse.Namespace) -> None:
-    from sweep import cells, read_plan, sweep
+    from experiments.sweep import cells, read_plan, sweep
 
     chosen = cells(read_plan(args.plan), args.only)
     if args.list or args.dry_run:
@@ -176,7 +176,7 @@ def run_table(args: argparse.Namespace) -> None:
 
 
 def run_demo(args: argparse.Namespace) -> None:
-    from demo import demo
+    from experiments.demo import demo
 
     print(demo(args.output, args.epochs))
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 
 import adapters
-import checkpoint
+from checkpointing import weights_file
+from checkpointing.svd_cache import cached_decompose
 from data_transforms.data_transforms import Data_Transform
-from models.base import SegmentationModel
-from models.sam import Prompt_Adapted_SAM
-from models.strategies import apply_strategy
+from networks.base import SegmentationModel
+from networks.strategies import apply_strategy
+from networks.text_prompt.encoder import ClipTextEncoder
 from prediction.predictor import Predictor
+from prompt_adapted_segment_anything.model import Prompt_Adapted_SAM
 from utils.config import Config
-from utils.config_schema import SAM2_ARCH, SAM_ARCH
+from utils.config.schema import SAM2_ARCH, SAM_ARCH
 from utils.errors import ConfigError, UserError
 from utils.files import sha256
-from utils.svd_cache import cached_decompose
-from utils.text_encoder import ClipTextEncoder
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +50,14 @@ def build_model(
 def _architecture(config: Config, on_meta: bool, encode_text: bool) -> SegmentationModel:
     labels = config.data.label_names[1:] if config.data else ["Foreground"]
     if config.arch == SAM2_ARCH:
-        from models.sam2 import Prompt_Adapted_SAM2  # hydra takes a second to import
+        from prompt_adapted_SAM2.model import Prompt_Adapted_SAM2  # hydra takes a second to import
 
         model = Prompt_Adapted_SAM2(config, labels, encode_text)
         return model.to("meta") if on_meta else model  # the package reads numbers from tensors while it builds
     with torch.device("meta") if on_meta else nullcontext():
         if config.arch == SAM_ARCH:
             return Prompt_Adapted_SAM(config, labels, encode_text)
-        from models.baseline import BaselineModel  # its libraries take seconds
+        from networks.baselines.model import BaselineModel  # its libraries take seconds
 
         return BaselineModel(config, labels)
 
@@ -103,7 +103,7 @@ def save_model(model: SegmentationModel, config: Config, path: Path, epoch: int)
         "clip_sha256": model.clip_sha256,
         "epoch": str(epoch),
     }
-    checkpoint.save_weights(path, checkpoint.trained_state(model, everything=not model.base_sha256), metadata)
+    weights_file.save_weights(path, weights_file.trained_state(model, everything=not model.base_sha256), metadata)
 
 
 def load_model(
@@ -139,7 +139,7 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
         UserError: an unreadable file, or base weights that are missing or not those it was trained on.
     """
     path = Path(path)
-    saved = checkpoint.read_weights(path)
+    saved = weights_file.read_weights(path)
     config = Config.from_yaml(saved.metadata["config"], str(path))
     if pretrained_path is not None:
         config = config.model_copy(update={"pretrained_path": Path(pretrained_path)})
@@ -149,7 +149,7 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
     if isinstance(model.text_encoder, ClipTextEncoder):
         model.text_encoder.weights_sha256 = saved.metadata["clip_sha256"]
     try:
-        checkpoint.load_trained_state(model, saved.tensors, everything=not base_sha256)
+        weights_file.load_trained_state(model, saved.tensors, everything=not base_sha256)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return model.eval(), config

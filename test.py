@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from data_transforms.data_transforms import to_native
 from datasets.data import GeneralDataset
+from evaluation.metrics import PairScore, batch_dice, score_pair, summarize
+from training.processes import Processes
+from training.signals import StoppedError, StopRequests, start_workers
 from utils.files import atomic_path
-from utils.metrics import PairScore, batch_dice, score_pair, summarize
-from utils.processes import Processes
-from utils.signals import StoppedError, StopRequests, start_workers
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _of_all(items: list[tuple[int, Any]], processes: Processes | None) -> list[t
 
 
 def summary(scores: Sequence[ImageScore]) -> dict[str, Any]:
-    """Means and intervals over all samples, and of each label where there are several (`utils.metrics.summarize`)."""
+    """Means and intervals over all samples, and of each label where there are several (`summarize`)."""
     result: dict[str, Any] = {
         "img_size": summarize([score.img_size for score in scores]),
         "native": summarize([score.native for score in scores]),

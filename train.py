@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.batches import StepBatches
-from run_state import EpochSoFar, Progress, Run, load_state, save_state
+from evaluation.metrics import batch_dice
 from test import mean_dice
+from training.optimizer import learning_rate_factor
+from training.run import EpochSoFar, Progress, Run, load_state, save_state
+from training.run_log import NoLog, RunLog
+from training.signals import StoppedError, start_workers
+from training.synced_batch_norm import batch_left_out, batch_norm_buffers
 from utils.errors import UserError
-from utils.metrics import batch_dice
-from utils.optimization import learning_rate_factor
-from utils.run_log import NoLog, RunLog
-from utils.signals import StoppedError, start_workers
-from utils.synced_batch_norm import batch_left_out, batch_norm_buffers
 
 log = logging.getLogger(__name__)
 

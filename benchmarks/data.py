@@ -16,8 +16,8 @@ from PIL import Image
 
 from benchmarks.plain_data import PlainDataset
 from benchmarks.timing import Comparison, interleaved, parser, publish
+from datasets.converters.synthetic import draw_vessels
 from datasets.data import GeneralDataset
-from datasets.synthetic import draw_vessels
 from utils.config import load_config
 
 CONFIG = Path("configs/data/drive.yaml")

@@ -31,12 +31,12 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.peak_memory import MEGABYTE, in_new_process, peak_rise  # noqa: E402
 from model import build_model  # noqa: E402
-from run_state import Objective  # noqa: E402
+from networks.encoder_options import checkpoint_blocks  # noqa: E402
+from training.optimizer import build_optimizer  # noqa: E402
+from training.run import Objective  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
-from utils.encoder_options import checkpoint_blocks  # noqa: E402
 from utils.files import write_json, write_text  # noqa: E402
 from utils.losses import SegmentationLoss  # noqa: E402
-from utils.optimization import build_optimizer  # noqa: E402
 
 MODEL_CONFIG = ROOT / "configs" / "SALT_config.yaml"
 # (arch, sam_type): a row of the table each, for every size, strategy and option.

@@ -14,8 +14,8 @@ import torch
 from scipy import ndimage
 
 from benchmarks.timing import Comparison, interleaved, parser, publish
-from datasets.synthetic import draw_vessels
-from utils.metrics import score_pair
+from datasets.converters.synthetic import draw_vessels
+from evaluation.metrics import score_pair
 
 REPEATS = 3  # of each pair in one timing
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 import adapters
 from adapters.spectral import SpectralLayer
-from models.base import SegmentationModel
-from models.strategies import apply_strategy
-from prompt_adapted_segment_anything.attention import EncoderBlock
-from utils.text_features import TEXT_FEATURES
+from networks.base import SegmentationModel
+from networks.strategies import apply_strategy
+from networks.text_prompt.features import TEXT_FEATURES
+from prompt_adapted_segment_anything.blocks import EncoderBlock
 
 
 def naive(model: SegmentationModel) -> SegmentationModel:

@@ -27,11 +27,11 @@ from benchmarks.naive import naive, peft
 from benchmarks.peak_memory import KEEP_FREED, MEGABYTE, in_new_process, peak_rise
 from benchmarks.timing import Comparison, in_own_process, interleaved, parser, precisions, publish
 from model import build_model
-from models.base import SegmentationModel
-from run_state import Objective
+from networks.base import SegmentationModel
+from training.optimizer import build_optimizer
+from training.run import Objective
 from utils.config import Config, load_config
 from utils.losses import SegmentationLoss
-from utils.optimization import build_optimizer
 
 TABLE1 = Path(__file__).resolve().parents[1] / "configs" / "table1"
 COMMAND = ("-m", "benchmarks.step")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.writer import write_png
+from datasets.preparation.writer import write_png
 from prediction.overlay import mask_overlay
 from prediction.predictor import Predictor, index_map, logit
 from utils.files import atomic_path

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_transforms.data_transforms import Data_Transform, to_native
 from datasets.cache import compact
-from models.base import SegmentationModel
+from networks.base import SegmentationModel
 from prediction.tiles import Window, blend, windows
 from utils.errors import UserError
 

@@ -13,7 +13,7 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor, nn
 
-from prompt_adapted_SAM2.attention import TrunkBlock
+from prompt_adapted_SAM2.blocks import TrunkBlock
 
 # SAM 2 and 2.1 differ in their memory alone, which is dropped: one YAML builds what both kinds of file fill.
 _YAMLS = {

@@ -8,8 +8,8 @@ from prompt_adapted_segment_anything.build import (
     build_mask_decoder,
     build_prompt_encoder,
 )
-from prompt_adapted_segment_anything.checkpoint import SAM_PREFIXES, load_sam
-from prompt_adapted_segment_anything.decoding import decode_masks
+from prompt_adapted_segment_anything.decode import decode_masks
+from prompt_adapted_segment_anything.load import SAM_PREFIXES, load_sam
 
 __all__ = [
     "ADAPTED_LAYERS",

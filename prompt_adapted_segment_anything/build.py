@@ -7,7 +7,7 @@ from typing import Literal
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import nn
 
-from prompt_adapted_segment_anything.attention import EncoderBlock
+from prompt_adapted_segment_anything.blocks import EncoderBlock
 
 SamType = Literal["nano", "base", "large", "huge"]
 EncoderAttention = Literal["official", "released"]

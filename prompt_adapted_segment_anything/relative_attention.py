@@ -3,10 +3,10 @@
 from torch import Tensor
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
+from networks.recompute import remade, remakes
 from prompt_adapted_segment_anything.operands import Extend, Join, Layout, Operands
 from prompt_adapted_segment_anything.pooling import pooled
 from prompt_adapted_segment_anything.windows import Part
-from utils.remade import remade, remakes
 
 
 def attend(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.metrics import bootstrap_interval
 from report.gather import ImageKey, Run, Size, Weights
 from report.paper import PaperRow, PaperScore
 from report.rows import RowKey
-from utils.metrics import bootstrap_interval
 
 METRIC_NAMES = ("dice", "hd95")
 _TOLERANCE = 1e-4

@@ -10,8 +10,8 @@ from report.cells import Row
 from report.drawing import PAGE_WIDTH, Drawn, figure, line_style, save
 from report.gather import Run
 from report.table import Section
+from training.run_log import METRICS_FILE, read_metrics, scalars
 from utils.errors import UserError
-from utils.run_log import METRICS_FILE, read_metrics, scalars
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,14 +10,14 @@ import numpy as np
 from PIL import Image
 
 from datasets.data import GeneralDataset
-from experiment import PREDICTIONS
+from evaluation.overlays import HIT, MISSED, overlay_name
+from experiments.experiment import PREDICTIONS
 from report.cells import Row
 from report.drawing import PAGE_WIDTH, Drawn, figure, save
 from report.gather import ImageKey, Run
 from report.table import Section, Table
 from utils.config import load_config
 from utils.errors import UserError
-from utils.figures import HIT, MISSED, overlay_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

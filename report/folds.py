@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from evaluation.metrics import bootstrap_interval
 from report.gather import AtSize, Images, Measure, Run, Scores
 from report.rows import RowKey
-from utils.metrics import bootstrap_interval
 
 
 def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.sweep import SweepPlan
 from study.plan import DATASET, Study, choice_plan, choice_row
-from sweep import SweepPlan
 from utils.errors import UserError
 from utils.files import read_json
 

@@ -16,8 +16,8 @@ from report.table import Section, Table
 from study.choice import Choice, choice_folder
 from study.plan import Ablation, Study
 from study.results import Result
+from training.run_log import METRICS_FILE, read_metrics
 from utils.files import atomic_path
-from utils.run_log import METRICS_FILE, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from datasets.split import read_split
-from sweep import RowPlan, SweepPlan
+from experiments.sweep import RowPlan, SweepPlan
 from utils.config import load_config
-from utils.config_errors import first_error
-from utils.config_schema import FilePath, Positive, Section
-from utils.config_source import Draft, dump_yaml, read_yaml
+from utils.config.errors import first_error
+from utils.config.schema import FilePath, Positive, Section
+from utils.config.sources import Draft, dump_yaml, read_yaml
 from utils.errors import ConfigError, UserError
 
 DATASET = "drive"  # the name of the data in the runs' folders

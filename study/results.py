@@ -12,8 +12,8 @@ from report.cells import Cell, make_cell
 from report.gather import ImageKey, Run, gather
 from report.rows import RowKey
 from study.plan import Study
+from training.run_log import METRICS_FILE, read_metrics
 from utils.errors import UserError
-from utils.run_log import METRICS_FILE, read_metrics
 
 log = logging.getLogger(__name__)
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from evaluation.metrics import bootstrap_interval
 from report.cells import Cell
 from report.markdown import escape
 from report.numbers import cell_text, p_text, signed
 from report.statistics import holm, paired_test
 from study.choice import Choice
 from study.results import Result
-from utils.metrics import bootstrap_interval
 
 
 def methods_table(results: Sequence[Result], rates: Mapping[str, float]) -> list[str]:

@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from run_state import check_config
+from experiments.sweep import STOPPED, Cell, SweepPlan, SweepStoppedError, cells
 from study.plan import plan_text
-from sweep import STOPPED, Cell, SweepPlan, SweepStoppedError, cells
+from training.run import check_config
+from training.signals import STOP_SIGNALS
 from utils.config import Config
 from utils.errors import UserError
 from utils.files import write_text
-from utils.signals import STOP_SIGNALS
 
 log = logging.getLogger(__name__)
 

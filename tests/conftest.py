@@ -1,8 +1,9 @@
 """Shared by all tests: a small dataset in the project's layout, and configs of a nano SAM that trains in seconds."""
 
-from dataclasses import dataclass
+from dataclasses import logging
 from pathlib import Path
 
+import dataclass
 import numpy as np
 import pytest
 import torch
@@ -28,7 +29,7 @@ def no_cache_at_home(tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Runs draw neither curves nor overlays, which take longer than a tiny model's training."""
-    import experiment
+    from experiments import experiment
 
     monkeypatch.setattr(experiment, "plot_curves", lambda *_: None)
     monkeypatch.setattr(experiment, "save_overlay", lambda *_, **__: None)
@@ -118,3 +119,15 @@ def make_weights(tmp_path_factory):
 def sam_weights(make_weights):
     """The weights file of a nano SAM of one label, Vein, at 32 pixels."""
     return make_weights()
+
+
+@pytest.fixture
+def warned(caplog):
+    """Return the warnings since the last call."""
+
+    def lines():
+        messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        caplog.clear()
+        return messages
+
+    return lines

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 
 import train
-from checkpoint import read_weights
-from experiment import train_and_evaluate
+from checkpointing.weights_file import read_weights
+from experiments.experiment import train_and_evaluate
+from training.run_log import read_metrics
 from utils.config import load_config
-from utils.run_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -80,7 +80,9 @@ def largest_difference(first, second, weights="m.safetensors"):
 # A child of the fork server has all that a run imports already, and none of this process' threads. The server finds
 # what lies in the folder where the tests were started, the project's root; this file it would not find.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["experiment", "models.sam2", "torch.utils.tensorboard", "matplotlib.figure"])
+_context.set_forkserver_preload(
+    ["experiments.experiment", "prompt_adapted_SAM2.model", "torch.utils.tensorboard", "matplotlib.figure"]
+)
 
 
 def start(target, *arguments, environment=None):

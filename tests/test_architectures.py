@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-import baselines
 from main import main
 from model import build_model, load_trained
+from networks import baselines
 from utils.config import load_config
-from utils.config_schema import BASELINE_ARCHS
+from utils.config.schema import BASELINE_ARCHS
 
 SAM2 = ["arch=Prompt Adapted SAM 2", "sam.img_size=64", "ft.svd_ratio=0.2"]
 

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 import adapters
-import checkpoint
+from checkpointing import weights_file
 from main import main
 from model import build_model, load_trained, save_model
-from models.strategies import parameter_counts
+from networks.strategies import parameter_counts
 from prompt_adapted_segment_anything import SAM_PREFIXES
 from utils.config import load_config
 from utils.errors import ConfigError, UserError
@@ -175,7 +175,7 @@ def test_weights_file_rebuilds_the_model(tmp_path, config, base, strategy, suffi
     if strategy == "none":  # nothing was trained: the text prompt is noise that is made anew
         loaded.text_affine, loaded.text_encoder = model.text_affine, model.text_encoder
     assert torch.allclose(loaded(IMAGES, LABELS), expected, atol=1e-5)
-    assert checkpoint.read_weights(path).metadata["epoch"] == "7"
+    assert weights_file.read_weights(path).metadata["epoch"] == "7"
 
 
 def test_batchnorms_running_statistics_are_saved(tmp_path, config, base):
@@ -203,7 +203,7 @@ def test_weights_files_that_do_not_fit_are_refused(tmp_path, config, base):
     c = config("salt", base=base)
     path = tmp_path / "m.safetensors"
     save_model(seeded(c), c, path, 1)
-    good = checkpoint.read_weights(path)
+    good = weights_file.read_weights(path)
 
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="cannot be read as weights, it may be truncated"):
@@ -212,17 +212,17 @@ def test_weights_files_that_do_not_fit_are_refused(tmp_path, config, base):
         load_trained(base)
 
     other = {**good.metadata, "config": config("lora", base=base).to_yaml()}
-    checkpoint.save_weights(path, good.tensors, other)
+    weights_file.save_weights(path, good.tensors, other)
     with pytest.raises(UserError, match=r"another architecture: \d+ missing, \d+ unexpected keys"):
         load_trained(path)
 
     moved = dict(good.tensors)
     moved["image_encoder.blocks.2.attn.qkv.fingerprint"] = -moved["image_encoder.blocks.2.attn.qkv.fingerprint"]
-    checkpoint.save_weights(path, moved, good.metadata)
+    weights_file.save_weights(path, moved, good.metadata)
     with pytest.raises(UserError, match=r"image_encoder.blocks.2.attn.qkv: its singular vectors differ"):
         load_trained(path)
 
-    checkpoint.save_weights(path, good.tensors, good.metadata)
+    weights_file.save_weights(path, good.tensors, good.metadata)
     base.rename(tmp_path / "moved.safetensors")
     with pytest.raises(UserError, match=r"needs its base weights .*, which are not there; give --pretrained_path"):
         load_trained(path)

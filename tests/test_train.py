@@ -7,14 +7,14 @@ import pytest
 import torch
 from short_runs import run
 
-import run_state
-from checkpoint import read_weights
-from utils.config import TrainingConfig
+from checkpointing.weights_file import read_weights
+from training import run as run_state
+from training.optimizer import learning_rate_factor
+from training.run_log import read_metrics
+from training.state_files import StateFolder
+from utils.config.schema import TrainingConfig
 from utils.errors import UserError
 from utils.losses import SegmentationLoss
-from utils.optimization import learning_rate_factor
-from utils.run_log import read_metrics
-from utils.state_files import StateFolder
 
 NANO = Path(__file__).resolve().parents[1] / "weights" / "nano_sam.safetensors"
 

@@ -30,7 +30,7 @@ PACKAGES = (
     "timm",
 )
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment_info(device: torch.device) -> dict:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from utils.config_schema import LOSS_PARTS
+from utils.config.schema import LOSS_PARTS
 from utils.errors import ConfigError
 
 FOCAL_INPUTS = ("logits", "probabilities")

@@ -10,7 +10,7 @@ from torch import nn
 import adapters
 from benchmarks.naive import use_stock_blocks
 from prompt_adapted_SAM2 import build_sam2_parts
-from prompt_adapted_SAM2.attention import TrunkBlock
+from prompt_adapted_SAM2.blocks import TrunkBlock
 
 SMALL = {"embed_dim": 16, "num_heads": 1, "stages": (1, 2, 4, 2), "global_att_blocks": (5,), "drop_path_rate": 0.0}
 

@@ -9,13 +9,13 @@ from sam2.build_sam import build_sam2
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 import adapters
+from checkpointing.tensor_files import read_state_dict
 from main import main
 from model import build_model
 from prompt_adapted_SAM2 import build_sam2_parts, sam2_type_of
 from prompt_adapted_SAM2.build import _YAMLS
 from utils.config import load_config
 from utils.errors import ConfigError, UserError
-from utils.tensor_files import read_state_dict
 
 SAM2 = "arch=Prompt Adapted SAM 2"
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from checkpointing.tensor_files import read_state_dict
 from prompt_adapted_segment_anything import (
     GEOMETRIES,
     build_image_encoder,
@@ -14,9 +15,8 @@ from prompt_adapted_segment_anything import (
     build_prompt_encoder,
     load_sam,
 )
-from prompt_adapted_segment_anything.checkpoint import resize_pos_embed, resize_rel_pos
+from prompt_adapted_segment_anything.load import resize_pos_embed, resize_rel_pos
 from utils.errors import UserError
-from utils.tensor_files import read_state_dict
 
 
 class Sam(nn.Module):

@@ -7,9 +7,9 @@ import torch
 from segment_anything.modeling.image_encoder import get_rel_pos
 from torch.nn.functional import pad
 
+from networks.recompute import nothing_remade
 from prompt_adapted_segment_anything.relative_attention import attend, relative_table
 from prompt_adapted_segment_anything.windows import parts
-from utils.remade import nothing_remade
 
 HEADS, D = 2, 4
 C = HEADS * D

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.metrics import bootstrap_interval
 from main import main
 from report.folds import join_folds
 from report.gather import gather
 from report.table import build_table
 from report.words import notes
-from utils.metrics import bootstrap_interval
 
 # Dice of each image, by seed and fold: folds of unequal sizes.
 FOLDS = {0: [[0.2, 0.4, 0.6], [0.8]], 1: [[0.3, 0.5, 0.7], [0.9]]}

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from evaluation.metrics import bootstrap_interval
 from report.gather import gather
 from report.numbers import cell_text, comparison_text
 from report.table import build_table
-from utils.metrics import bootstrap_interval
 
 
 def table_of(maker, weights="last", size="img_size"):

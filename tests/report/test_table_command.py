@@ -72,7 +72,7 @@ def test_bad_options_are_refused(capsys):
 )
 def test_the_ablations_rank_grid_loads_and_its_ranks_exist(name, sam_type, grid):
     from model import build_model
-    from models.strategies import parameter_counts
+    from networks.strategies import parameter_counts
 
     percents = {}
     for top, neck in grid:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from slurm_cluster import Cluster, missing
 
-from utils.run_log import read_metrics
+from training.run_log import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 40

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from experiments.sweep import cells
 from study.choice import choices_csv, choose, chosen_rates, read_choices_csv
-from sweep import cells
 from utils.errors import UserError
 
 

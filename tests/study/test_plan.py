@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from datasets.split import read_rows
+from experiments.sweep import cells, read_plan
 from study.plan import choice_plan, choice_row, choice_split, final_plan, plan_text, read_study, variant_plan
-from sweep import cells, read_plan
 from utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]

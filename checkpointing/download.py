@@ -1,0 +1,103 @@
+"""Fetching official weights: checked, and in place as a whole or not at all."""
+
+import contextlib
+import logging
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+from torch.hub import download_url_to_file
+
+from checkpointing.published import DOWNLOADS, WEIGHTS_FOLDER, Download, digest_error
+from checkpointing.tensor_files import read_tensor_file
+from utils.errors import ConfigError, UserError
+from utils.files import atomic_path
+
+log = logging.getLogger(__name__)
+
+# A download that has not written for so long was killed; torch.hub removes its own leftovers in every other case.
+_ABANDONED_SECONDS = 3600
+_SILENCE_SECONDS = 60
+
+
+def download(name: str, folder: Path = WEIGHTS_FOLDER, url: str | None = None) -> Path:
+    """Fetches one of DOWNLOADS into `folder`, and returns its path; a file that is there already is only checked.
+
+    An interrupted download leaves nothing behind and starts anew.
+
+    Args:
+        name: a key of DOWNLOADS.
+        folder: made if missing.
+        url: another address of the same file (a mirror); its hash is checked all the same.
+
+    Raises:
+        ConfigError: unknown name.
+        UserError: no connection (the message says the address and where to put the file), a file that is not the
+            published one or no weights file, or another file of that name is in the way.
+    """
+    if name not in DOWNLOADS:
+        raise ConfigError(f"no download {name!r}; known: {', '.join(DOWNLOADS)}")
+    published = DOWNLOADS[name]
+    path = folder / published.file_name
+    if path.exists():
+        if problem := _problem(path, published):
+            raise UserError(f"{path}: exists, but is not {name}: {problem}; remove it and download again")
+        log.info("%s: is there already", path)
+        return path
+    _remove_abandoned(path)
+    _fetch(url or published.url, name, path, published)
+    return path
+
+
+def _fetch(url: str, name: str, path: Path, published: Download) -> None:
+    with atomic_path(path) as temporary:
+        try:
+            with _patience(_SILENCE_SECONDS):
+                download_url_to_file(url, str(temporary), progress=sys.stderr.isatty())
+        except HTTPError as error:
+            raise UserError(f"{url}: the server answers {error.code} {error.reason}; try --url") from error
+        except (URLError, HTTPException, OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise UserError(
+                f"{url}: cannot be fetched ({reason}); fetch it elsewhere and put it at {path}, "
+                "or give a mirror's address with --url"
+            ) from error
+        if problem := _problem(temporary, published):
+            raise UserError(f"{url}: sent something else than {name}: {problem}; nothing was kept, try again")
+    if not (published.sha256 or published.prefix):
+        log.warning("%s: no hash of this file is published; that it is whole is all that was checked", path)
+
+
+def _problem(path: Path, published: Download) -> str | None:
+    if problem := digest_error(path, published):
+        return problem
+    if published.sha256 or published.prefix:
+        return None
+    # No hash is known, but a truncated file or an error page cannot be read as weights.
+    try:
+        read_tensor_file(path)
+    except UserError as error:
+        return str(error).removeprefix(f"{path}: ")
+    return None
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    """torch.hub sets no timeout, so that a server that falls silent would be waited for without end."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _remove_abandoned(path: Path) -> None:
+    for leftover in path.parent.glob(f".{path.stem}.*.partial"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
+                leftover.unlink()

@@ -1,0 +1,124 @@
+"""The weights file: what was trained, the config that rebuilds the model around it, and the base it belongs to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import adapters
+from checkpointing.tensor_files import TORCH_SUFFIXES, read_tensor_file
+from utils.errors import UserError
+from utils.files import atomic_path
+
+FORMAT = "salt-weights-1"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A weights file: tensors by the model's parameter names; metadata: format, config, base_sha256, epoch."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def trained_state(model: nn.Module, everything: bool = False) -> dict[str, Tensor]:
+    """The trained parameters, BatchNorm's statistics, text features and the adapters' fingerprints, on the CPU.
+
+    `everything` adds the frozen parameters and buffers, for a model whose base is in no file (random weights).
+    """
+    parameters = {name: p for name, p in model.named_parameters() if everything or p.requires_grad}
+    state = {name: p.detach().cpu().clone() for name, p in parameters.items()}
+    state.update(adapters.adapter_state_dict(model))
+    if everything:
+        state.update({key: tensor.detach().cpu().clone() for key, tensor in _base_tensors(model).items()})
+    for name, module in model.named_modules():
+        whole = everything or isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for key, buffer in module.named_buffers(recurse=False):
+            kept = key not in module._non_persistent_buffers_set if whole else key in _saved_buffers(module)
+            if kept:
+                state[f"{name}.{key}"] = buffer.detach().cpu().clone()
+    return state
+
+
+def _saved_buffers(module: nn.Module) -> tuple[str, ...]:
+    return getattr(module, "saved_buffers", ())
+
+
+def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], everything: bool = False) -> None:
+    """Loads what `trained_state` gave into a model built from the same config.
+
+    Where keys, shapes or bases do not fit, the trained parameters stay as they were.
+
+    Raises:
+        UserError: missing or unexpected keys, other shapes, another singular basis.
+    """
+    adapter_keys = set(adapters.adapter_state_dict(model))
+    base = _base_tensors(model) if everything else {}
+    target = {**model.state_dict(keep_vars=True), **base}
+    wanted = {key for key in trained_state(model, everything) if key not in adapter_keys}
+    given = set(state) - adapter_keys
+    if wanted != given:
+        missing, unexpected = sorted(wanted - given), sorted(given - wanted)
+        example = missing[0] if missing else unexpected[0]
+        raise UserError(
+            f"the weights are of another architecture: {len(missing)} missing, {len(unexpected)} unexpected keys, "
+            f"such as '{example}'"
+        )
+    for key in sorted(given):
+        if state[key].shape != target[key].shape:
+            raise UserError(f"'{key}' has shape {tuple(state[key].shape)}, the model needs {tuple(target[key].shape)}")
+    with torch.no_grad():
+        for key in base:  # before the adapters, which check that they fit their base
+            base[key].copy_(state[key])
+    try:
+        adapters.load_adapter_state_dict(model, {key: state[key] for key in adapter_keys & set(state)})
+    except adapters.AdapterError as error:
+        raise UserError(str(error)) from error
+    with torch.no_grad():
+        for key in given:
+            target[key].copy_(state[key])
+
+
+def _base_tensors(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": tensor
+        for name, layer in adapters.adapted_layers(model)
+        for key, tensor in layer.base_tensors().items()
+    }
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes a weights file, atomically: safetensors, or torch's format where the name ends in .pth or .pt."""
+    metadata = {"format": FORMAT, **metadata}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        if path.suffix in TORCH_SUFFIXES:
+            torch.save({"tensors": contiguous, "metadata": metadata}, temporary)
+        else:
+            save_file(contiguous, temporary, metadata=metadata)
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """Reads a weights file without running any code in it.
+
+    Raises:
+        UserError: missing, truncated, or not written by this project.
+    """
+    weights = as_weights(*read_tensor_file(path))
+    if weights is None:
+        raise UserError(
+            f"{path}: holds weights, but is no checkpoint of this project; base weights go to --pretrained_path"
+        )
+    return weights
+
+
+def as_weights(content: Any, metadata: Mapping[str, str]) -> WeightsFile | None:
+    """What `read_tensor_file` gave as a weights file of this project, or None where it is another's."""
+    if not metadata and isinstance(content, dict) and set(content) == {"tensors", "metadata"}:
+        content, metadata = content["tensors"], content["metadata"]
+    return WeightsFile(content, dict(metadata)) if metadata.get("format") == FORMAT else None

@@ -1,0 +1,1 @@
+"""What `main.py check` examines and reports."""

@@ -1,0 +1,1 @@
+"""One file a public data set: its archive's layout, masks and split."""

@@ -1,0 +1,107 @@
+"""ARCADE, syntax task: coronary arteries in X-ray angiograms, drawn as polygons in COCO files."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datasets.converters.plan import Case, Pair, Plan
+from datasets.converters.polygons import fill_polygons
+from datasets.converters.search import files_by, find_path, natural
+from datasets.io import read_image
+from utils.errors import UserError
+
+DIGESTS = {"arcade.zip": "sha256:a396cdea7c92c55dc97bbf3dd8e3df517d76872b289a8bcb45513bdb3350837f"}
+
+_DRAW = {"train": 700, "test": 300}
+_STENOSIS = 26  # the one category that is no vessel segment
+_OFFICIAL = ("train", "val", "test")
+
+
+def convert(source: Path | None, *, seed: int, split: str = "paper") -> Plan:
+    """Fill the vessel polygons of syntax/; the stenosis task, whose polygons are no vessels, is left alone.
+
+    A mask is the union of all polygons of all annotations of an image but those of category 26, stenosis; see
+    `fill_polygons` for the pixels on the border. An image without a vessel stays, with an empty mask, and the summary
+    counts them. Names begin with the folder, since the numbers start again in each.
+
+    Args:
+        split: `paper`: 700 train and 300 test, drawn from the 1000 images of syntax/train. `official`: the 1000, 200
+            and 300 images of train, val and test.
+
+    Raises: UserError that names the file or the annotation that is missing or odd.
+    """
+    root = find_path(source, "syntax/train/annotations").parents[1]
+    parts = ("train",) if split == "paper" else _OFFICIAL
+    cases, bare = [], 0
+    for part in parts:
+        found, without = _cases(root, part, None if split == "paper" else part)
+        cases += found
+        bare += without
+    return Plan(cases, _DRAW if split == "paper" else {}, {"images_without_annotation": bare})
+
+
+def _cases(root: Path, part: str, split: str | None) -> tuple[list[Case], int]:
+    """The cases of a folder, and how many of them have no vessel annotation."""
+    path = root / part / "annotations" / f"{part}.json"
+    files = files_by(root / part / "images", r"(.+\.png)")
+    drawn = _read_drawings(path)
+    if missing := sorted(drawn.keys() - files.keys(), key=natural):
+        raise UserError(f"{root / part / 'images' / missing[0]}: missing; {path.name} lists it")
+    if unknown := sorted(files.keys() - drawn.keys(), key=natural):
+        raise UserError(f"{files[unknown[0]]}: {path.name} doesn't list it, so its vessels are unknown")
+    names = sorted(files, key=natural)
+    cases = [Case(f"{part}_{files[n].stem}", partial(_read, files[n], drawn[n], path), split) for n in names]
+    return cases, sum(not drawn[name].polygons for name in names)
+
+
+class _Drawing(NamedTuple):
+    """The vessels of one image: polygons (n, 2) as (x, y), and the size (H, W) they were drawn at."""
+
+    polygons: list[np.ndarray]
+    size: tuple[int, int]
+
+
+def _read(image: Path, drawing: _Drawing, annotations: Path) -> Pair:
+    values = read_image(image)
+    if values.shape[:2] != drawing.size:
+        ours, theirs = (f"{width} x {height}" for height, width in (values.shape[:2], drawing.size))
+        raise UserError(f"{image}: {ours} pixels, but {annotations.name} says {theirs} (width x height)")
+    return values, fill_polygons(drawing.polygons, drawing.size)
+
+
+def _read_drawings(path: Path) -> dict[str, _Drawing]:
+    """The drawing of every image that a COCO file lists, by the image's file name."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        listed = content["images"]
+        drawings = {image["id"]: _Drawing([], (image["height"], image["width"])) for image in listed}
+        by_name = {Path(image["file_name"]).name: drawings[image["id"]] for image in listed}
+        if not len(by_name) == len(drawings) == len(listed):
+            raise UserError(f"{path}: an image is listed twice")
+        skipped = {_STENOSIS} | {c["id"] for c in content["categories"] if str(c["name"]).lower() == "stenosis"}
+        for annotation in content["annotations"]:
+            image = annotation["image_id"]
+            if image not in drawings:
+                raise UserError(f"{path}: annotation {annotation['id']} is of image {image}, which isn't listed")
+            if annotation["category_id"] not in skipped:
+                drawings[image].polygons.extend(_polygons_of(annotation, path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; the set is not whole") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not a COCO file of images, categories and annotations ({error!r})") from error
+    return by_name
+
+
+def _polygons_of(annotation: dict[str, Any], path: Path) -> Iterator[np.ndarray]:
+    polygons = annotation["segmentation"]
+    if not isinstance(polygons, list):
+        raise UserError(f"{path}: annotation {annotation['id']} is no list of polygons")
+    for flat in polygons:
+        points = np.array(flat, dtype=np.float64)
+        if points.ndim != 1 or len(points) % 2 or not np.isfinite(points).all():
+            raise UserError(f"{path}: annotation {annotation['id']} holds a polygon that is no list of x, y pairs")
+        yield points.reshape(-1, 2)

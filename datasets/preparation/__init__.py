@@ -1,0 +1,1 @@
+"""From an archive and a converter to a folder of images, masks and data_split.csv."""

@@ -1,0 +1,1 @@
+"""Metrics, the schema of results, and pictures of predictions."""

@@ -1,0 +1,73 @@
+"""U-Net, UNETR, RegUNet and SegResNet, from MONAI."""
+
+from typing import Any
+
+from torch import nn
+
+from networks.baselines.base import IMAGE_CHANNELS, Size, import_library
+
+_UNET: dict[Size, dict[str, Any]] = {
+    "paper": {"channels": (32, 64, 128, 256, 512)},
+    "nano": {"channels": (8, 16, 32, 64, 64)},
+}
+_UNETR: dict[Size, dict[str, Any]] = {
+    "paper": {"feature_size": 32},
+    "nano": {"feature_size": 8, "hidden_size": 48, "mlp_dim": 96, "num_heads": 4},
+}
+_REGUNET: dict[Size, dict[str, Any]] = {"paper": {"num_channel_initial": 64}, "nano": {"num_channel_initial": 8}}
+_SEGRESNET: dict[Size, dict[str, Any]] = {"paper": {"init_filters": 32}, "nano": {"init_filters": 8}}
+
+
+def build_unet(out_channels: int, img_size: int, size: Size) -> nn.Module:
+    """U-Net (arXiv 1505.04597) with residual units (Kerfoot et al. 2018), strided convolutions and instance norms."""
+    return _networks().UNet(
+        spatial_dims=2,
+        in_channels=IMAGE_CHANNELS,
+        out_channels=out_channels,
+        strides=(2, 2, 2, 2),
+        num_res_units=2,
+        **_UNET[size],
+    )
+
+
+def build_unetr(out_channels: int, img_size: int, size: Size) -> nn.Module:
+    """UNETR (arXiv 2103.10504): ViT-B/16 and a convolutional decoder, for images of exactly `img_size`.
+
+    MONAI gives each block a cross-attention that this network never calls. Some versions fill it with weights (29 M in
+    all), newer ones with an Identity: here it is always the latter. Its norm remains and gets no gradient.
+    """
+    import_library("einops", "einops")  # MONAI's own message on it has many lines
+    network = _networks().UNETR(
+        in_channels=IMAGE_CHANNELS, out_channels=out_channels, img_size=img_size, spatial_dims=2, **_UNETR[size]
+    )
+    for block in network.vit.blocks:
+        block.cross_attn = nn.Identity()
+    return network
+
+
+def build_regunet(out_channels: int, img_size: int, size: Size) -> nn.Module:
+    """RegUNet, DeepReg's registration network (Fu et al., JOSS 2020), as a segmentation network.
+
+    With the default `extract_levels=(depth,)`, to which the paper's parameter count points, MONAI builds no decoder:
+    the logits are computed at an eighth of the image's side and repeated 8 x 8. All levels, with decoder: 11.7 M.
+    """
+    return _networks().RegUNet(
+        spatial_dims=2, in_channels=IMAGE_CHANNELS, out_channels=out_channels, depth=3, **_REGUNET[size]
+    )
+
+
+def build_segresnet(out_channels: int, img_size: int, size: Size) -> nn.Module:
+    """SegResNet (arXiv 1810.11654) without its autoencoder branch, 32 filters and dropout 0.2 as there."""
+    return _networks().SegResNet(
+        spatial_dims=2,
+        in_channels=IMAGE_CHANNELS,
+        out_channels=out_channels,
+        dropout_prob=0.2,
+        blocks_down=(1, 2, 2, 4),
+        blocks_up=(1, 1, 1),
+        **_SEGRESNET[size],
+    )
+
+
+def _networks() -> Any:
+    return import_library("monai.networks.nets", "monai")

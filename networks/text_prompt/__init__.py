@@ -1,0 +1,1 @@
+"""The text prompt: CLIP's features of the labels, or learned embeddings."""

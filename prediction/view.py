@@ -1,0 +1,168 @@
+"""A page to look at results: drop an image, see mask and overlay, move the threshold, compare two checkpoints.
+
+Gradio (an optional package) serves it to this machine alone; nothing is sent anywhere, and the images dropped on it are
+deleted when it ends.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from evaluation.metrics import dice
+from model import load_model
+from prediction.overlay import mask_overlay
+from prediction.predictor import Predictor
+from prediction.sources import Source
+from utils.errors import UserError
+from utils.extras import extra
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+_LONGEST_SHOWN = 1600  # pixels; a browser gains nothing from more
+_CSS = """
+.gradio-container {max-width: 1280px !important; margin: auto}
+#title h1 {margin-bottom: 0}
+"""
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """One image as the page keeps it between two moves of the slider.
+
+    image: (H, W, 3) uint8. probabilities: (H, W) float32, one a checkpoint.
+    """
+
+    image: np.ndarray
+    probabilities: list[np.ndarray]
+    note: str
+
+
+def serve(checkpoints: Sequence[Path], pretrained_path: Path | None, device: torch.device, port: int) -> None:
+    """Serves the page for one or two checkpoints on http://127.0.0.1:`port` until Ctrl-C.
+
+    Raises:
+        UserError: Gradio is missing; a checkpoint that cannot be loaded; two that share no label.
+        OSError: the port is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="salt_view_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        gradio = extra("gradio", "main.py view")
+        predictors = [load_model(path, pretrained_path, device) for path in checkpoints]
+        page = build_page([_short_name(path, checkpoints) for path in checkpoints], predictors)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's own first request to itself
+        log.info("open http://%s:%d in a browser; Ctrl-C ends it", HOST, port)
+        # System fonts: the theme's own would come from a server elsewhere.
+        theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
+        page.launch(
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            quiet=True,
+            footer_links=[],
+            theme=theme,
+            css=_CSS,
+        )
+
+
+def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks":
+    """The page for one checkpoint or for two side by side. Raises: UserError where two share no label."""
+    import gradio as gr
+
+    labels = [label for label in predictors[0].labels if all(label in other.labels for other in predictors)]
+    if not labels:
+        raise UserError(f"{' and '.join(names)}: have no label in common")
+
+    def predict(file: str | None, label: str, flips: bool, tile: bool) -> Viewed | None:
+        try:
+            return view_file(Path(file), predictors, label, flips, tile) if file else None
+        except UserError as error:
+            raise gr.Error(str(error).replace(str(file), Path(file).name), print_exception=False) from error
+
+    def draw(viewed: Viewed | None, threshold: float) -> list:
+        return pictures(viewed, threshold, len(predictors))
+
+    with gr.Blocks(title="SALT", analytics_enabled=False) as page:
+        gr.Markdown("# SALT\nDrop an image to segment it. Nothing leaves this machine.", elem_id="title")
+        viewed = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=260):
+                file = gr.File(label="Image: PNG, JPEG, TIFF, DICOM, ...", height=140, elem_id="upload")
+                label = gr.Dropdown(labels, value=labels[0], label="Label", visible=len(labels) > 1)
+                threshold = gr.Slider(0.01, 0.99, value=0.5, step=0.01, label="Threshold", elem_id="threshold")
+                flips = gr.Checkbox(label="Average over mirror images", info="slower, often a little better")
+                tile = gr.Checkbox(label="Sliding window", info="for images far larger than the model's")
+                note = gr.Markdown(elem_id="note")
+                image = gr.Image(label="Image", interactive=False, buttons=["fullscreen"], elem_id="image")
+            with gr.Column(scale=3):
+                shown = []
+                for index, name in enumerate(names):
+                    with gr.Row():
+                        for kind in ("mask", "overlay"):
+                            shown.append(
+                                gr.Image(
+                                    label=f"{name}: {kind}",
+                                    interactive=False,
+                                    format="png",
+                                    buttons=["download", "fullscreen"],
+                                    elem_id=f"{kind}{index}",
+                                )
+                            )
+        outputs = [note, image, *shown]
+        changed = [file.change, label.change, flips.change, tile.change]
+        gr.on(changed, predict, [file, label, flips, tile], viewed).then(draw, [viewed, threshold], outputs)
+        threshold.change(draw, [viewed, threshold], outputs, show_progress="hidden", trigger_mode="always_last")
+    return page
+
+
+def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bool, tile: bool) -> Viewed:
+    """Reads and predicts one file, of a DICOM file the first frame. Raises: UserError that names it."""
+    source = Source(path, Path(path.stem))
+    frames = len(source.stems())
+    found, shown = [], None
+    for predictor in predictors:  # each has its own window
+        image = next(source.images(predictor.transform))
+        found.append(predictor.probabilities(image, label, tile=tile, flips=flips))
+        shown = predictor.shown(image) if shown is None else shown
+    height, width = shown.shape[:2]
+    size = f"{width} x {height} pixels" + (f", frame 1 of {frames}" if frames > 1 else "")
+    return Viewed(shown, found, f"**{path.name}**, {size}")
+
+
+def pictures(viewed: Viewed | None, threshold: float, checkpoints: int) -> list:
+    """Note (Markdown), image, and mask and overlay of each checkpoint; nothing but empty places without an image."""
+    if viewed is None:
+        return ["", None] + [None, None] * checkpoints
+    masks = [probability > threshold for probability in viewed.probabilities]
+    note = f"{viewed.note}. Mask: {', '.join(f'{100 * mask.mean():.1f}%' for mask in masks)} of it."
+    if len(masks) == 2:
+        note += f" Dice between the two: {dice(*masks):.3f}."
+    drawn = []
+    for mask in masks:
+        drawn += [_reduced(mask.astype(np.uint8) * 255), _reduced(mask_overlay(viewed.image, mask[None]))]
+    return [note, _reduced(viewed.image), *drawn]
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """At most `_LONGEST_SHOWN` pixels long."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((_LONGEST_SHOWN, _LONGEST_SHOWN), Image.Resampling.BOX)
+    return np.asarray(picture)
+
+
+def _short_name(path: Path, among: Sequence[Path]) -> str:
+    """The file's name, with its folder's where there are two checkpoints."""
+    return f"{path.parent.name}/{path.stem}" if len(among) > 1 else path.stem

@@ -1,0 +1,76 @@
+"""Prompt_Adapted_SAM2: SAM2's image part prompted by a label's text."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from checkpointing.load_report import LoadReport
+from networks.prompted import PromptedModel
+from prompt_adapted_SAM2 import adapted_layers, build_sam2_parts, decode_masks, load_sam2, official_names
+from utils.config import Config
+
+
+class Prompt_Adapted_SAM2(PromptedModel):
+    """SAM2 without its memory: one prompt an image, a single mask out.
+
+    Modules image_encoder, prompt_encoder and mask_decoder and the parameter no_mem_embed are the sam2 package's.
+    """
+
+    decode_masks = staticmethod(decode_masks)
+
+    def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
+        super().__init__(config)
+        parts = build_sam2_parts(config.sam.sam_type, self.img_size)
+        self.image_encoder = parts.image_encoder
+        self.prompt_encoder = parts.prompt_encoder
+        self.mask_decoder = parts.mask_decoder
+        self.mask_decoder.use_high_res_features = config.sam.high_res_features
+        # What the package does with a box: where the single mask is unstable, the best of the three. They are not
+        # trained, so a text prompt always takes the single one.
+        self.mask_decoder.dynamic_multimask_via_stability = self.prompt != "text"
+        self.no_mem_embed = parts.no_mem_embed
+        self.add_text_prompt(config, labels, parts.prompt_dim, encode_text)
+
+    def embed(self, images: Tensor) -> list[Tensor]:
+        """Image embeddings (B, C, S / 16, S / 16), then, where they are used, features at S / 4 and S / 8."""
+        features = self.image_encoder(images)["backbone_fpn"]  # strides 4, 8, 16
+        embedding = features[-1] + self.no_mem_embed.view(1, -1, 1, 1)
+        if not self.mask_decoder.use_high_res_features:
+            return [embedding]
+        return [embedding, self.mask_decoder.conv_s0(features[0]), self.mask_decoder.conv_s1(features[1])]
+
+    def box_tokens(self, boxes: Tensor) -> Tensor:
+        """(B, 3, C): the corners as points of labels 2 and 3 and a padding token, as in the package's predictor."""
+        corners = torch.tensor([2, 3], dtype=torch.int, device=boxes.device).expand(len(boxes), -1)
+        sparse, _ = self.prompt_encoder(points=(boxes.view(-1, 2, 2), corners), boxes=None, masks=None)
+        return sparse
+
+    def load_state(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
+        return load_sam2(self, state, path)
+
+    def base_state(self) -> dict[str, Tensor]:
+        return official_names(self.state_dict())
+
+    def adapted_layers(self, method: str) -> Sequence[str]:
+        return adapted_layers(method)
+
+    def encoder_blocks(self) -> Iterator[nn.Module]:
+        yield from self.image_encoder.trunk.blocks
+
+    def positions(self) -> Iterator[nn.Parameter]:
+        yield self.image_encoder.trunk.pos_embed
+        yield self.image_encoder.trunk.pos_embed_window
+
+    def idle_decoder_parts(self) -> Sequence[nn.Module]:
+        decoder = self.mask_decoder
+        high_res = () if decoder.use_high_res_features else (decoder.conv_s0, decoder.conv_s1)
+        return (*super().idle_decoder_parts(), decoder.pred_obj_score_head, *high_res)
+
+    def all_used_parameters(self) -> Iterator[nn.Parameter]:
+        idle = set()
+        if not self.mask_decoder.use_high_res_features:  # the neck's finest two levels feed nothing else
+            idle = {id(p) for conv in self.image_encoder.neck.convs[-2:] for p in conv.parameters()}
+        yield from (p for p in super().all_used_parameters() if id(p) not in idle)
+        yield self.no_mem_embed

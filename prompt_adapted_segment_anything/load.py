@@ -1,0 +1,95 @@
+"""SAM state dicts: fitted to another image size, every key accounted for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from torch import Size, Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from checkpointing.load_report import LoadReport, load_keys
+from prompt_adapted_segment_anything.build import GEOMETRIES
+from utils.errors import UserError
+
+PosEmbedResize = Literal["bicubic", "avg_pool"]
+SAM_PREFIXES = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+
+
+def load_sam(
+    model: nn.Module, state: Mapping[str, Tensor], path: Path, pos_embed_resize: PosEmbedResize = "bicubic"
+) -> LoadReport:
+    """Loads a SAM state dict into `model` (modules image_encoder, prompt_encoder, mask_decoder), in place.
+
+    pos_embed and the relative positions are resized where the image size differs from the state's.
+
+    Args:
+        path: the file that the state came from, for errors.
+
+    Raises:
+        UserError: the state is of another architecture (the message says which), or a key is missing, unexpected or of
+            another shape.
+    """
+    target = {key: value for key, value in model.state_dict().items() if key.startswith(SAM_PREFIXES)}
+    _check_architecture(state, target, path)
+    return load_keys(
+        model,
+        state,
+        target,
+        path,
+        fit=lambda key, value, shape: _fit(key, value, shape, pos_embed_resize),
+        is_unused=lambda key: ".rel_pos_" in key,
+        why_unused="relative positions, encoder_attention: released",
+    )
+
+
+def sam_type_of(state: Mapping[str, Tensor]) -> str | None:
+    """Which of GEOMETRIES a state dict belongs to, by its width and depth; None for something else."""
+    pos_embed = state.get("image_encoder.pos_embed")
+    if pos_embed is None or pos_embed.dim() != 4:
+        return None
+    depth = len({key.split(".")[2] for key in state if key.startswith("image_encoder.blocks.")})
+    for name, geometry in GEOMETRIES.items():
+        if (pos_embed.shape[-1], depth) == (geometry.embed_dim, geometry.depth):
+            return name
+    return None
+
+
+def _check_architecture(state: Mapping[str, Tensor], target: Mapping[str, Tensor], path: Path) -> None:
+    found, wanted = sam_type_of(state), sam_type_of(target)
+    if found == wanted:
+        return
+    if found is None and "image_encoder.trunk.pos_embed" in state:
+        raise UserError(f"{path}: is a SAM2 file, the config asks for SAM; set arch: Prompt Adapted SAM 2")
+    if found is None:
+        first = next(iter(state))
+        raise UserError(
+            f"{path}: is no SAM weights file (its first key is '{first}'); official ones hold image_encoder.pos_embed"
+        )
+    raise UserError(
+        f"{path}: is a SAM of sam_type '{found}', the config asks for '{wanted}'; set sam.sam_type: {found}"
+    )
+
+
+def _fit(key: str, value: Tensor, shape: Size, pos_embed_resize: PosEmbedResize) -> Tensor:
+    if value.shape == shape:
+        return value
+    if key == "image_encoder.pos_embed" and value.dim() == len(shape) and value.shape[-1] == shape[-1]:
+        return resize_pos_embed(value, (shape[1], shape[2]), pos_embed_resize)
+    if ".rel_pos_" in key and value.dim() == len(shape) and value.shape[-1] == shape[-1]:
+        return resize_rel_pos(value, shape[0])
+    return value
+
+
+def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], how: PosEmbedResize = "bicubic") -> Tensor:
+    """(1, h, w, C) -> (1, *grid, C). "avg_pool" is what the released SALT code does."""
+    channels_first = pos_embed.permute(0, 3, 1, 2)
+    if how == "avg_pool":
+        resized = adaptive_avg_pool2d(channels_first, grid)
+    else:
+        resized = interpolate(channels_first, size=grid, mode="bicubic", antialias=True, align_corners=False)
+    return resized.permute(0, 2, 3, 1).contiguous()
+
+
+def resize_rel_pos(rel_pos: Tensor, length: int) -> Tensor:
+    """(2 h - 1, d) -> (length, d), linearly, as segment_anything does when the sizes differ at run time."""
+    return interpolate(rel_pos.T[None], size=length, mode="linear")[0].T.contiguous()

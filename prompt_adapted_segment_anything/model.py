@@ -1,0 +1,61 @@
+"""Prompt_Adapted_SAM: SAM prompted by a label's text."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from checkpointing.load_report import LoadReport
+from networks.prompted import PromptedModel
+from prompt_adapted_segment_anything import (
+    ADAPTED_LAYERS,
+    GEOMETRIES,
+    SAM_PREFIXES,
+    build_image_encoder,
+    build_mask_decoder,
+    build_prompt_encoder,
+    decode_masks,
+    load_sam,
+)
+from utils.config import Config
+
+
+class Prompt_Adapted_SAM(PromptedModel):
+    """SAM with one prompt an image and a single mask out; parameter names are segment_anything's."""
+
+    decode_masks = staticmethod(decode_masks)
+
+    def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
+        super().__init__(config)
+        geometry = GEOMETRIES[config.sam.sam_type]
+        self.image_encoder = build_image_encoder(geometry, self.img_size, config.sam.encoder_attention)
+        self.prompt_encoder = build_prompt_encoder(geometry, self.img_size)
+        self.mask_decoder = build_mask_decoder(geometry)
+        self.add_text_prompt(config, labels, geometry.prompt_dim, encode_text)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Image embeddings (B, C, S / patch, S / patch)."""
+        return self.image_encoder(images)
+
+    def box_tokens(self, boxes: Tensor) -> Tensor:
+        sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
+        return sparse
+
+    def load_state(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
+        return load_sam(self, state, path, config.sam.pos_embed_resize)
+
+    def base_state(self) -> dict[str, Tensor]:
+        return {key: value for key, value in self.state_dict().items() if key.startswith(SAM_PREFIXES)}
+
+    def adapted_layers(self, method: str) -> Sequence[str]:
+        return ADAPTED_LAYERS
+
+    def encoder_blocks(self) -> Iterator[nn.Module]:
+        yield from self.image_encoder.blocks
+
+    def positions(self) -> Iterator[nn.Parameter]:
+        yield self.image_encoder.pos_embed
+
+    def uncounted_parameters(self) -> Iterator[nn.Parameter]:
+        """The tables of relative positions: the model that the paper counted has none."""
+        yield from (p for name, p in self.image_encoder.named_parameters() if ".rel_pos_" in name)

@@ -1,0 +1,195 @@
+"""ARCADE: polygons of COCO files, several an annotation, stenoses that are no vessels, images without annotation."""
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.path import Path as Outline
+from PIL import Image
+
+from datasets.converters import arcade as module
+from datasets.preparation.prepare import prepare
+from utils.errors import UserError
+
+SIZE = (24, 32)  # height, width
+COUNTS = {"train": 12, "val": 3, "test": 4}
+CATEGORIES = [{"id": n, "name": "stenosis" if n == 26 else str(n)} for n in range(1, 27)]
+
+
+def inside(polygon: list[float]) -> np.ndarray:
+    """The pixels of SIZE whose centres lie in a polygon; matplotlib decides, not the code that is tested."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    outline = Outline(np.array(polygon).reshape(-1, 2), closed=False)
+    return outline.contains_points(np.stack([x.ravel(), y.ravel()], -1)).reshape(SIZE)
+
+
+def star(rng: np.random.Generator) -> list[float]:
+    """A polygon that isn't convex, of odd coordinates, partly outside of the image."""
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 9))
+    radii = rng.uniform(2, 9, 9)
+    x, y = rng.uniform(0, SIZE[1]), rng.uniform(0, SIZE[0])
+    return np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], -1).round(2).ravel().tolist()
+
+
+@pytest.fixture
+def arcade(tmp_path, monkeypatch):
+    """The official layout with fewer images, and the truth {name in the set: (image, mask)} of all parts.
+
+    Image 2 of every part has no annotation, image 3 only a stenosis, image 4 an annotation of three polygons.
+    """
+    monkeypatch.setattr(module, "_DRAW", {"train": 9, "test": 3})
+    root, rng, truth = tmp_path / "arcade", np.random.default_rng(0), {}
+    for part, count in COUNTS.items():
+        images, annotations = [], []
+        folder = root / "syntax" / part
+        (folder / "images").mkdir(parents=True)
+        for number in rng.permutation(np.arange(1, count + 1)).tolist():
+            pixels = rng.integers(0, 256, SIZE, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+            images.append({"id": number + 100, "file_name": f"{number}.png", "width": SIZE[1], "height": SIZE[0]})
+            mask = np.zeros(SIZE, bool)
+            for category, parts in {2: {}, 3: {26: 1}, 4: {5: 3, 7: 1}}.get(number, {1: 1, 26: 2, 12: 1}).items():
+                polygons = [star(rng) for _ in range(parts)]
+                annotation = {"id": len(annotations), "image_id": number + 100, "category_id": category}
+                annotations.append(annotation | {"segmentation": polygons})
+                if category != 26:
+                    mask |= np.logical_or.reduce([inside(polygon) for polygon in polygons])
+            truth[f"{part}_{number}.png"] = pixels, mask
+        (folder / "annotations").mkdir()
+        content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+        (folder / "annotations" / f"{part}.json").write_text(json.dumps(content))
+        # The other task has the same layout, and polygons of stenoses.
+        other = root / "stenosis" / part
+        (other / "images").mkdir(parents=True)
+        (other / "annotations").mkdir()
+        (other / "annotations" / f"{part}.json").write_text("{}")
+    return root, truth
+
+
+def of_part(truth, part):
+    return {name: pair for name, pair in truth.items() if name.startswith(part)}
+
+
+def test_the_papers_split_is_drawn_from_the_training_part(arcade, tmp_path, rows, assert_written):
+    root, truth = arcade
+    summary = prepare("arcade", root, tmp_path / "out")
+    assert_written(tmp_path / "out", of_part(truth, "train"))
+    assert summary["splits"] == {"train": 9, "val": 0, "test": 3}
+    assert summary["images_without_annotation"] == 2
+    assert [row["imgs"] for row in rows(tmp_path / "out")] == [f"train_{n}.png" for n in range(1, 13)]
+    for name in ("train_2.png", "train_3.png"):
+        assert not np.asarray(Image.open(tmp_path / "out" / "masks" / name)).any()
+
+
+def test_the_paper_draws_700_and_300():
+    assert module._DRAW == {"train": 700, "test": 300}
+
+
+def test_the_official_split_keeps_the_same_numbers_apart(arcade, tmp_path, rows, assert_written):
+    root, truth = arcade
+    summary = prepare("arcade", root, tmp_path / "out", split="official")
+    assert_written(tmp_path / "out", truth)
+    assert summary["splits"] == COUNTS
+    assert all(row["imgs"].startswith(row["split"]) for row in rows(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("top", [True, False])
+def test_an_archive_gives_the_same_files(arcade, tmp_path, pack, contents, top):
+    prepare("arcade", arcade[0], tmp_path / "tree")
+    prepare("arcade", pack(arcade[0], tmp_path / "arcade.zip", top), tmp_path / "out")
+    prepare("arcade", arcade[0] / "syntax", tmp_path / "inner")
+    assert contents(tmp_path / "out") == contents(tmp_path / "tree") == contents(tmp_path / "inner")
+
+
+def edit(root, change):
+    path = root / "syntax" / "train" / "annotations" / "train.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["images"].append(c["images"][0]), r"train\.json: an image is listed twice"),
+        (lambda c: c["images"].append(c["images"][0] | {"id": 999}), r"train\.json: an image is listed twice"),
+        (lambda c: c["images"].append(c["images"][0] | {"id": 9, "file_name": "77.png"}), r"images/77\.png: missing"),
+        (lambda c: c["images"].clear(), r"annotation 0 is of image \d+, which isn't listed"),
+        (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), "annotation 0 holds a polygon that is no"),
+        (lambda c: c["annotations"][0].update(segmentation={"counts": "x"}), "annotation 0 is no list of polygons"),
+        (lambda c: c["annotations"][0].update(segmentation=[["a", "b"]]), r"train\.json: not a COCO file"),
+        (lambda c: c.pop("categories"), r"train\.json: not a COCO file .*'categories'"),
+        (lambda c: c["images"][0].update(width=31), r"\d+\.png: 32 x 24 pixels, but train\.json says 31 x 24"),
+    ],
+)
+def test_what_is_odd_is_named(arcade, tmp_path, change, message):
+    edit(arcade[0], change)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=message) as caught:
+        prepare("arcade", arcade[0], tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_image_that_isnt_listed_and_a_missing_file(arcade, tmp_path):
+    folder = arcade[0] / "syntax" / "train"
+    Image.new("L", SIZE[::-1]).save(folder / "images" / "99.png")
+    with pytest.raises(UserError, match=r"99\.png: train\.json doesn't list it"):
+        prepare("arcade", arcade[0], tmp_path / "out")
+    (folder / "images" / "99.png").unlink()
+    (folder / "annotations" / "train.json").unlink()
+    with pytest.raises(UserError, match=r"train\.json: missing"):
+        prepare("arcade", arcade[0], tmp_path / "out")
+
+
+def test_a_category_named_stenosis_is_none_whatever_its_number(arcade, tmp_path, assert_written):
+    root, truth = arcade
+
+    def renumber(content):
+        for category in content["categories"]:
+            category["name"] = {26: "spare", 3: "stenosis"}.get(category["id"], category["name"])
+        for annotation in content["annotations"]:
+            if annotation["category_id"] == 26:
+                annotation["category_id"] = 3
+
+    edit(root, renumber)
+    prepare("arcade", root, tmp_path / "out")
+    assert_written(tmp_path / "out", of_part(truth, "train"))
+
+
+def test_category_26_is_none_whatever_its_name(arcade, tmp_path, assert_written):
+    root, truth = arcade
+    edit(root, lambda content: content["categories"][25].update(name="26"))
+    prepare("arcade", root, tmp_path / "out")
+    assert_written(tmp_path / "out", of_part(truth, "train"))
+
+
+def test_another_number_of_images_needs_folds(arcade, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_DRAW", {"train": 700, "test": 300})
+    with pytest.raises(UserError, match=r"12 images don't make 700 train \+ 300 test: .*--folds"):
+        prepare("arcade", arcade[0], tmp_path / "out")
+    assert prepare("arcade", arcade[0], tmp_path / "out", folds=4)["folds"] == [3, 3, 3, 3]
+
+
+@pytest.mark.slow
+def test_a_thousand_images_of_full_size(tmp_path, assert_written):
+    """As many images as the real set has; some are compared, all are counted."""
+    folder = tmp_path / "arcade" / "syntax" / "train"
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    images, annotations = [], []
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 512), dtype=np.uint8)
+    for number in range(1, 1001):
+        Image.fromarray(np.roll(pixels, number)).save(folder / "images" / f"{number}.png", compress_level=1)
+        images.append({"id": number, "file_name": f"{number}.png", "width": 512, "height": 512})
+        left = number % 400
+        polygon = [left, 100, left + 50, 100, left + 50, 140, left, 140]
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "segmentation": [polygon]})
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    (folder / "annotations" / "train.json").write_text(json.dumps(content))
+    assert prepare("arcade", tmp_path / "arcade", tmp_path / "out")["splits"] == {"train": 700, "val": 0, "test": 300}
+    for number in (1, 500, 1000):
+        mask = np.zeros((512, 512), np.uint8)
+        mask[100:140, number % 400 : number % 400 + 50] = 255
+        with Image.open(tmp_path / "out" / "masks" / f"train_{number}.png") as written:
+            np.testing.assert_array_equal(np.asarray(written), mask)

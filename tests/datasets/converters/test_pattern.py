@@ -1,0 +1,102 @@
+"""Which mask belongs to which image."""
+
+from pathlib import Path
+
+import pytest
+
+from datasets.converters.pattern import pair_by, propose
+from utils.errors import ConfigError, UserError
+
+
+def files(folder, *stems):
+    return {stem: Path(folder) / f"{stem}.png" for stem in stems}
+
+
+def stems(pairing):
+    return [(image.stem, mask.stem) for image, mask in pairing.pairs]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "images", "masks"),
+    [
+        ("{id}_training={id}_manual1", ["21_training", "22_training"], ["21_manual1", "22_manual1"]),
+        ("{id}_manual1", ["21", "22"], ["21_manual1", "22_manual1"]),
+        ("{id}={id}", ["a", "b"], ["a", "b"]),
+        ("case_{id}_*={id}_gt", ["case_1_xx", "case_2_"], ["1_gt", "2_gt"]),
+        ("*-{id}=m{id}*", ["x-1", "y-2"], ["m1", "m2zz"]),
+        ("{group}_{id}={group}_{id}_m", ["p1_L", "p1_R", "p2_L"], ["p1_L_m", "p1_R_m", "p2_L_m"]),
+        ("p{group}_{id}={id}", ["p1_a", "p1_b", "p2_c"], ["a", "b", "c"]),
+        ("a.b({id})=[{id}]", ["a.b(1)"], ["[1]"]),
+    ],
+)
+def test_patterns(pattern, images, masks):
+    pairing = pair_by(pattern, files("i", *images), files("m", *masks))
+    assert stems(pairing) == list(zip(images, masks, strict=True))
+    assert (pairing.lone_images, pairing.lone_masks) == ([], [])
+    if "{group}" in pattern:
+        assert [pairing.groups[image].removeprefix("p") for image, _ in pairing.pairs] == ["1", "1", "2"]
+    else:
+        assert pairing.groups == {}
+
+
+def test_what_has_no_partner_is_listed():
+    pairing = pair_by("{id}_gt", files("i", "1", "2", "3", "x"), files("m", "1_gt", "4_gt", "3_gt", "notes"))
+    assert stems(pairing) == [("1", "1_gt"), ("3", "3_gt")]
+    assert [path.stem for path in pairing.lone_images] == ["2", "x"]
+    assert [path.stem for path in pairing.lone_masks] == ["4_gt", "notes"]
+
+
+def test_images_and_masks_in_one_folder():
+    both = files("f", "1", "1_gt", "2", "2_gt", "3", "4_gt")
+    for pairing in (pair_by("{id}_gt", both, both), pair_by("{id}={id}_gt", both, both)):
+        assert stems(pairing) == [("1", "1_gt"), ("2", "2_gt")]
+        assert [path.stem for path in pairing.lone_images] == ["3"]
+        assert [path.stem for path in pairing.lone_masks] == ["4_gt"]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "pattern"),
+    [
+        (["a", "b"], ["a", "b"], "{id}={id}"),
+        (["a", "b"], ["a_mask", "b_mask"], "{id}={id}_mask"),
+        (["21_training", "22_training"], ["21_manual1", "22_manual1"], "{id}_training={id}_manual1"),
+        (["img_01", "img_02"], ["seg_01", "seg_02"], "img_{id}=seg_{id}"),
+        (["01L", "01R", "02L"], ["01L_1stHO", "01R_1stHO", "02L_1stHO"], "{id}={id}_1stHO"),
+        (["s1_10", "s1_11"], ["m10", "m11"], "s1_{id}=m{id}"),
+        (["x{1}_a", "x{1}_b"], ["a", "b"], "x*1*_{id}={id}"),
+    ],
+)
+def test_a_pattern_is_proposed(images, masks, pattern):
+    pairing = propose(files("i", *images), files("m", *masks))
+    assert pairing.pattern == pattern
+    assert stems(pairing) == list(zip(images, masks, strict=True))
+
+
+def test_the_proposal_pairs_the_most():
+    pairing = propose(files("i", "1", "2", "3"), files("m", "1_mask", "2_mask", "3"))
+    assert pairing.pattern == "{id}={id}_mask"
+    assert [path.stem for path in pairing.lone_masks] == ["3"]
+    assert propose(files("i", "cat"), files("m", "dog")).pairs == []
+    assert propose({}, {}).pairs == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("{id}=mask", r"needs \{id\} on each side"),
+        ("image={id}", r"needs \{id\} on each side"),
+        ("{id}_{id}={id}", r"\{id\} is unknown or stands twice"),
+        ("{nr}_{id}={id}", r"\{nr\} is unknown"),
+        ("{id}={id}_{group}", r"\{group\} is missing in the images' side"),
+    ],
+)
+def test_patterns_that_are_none(pattern, message):
+    with pytest.raises(ConfigError, match=message):
+        pair_by(pattern, files("i", "1"), files("m", "1"))
+
+
+def test_files_that_a_pattern_makes_alike():
+    with pytest.raises(UserError, match=r"1_b\.png: like 1_a\.png by the pattern"):
+        pair_by("{id}_*={id}", files("i", "1_a", "1_b"), files("m", "1"))
+    with pytest.raises(UserError, match=r"1_y\.png: like 1_x\.png by the pattern"):
+        pair_by("{id}={id}_*", files("i", "1"), files("m", "1_x", "1_y"))

@@ -1,0 +1,220 @@
+"""The sweep: every run once, what is done skipped, failures passed over, signals handed on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import short_runs  # noqa: F401  (what its fork server imports once)
+import yaml
+
+from experiments import sweep
+from experiments.sweep import cells, read_plan
+from main import main
+from utils.config import load_config
+from utils.config.resolve import PROFILES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def plan(workspace):
+    """Writes a plan of two rows, one dataset and two seeds; plan(key=value) overrides its keys."""
+
+    def write(**changes):
+        config = str(workspace.model_config)
+        rows = {
+            "lora": {"model_config": config, "overrides": ["strategy=lora"]},
+            "none": {"model_config": config, "overrides": ["strategy=none"]},
+        }
+        content = {
+            "output": str(workspace.folder / "runs"),
+            "seeds": [0, 1],
+            "datasets": {"bars": str(workspace.data_config)},
+            "rows": rows,
+            "overrides": ["training.num_epochs=1"],
+        }
+        path = workspace.folder / "plan.yaml"
+        path.write_text(yaml.safe_dump({**content, **changes}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def quick_start(monkeypatch):
+    """Runs are children of the fork server, a second each; here the sweep would start each afresh, in five."""
+    monkeypatch.setattr(sweep, "_start_method", lambda: "forkserver")
+
+
+def run(path, *more):
+    return main(["sweep", "--plan", str(path), "--device", "cpu", *more])
+
+
+@pytest.mark.usefixtures("quick_start")
+def test_every_run_once_and_then_none(plan, workspace, capfd):
+    path = plan()
+    assert run(path, "--dry_run") == 0
+    assert capfd.readouterr().out.splitlines() == [
+        "lora/bars/0: to do",
+        "none/bars/0: to do",
+        "lora/bars/1: to do",
+        "none/bars/1: to do",
+    ]
+    assert run(path, "--only", "*/1") == 0
+    assert run(path, "--list") == 0
+    assert capfd.readouterr().out.splitlines()[0] == "lora/bars/0"
+    states = {cell.name: cell.state for cell in cells(read_plan(path))}
+    assert states == {"lora/bars/0": "to do", "none/bars/0": "to do", "lora/bars/1": "done", "none/bars/1": "done"}
+    assert run(path) == 0
+    files = {file: file.stat().st_mtime_ns for file in (workspace.folder / "runs").rglob("results.json")}
+    assert len(files) == 4
+    assert run(path) == 0
+    assert files == {file: file.stat().st_mtime_ns for file in files}
+    folder = workspace.folder / "runs" / "lora" / "bars" / "1"
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["method"], results["seed"], results["epochs"]) == ("lora", 1, 1)
+    assert "epoch 1/1: loss" in (folder / "log.txt").read_text()
+    assert not (folder / "lock").exists()
+
+
+@pytest.mark.usefixtures("quick_start")
+def test_a_failure_is_passed_over_listed_and_tried_again(plan, workspace, capfd):
+    broken = workspace.data / "images" / "train0.png"
+    content = broken.read_bytes()
+    broken.write_bytes(b"no image")
+    path = plan(seeds=[0])
+    assert run(path) == 1
+    out = capfd.readouterr()
+    assert "failed: lora/bars/0: " in out.out
+    assert "train0.png: not a readable image" in out.out
+    assert "error: 1 of 2 runs failed" in out.err
+    assert (workspace.folder / "runs" / "none" / "bars" / "0" / "results.json").is_file()
+    broken.write_bytes(content)
+    assert run(path) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "message"),
+    [
+        ({"seeds": []}, (), "seeds"),
+        ({"rows": {"a": {"model_confg": "x"}}}, (), "did you mean rows.a.model_config"),
+        ({"rows": {"a": {"model_config": "nowhere.yaml"}}}, (), "nowhere.yaml: cannot be read"),
+        ({"overrides": ["training.num_epochs=0"]}, (), "training.num_epochs"),
+        ({}, ("--only", "salt/*"), "--only salt/*: matches no run, such as lora/bars/0"),
+    ],
+)
+def test_a_wrong_plan_starts_nothing(plan, workspace, capfd, changes, more, message):
+    assert run(plan(**changes), *more) == 2
+    assert message in capfd.readouterr().err
+    assert not (workspace.folder / "runs").exists()
+
+
+def test_a_row_may_have_fewer_datasets(plan, workspace):
+    config, data = str(workspace.model_config), str(workspace.data_config)
+    rows = {"a": {"model_config": config, "datasets": ["x"]}, "b": {"model_config": config}}
+    path = plan(rows=rows, datasets={"x": data, "y": data}, seeds=[0])
+    assert [cell.name for cell in cells(read_plan(path))] == ["a/x/0", "b/x/0", "b/y/0"]
+
+
+def test_a_run_that_is_started_afresh(plan, workspace):
+    """As from any program but main.py, whose own process forks."""
+    assert sweep._start_method() == "spawn"
+    assert run(plan(seeds=[0]), "--only", "none/*") == 0
+    assert (workspace.folder / "runs" / "none" / "bars" / "0" / "results.json").is_file()
+
+
+@pytest.mark.usefixtures("quick_start")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it(plan, workspace, number):
+    path = plan(seeds=[0], overrides=["training.num_epochs=500"])
+    command = [sys.executable, "main.py", "sweep", "--plan", str(path), "--device", "cpu", "--only", "lora/*"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    metrics = workspace.folder / "runs" / "lora" / "bars" / "0" / "metrics.jsonl"
+    for _ in range(600):
+        if metrics.is_file() and metrics.stat().st_size:
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 3, error
+    assert "stopped by a signal in lora/bars/0; the same command goes on" in error
+    done = len(metrics.read_text().splitlines())
+    assert cells(read_plan(path))[0].state == "unfinished"
+    assert done >= 1
+    path = plan(seeds=[0], overrides=[f"training.num_epochs={done + 2}"])
+    assert run(path, "--only", "lora/*") == 1  # it goes on, and not with another config
+    log = (workspace.folder / "runs" / "lora" / "bars" / "0" / "log.txt").read_text()
+    assert f"training.num_epochs was 500, is {done + 2}" in log
+
+
+def test_a_run_in_progress_is_left_to_its_process(plan, workspace, caplog):
+    import fcntl
+
+    path = plan(seeds=[0])
+    folder = workspace.folder / "runs" / "none" / "bars" / "0"
+    folder.mkdir(parents=True)
+    with open(folder / "lock", "w") as file, caplog.at_level("INFO"):
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run(path, "--only", "none/*") == 0
+    assert "another process runs it" in caplog.text
+    assert not (folder / "results.json").exists()
+
+
+def test_the_plan_of_table_1_names_every_row_of_the_paper():
+    plan = read_plan(ROOT / "configs" / "table1" / "sweep.yaml")
+    files = {path.stem for path in (ROOT / "configs" / "table1").glob("*.yaml")} - {
+        "sweep",
+        "sweep_released",
+        "miniature",
+    }
+    assert set(plan.rows) == files
+    assert all(row.model_config_path == Path(f"configs/table1/{name}.yaml") for name, row in plan.rows.items())
+    assert len(cells(plan)) == 3 * (13 * 5 + 5 * 2)
+
+
+def test_the_released_plan_sets_every_option_of_the_profile(workspace):
+    plan = read_plan(ROOT / "configs" / "table1" / "sweep_released.yaml")
+    for row in plan.rows.values():
+        config = load_config(row.model_config_path, workspace.data_config, plan.overrides)
+        for path, released in PROFILES["released"].items():
+            section, key = path
+            assert getattr(getattr(config, section), key) == released
+
+
+@pytest.mark.slow
+def test_the_miniature_of_table_1_from_sweep_to_page(workspace):
+    """Every row's architecture on generated images, one seed, two epochs, by the real commands."""
+    data = workspace.folder / "miniature"
+    prepare = ["prepare", "synthetic", "--output", str(data), "--count", "18", "--size", "128"]
+    assert main(prepare) == 0
+    text = (ROOT / "configs" / "data" / "miniature.yaml").read_text()
+    data_config = workspace.folder / "miniature.yaml"
+    data_config.write_text(text.replace("root_path: data/miniature", f"root_path: {data}"))
+    content = yaml.safe_load((ROOT / "configs" / "table1" / "miniature.yaml").read_text())
+    content |= {"output": str(workspace.folder / "runs"), "datasets": {"miniature": str(data_config)}, "seeds": [0]}
+    path = workspace.folder / "plan.yaml"
+    path.write_text(yaml.safe_dump(content))
+    command = [sys.executable, "main.py"]
+    swept = subprocess.run([*command, "sweep", "--plan", str(path), "--device", "cpu"], cwd=ROOT, check=False)
+    assert swept.returncode == 0
+    assert [cell.state for cell in cells(read_plan(path))] == ["done"] * 18
+    tabled = subprocess.run([*command, "table", "--runs", str(workspace.folder / "runs")], cwd=ROOT, check=False)
+    assert tabled.returncode == 0
+    report = workspace.folder / "runs" / "table"
+    page = (report / "index.html").read_text()
+    for name in (
+        "nano U-Net",
+        "nano UNETR",
+        "nano SegNet",
+        "nano SAM, SALT 16",
+        "nano SAM2, SALT 16",
+        "nano SAM, S-SAM",
+    ):
+        assert name in page
+    figures = {figure.stem.split("_")[0] for figure in (report / "figures").glob("*.png")}
+    assert figures == {"qualitative", "curves", "ranks", "spectra"}

@@ -1,0 +1,140 @@
+"""The page to look at results: what it draws, and the whole of it in a headless browser."""
+
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+import browser
+import numpy as np
+import pytest
+from PIL import Image
+
+from main import main
+from model import load_model
+from prediction.view import HOST, Viewed, pictures, view_file
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_threshold_draws_the_mask_anew():
+    probabilities = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [probabilities, 1 - probabilities], "**a.png**, 10 x 10 pixels")
+    note, image, mask, overlay, other, _ = pictures(viewed, 0.5, 2)
+    assert note == "**a.png**, 10 x 10 pixels. Mask: 50.0%, 50.0% of it. Dice between the two: 0.000."
+    assert image.shape == overlay.shape == (10, 10, 3)
+    assert np.array_equal(mask, 255 - other)
+    assert (pictures(viewed, 0.9, 2)[2] > 0).sum() == 10
+    assert (overlay[mask > 0] > 0).any(axis=1).all()
+    assert pictures(None, 0.5, 2) == ["", None, None, None, None, None]
+
+
+def test_large_images_are_shown_smaller():
+    viewed = Viewed(np.zeros((3000, 1000, 3), np.uint8), [np.zeros((3000, 1000), np.float32)], "a")
+    assert [picture.shape[:2] for picture in pictures(viewed, 0.5, 1)[1:]] == [(1600, 533)] * 3
+
+
+def test_a_file_is_read_as_predict_reads_it(sam_weights, tmp_path):
+    values = np.random.default_rng(0).integers(0, 65535, (30, 40), dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    predictor = load_model(sam_weights)
+    viewed = view_file(tmp_path / "deep.png", [predictor], "Vein", flips=False, tile=False)
+    assert np.array_equal(viewed.probabilities[0], predictor.probabilities(values, "Vein"))
+    assert viewed.note == "**deep.png**, 40 x 30 pixels"
+    assert viewed.image.dtype == np.uint8
+
+
+def test_without_gradio_the_extra_is_named(sam_weights, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["view", "--checkpoint", str(sam_weights), "--device", "cpu"]) == 1
+    assert "main.py view needs the package gradio" in capsys.readouterr().err
+
+
+@pytest.fixture
+def served(make_weights, sam_weights):
+    """The address of the page that the real command serves for two checkpoints."""
+    pytest.importorskip("gradio", reason="the optional package gradio is not installed")
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    other = make_weights("sam2")
+    arguments = ["view", "--checkpoint", str(sam_weights), "--compare", str(other), "--port", str(port)]
+    command = [sys.executable, "main.py", *arguments, "--device", "cpu"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+    )
+    try:
+        _wait_for_page(process, port)
+        yield port
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) in (0, 3)
+    finally:
+        process.kill()
+
+
+def _wait_for_page(process, port):
+    import time
+
+    for _ in range(600):
+        assert process.poll() is None, process.stdout.read()
+        try:
+            urllib.request.urlopen(f"http://{HOST}:{port}", timeout=10).close()
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise AssertionError("the page never came")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.find_chromium() is None, reason="no Chromium is installed")
+def test_the_page_in_a_browser(served, tmp_path):
+    """Upload, wait, the masks appear; the threshold moves them; a bad file is named; nothing goes to another host."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(tmp_path / "eye.png")
+    (tmp_path / "bad.png").write_text("no image")
+    page = browser.Browser(tmp_path / "profile")
+    try:
+        page.open(f"http://{HOST}:{served}")
+        page.wait_for("!!document.querySelector('#upload input[type=file]')")
+        page.upload("#upload input[type=file]", tmp_path / "eye.png")
+        for place in ("mask0", "overlay0", "mask1", "overlay1", "image"):
+            size = f"(() => {{ const i = document.querySelector('#{place} img'); return i && i.naturalWidth; }})()"
+            assert page.wait_for(size) == 80, place
+        note = page.wait_for("document.querySelector('#note').innerText")
+        assert note.startswith("eye.png, 80 x 60 pixels. Mask: ")
+        assert "Dice between the two: " in note
+        page.run(
+            "(() => { const i = document.querySelector('#threshold input[type=number]');"
+            "Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(i, '0.99');"
+            "for (const kind of ['input', 'change']) i.dispatchEvent(new Event(kind, {bubbles: true})); i.blur(); })()"
+        )
+        page.wait_for(f"document.querySelector('#note').innerText != {note!r}")
+        page.wait_for("!!document.querySelector('#upload button[aria-label]')")
+        page.run("document.querySelector('#upload button[aria-label]').click()")
+        page.wait_for("!document.querySelector('#mask0 img')")
+        page.wait_for("!!document.querySelector('#upload input[type=file]')")
+        page.upload("#upload input[type=file]", tmp_path / "bad.png")
+        page.wait_for("document.body.innerText.includes('bad.png: not a readable image')")
+        hosts = {address.split("/")[2] for address in page.requests if address.startswith("http")}
+        assert hosts == {f"{HOST}:{served}"}
+    finally:
+        page.screenshot(tmp_path / "page.png")
+        page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="open ports are read from /proc")
+def test_it_listens_on_this_machine_alone(served):
+    listening = [
+        line.split() for path in ("tcp", "tcp6") for line in Path(f"/proc/net/{path}").read_text().splitlines()
+    ]
+    hosts = {row[1].split(":")[0] for row in listening[1:] if row[1].endswith(f":{served:04X}") and row[3] == "0A"}
+    assert hosts == {"0100007F"}  # 127.0.0.1

@@ -1,0 +1,103 @@
+"""The states of an unfinished run on the disk: the newest and the one before, each with its checksum."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from checkpointing.tensor_files import read_tensor_file
+from utils.errors import UserError
+from utils.files import atomic_path, remove_leftovers, sha256, write_text
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+_FIRST = 1
+
+
+class StateFolder:
+    """A folder of state_000001.pth, state_000002.pth, ..., of which the last two are kept.
+
+    A state counts once state_N.pth.sha256 (what `sha256sum -c` reads) lies beside it. It is written last, and nothing
+    that counts is ever written over, so whenever a process is killed or a disk is full, a whole state remains.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def states(self) -> list[Path]:
+        """The states that count, newest first; whether they are undamaged only `newest` finds out."""
+        return sorted((path.with_suffix("") for path in self.folder.glob("state_*.pth.sha256")), reverse=True)
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether there is more than the state that a run begins with."""
+        return any(_number(path) > _FIRST for path in self.states())
+
+    def save(self, state: dict[str, Any]) -> Path:
+        """Writes a state, then drops all but the last two. Raises: OSError, with every earlier state as it was."""
+        remove_leftovers(self.folder)
+        number = max((_number(path) for path in self.folder.glob("state_*.pth*")), default=_FIRST - 1) + 1
+        path = self.folder / f"state_{number:06d}.pth"
+        try:
+            with atomic_path(path) as temporary:
+                with temporary.open("wb") as file:
+                    torch.save(state, file)
+                digest = sha256(temporary)
+            write_text(_checksum_file(path), f"{digest}  {path.name}\n")
+        except (OSError, RuntimeError) as error:
+            raise OSError(f"{path}: cannot be written ({_reason(error)}); the state before it is whole") from error
+        self._drop_all_but(self.states()[:KEPT])
+        return path
+
+    def newest(self) -> Path:
+        """The file of the newest undamaged state. Raises: UserError where there is none."""
+        states = self.states()
+        for path in states:
+            problem = _damage(path)
+            if problem is None:
+                return path
+            log.warning("%s: %s; the state before it is used", path, problem)
+        if states:
+            raise UserError(f"{self.folder}: every state in it is damaged; start again without --resume")
+        raise UserError(f"{self.folder}: nothing to resume; start without --resume")
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """The state in a file that `newest` gave."""
+        return read_tensor_file(path)[0]
+
+    def clear(self) -> None:
+        """Removes every state, for a run that starts anew."""
+        remove_leftovers(self.folder)
+        self._drop_all_but([])
+
+    def _drop_all_but(self, kept: list[Path]) -> None:
+        wanted = {*kept, *(_checksum_file(path) for path in kept)}
+        # Checksums first: a state without one does not count, a checksum without its state would be reported.
+        for path in sorted(self.folder.glob("state_*.pth*"), key=lambda path: path.suffix == ".pth"):
+            if path not in wanted:
+                path.unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system says; torch's writer puts an error of its own over it."""
+    while not isinstance(error, OSError) and error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0]
+
+
+def _damage(path: Path) -> str | None:
+    expected = _checksum_file(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0]
+    if not path.is_file():
+        return "is missing"
+    return None if sha256(path) == expected else "is damaged, its checksum is another"
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _number(path: Path) -> int:
+    digits = path.name.removeprefix("state_").partition(".")[0]
+    return int(digits) if digits.isdecimal() else 0
