@@ -57,6 +57,8 @@ test-slow: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 
 # Ours beside the usual way; results go to runs/bench/. Takes an hour or more: BENCH="metrics data" picks some.
 bench: setup

@@ -1,9 +1,9 @@
 """Shared by all tests: a small dataset in the project's layout, and configs of a nano SAM that trains in seconds."""
 
-from dataclasses import logging
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-import dataclass
 import numpy as np
 import pytest
 import torch
