@@ -40,10 +40,10 @@ def run_train(args: argparse.Namespace) -> None:
         results = train_and_evaluate(config, save_path, resolve_device(args.device), args.resume, stop)
     if _process_index():
         return
-    for weights in ("last", "best_val"):
-        if results[weights]:
-            _print_summary(f"{weights} (epoch {results[weights]['epoch']})", results[weights])
-    if results["checkpoint"]["path"]:
+    for weights, scores in (("last", results.last), ("best_val", results.best_val)):
+        if scores:
+            _print_summary(f"{weights} (epoch {scores.epoch})", scores)
+    if results.checkpoint.path:
         print(f"weights: {save_path}")
 
 
@@ -53,7 +53,7 @@ def run_test(args: argparse.Namespace) -> None:
 
     data = load_config(None, args.data_config) if args.data_config else None
     results = evaluate_checkpoint(args.checkpoint, resolve_device(args.device), args.split, data, args.pretrained_path)
-    _print_summary(f"{results['dataset']} {results['split']}", results)
+    _print_summary(f"{results.dataset} {results.split}", results)
 
 
 def run_predict(args: argparse.Namespace) -> None:
@@ -149,9 +149,9 @@ def run_download(args: argparse.Namespace) -> None:
 
 
 def run_sweep(args: argparse.Namespace) -> None:
-    from experiments.sweep import cells, read_plan, sweep
+    from experiments.sweep import read_plan, sweep, sweep_runs
 
-    chosen = cells(read_plan(args.plan), args.only)
+    chosen = sweep_runs(read_plan(args.plan), args.only)
     if args.list or args.dry_run:
         for cell in chosen:
             print(cell.name if args.list else f"{cell.name}: {cell.state}")
@@ -186,13 +186,12 @@ def _process_index() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _print_summary(title: str, result: dict[str, Any]) -> None:
-    for size, name in (("img_size", "at the model's image size"), ("native", "at the images' own size")):
-        dice, hd95, n, n_empty = (result[size][key] for key in ("dice", "hd95", "n", "n_empty"))
-        low, high = dice["ci95"]
+def _print_summary(title: str, scores: Any) -> None:
+    for at_size, name in ((scores.img_size, "at the model's image size"), (scores.native, "at the images' own size")):
+        low, high = at_size.dice.ci95
         print(
-            f"{title}: Dice {dice['mean']:.4f} [{low:.4f}, {high:.4f}], HD95 {hd95['mean']:.2f} px, "
-            f"n {n}, {n_empty} with one mask empty, {name}"
+            f"{title}: Dice {at_size.dice.mean:.4f} [{low:.4f}, {high:.4f}], HD95 {at_size.hd95.mean:.2f} px, "
+            f"n {at_size.n}, {at_size.n_empty} with one mask empty, {name}"
         )
 
 

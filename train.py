@@ -1,4 +1,4 @@
-"""The training loop: epochs, validation, the best and the last weights, stopping and going on."""
+"""The training loop: epochs, validation, the best and the last weights, stopping and resuming."""
 
 import logging
 import math
@@ -15,11 +15,12 @@ from tqdm import tqdm
 from datasets.batches import StepBatches
 from evaluation.metrics import batch_dice
 from test import mean_dice
+from training.batch_norm import batch_norm_buffers, frozen_batch_norm
 from training.optimizer import learning_rate_factor
-from training.run import EpochSoFar, Progress, Run, load_state, save_state
+from training.resume import load_state, save_state
+from training.run import EpochProgress, Progress, Run
 from training.run_log import NoLog, RunLog
 from training.signals import StoppedError, start_workers
-from training.synced_batch_norm import batch_left_out, batch_norm_buffers
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,13 @@ def fit(run: Run, resume: bool = False) -> Progress:
         batch_sampler=batches,
         num_workers=run.config.require_data().num_workers,
         pin_memory=run.processes.device.type == "cuda",
-        generator=torch.Generator(),  # its own: a pass that is taken up halfway draws nothing from the global one
+        generator=torch.Generator(),  # its own: an epoch that is resumed halfway draws nothing from the global one
     )
     if resume:
         load_state(run)
     elif run.processes.is_main:
-        run.states.clear()
-    with RunLog(run.folder, resume) if run.processes.is_main else NoLog() as run_log:
+        run.folder.states.clear()
+    with RunLog(run.folder.path, resume) if run.processes.is_main else NoLog() as run_log:
         run_log.truncate_after(run.progress.epoch)
         if not resume:
             save_state(run)
@@ -56,68 +57,74 @@ def fit(run: Run, resume: bool = False) -> Progress:
             started = time.perf_counter()
             record = train_epoch(run, loader, batches)
             record |= finish_epoch(run)
-            # The line first: a run that is killed in between writes it again, and resuming drops the first one.
+            # The line first: a run that is killed before its state is saved drops the line when it resumes.
             run_log.epoch({"epoch": run.progress.epoch, **record})
             save_state(run)
             _log_epoch(run, record, time.perf_counter() - started)
             if run.processes.any(run.stop.requested):
                 run.processes.wait()  # until the state is saved
-                raise StoppedError(f"stopped by a signal after epoch {run.progress.epoch}; go on with --resume")
+                raise StoppedError(f"stopped by a signal after epoch {run.progress.epoch}; resume with --resume")
     return run.progress
 
 
 def step_batches(run: Run) -> StepBatches:
-    """The batches of this process."""
+    """The micro-batches of this process."""
     training, processes = run.config.training, run.processes
-    parts = training.accumulate_steps
-    return StepBatches(run.train_set, training.batch_size, run.config.seed, parts, processes.index, processes.count)
+    return StepBatches(
+        run.train_set,
+        training.batch_size,
+        run.config.seed,
+        training.accumulate_steps,
+        processes.index,
+        processes.count,
+    )
 
 
 def train_epoch(run: Run, loader: DataLoader, batches: StepBatches) -> dict[str, Any]:
-    """The rest of an epoch's steps; returns the means of the loss parts and of the Dice over all of it, and the rate.
+    """Takes the remaining steps of an epoch; returns the means of its losses and Dice, and the last learning rate.
 
     Raises: as `fit`.
     """
-    training, done = run.config.training, run.progress.so_far
+    training, progress = run.config.training, run.progress.so_far
     epoch = run.progress.epoch + 1
-    batches.set_position(epoch, done.step)
+    batches.set_position(epoch, progress.step)
     run.model.train()
-    before, started = done.seconds, time.perf_counter()
+    seconds_before, started = progress.seconds, time.perf_counter()
     bar = tqdm(
         total=batches.steps,
-        initial=done.step,
+        initial=progress.step,
         desc=f"epoch {epoch}/{training.num_epochs}",
         unit="step",
         leave=False,
         disable=None if run.processes.is_main else True,
     )
     with bar:
-        parts = start_workers(loader)
-        while done.step < batches.steps:
-            step = (epoch - 1) * batches.steps + done.step
-            done.rate = training.lr * learning_rate_factor(training, step, batches.steps)
+        micro_batches = start_workers(loader)
+        while progress.step < batches.steps:
+            step = (epoch - 1) * batches.steps + progress.step
+            progress.rate = training.lr * learning_rate_factor(training, step, batches.steps)
             for group in run.optimizer.param_groups:
-                group["lr"] = done.rate
-            result = train_step(run, parts, batches)
-            _count(run, result, batches.step_samples(done.step))
-            done.step += 1
-            done.seconds = before + time.perf_counter() - started
+                group["lr"] = progress.rate
+            result = train_step(run, micro_batches, batches)
+            _count(run, result, batches.step_samples(progress.step))
+            progress.step += 1
+            progress.seconds = seconds_before + time.perf_counter() - started
             bar.update()
-            if done.samples:
-                means = {key: value / done.samples for key, value in done.sums.items()}
+            if progress.samples:
+                means = progress.means
                 bar.set_postfix(loss=f"{means['total']:.4f}", dice=f"{means['dice_score']:.3f}")
             if result.stop:
-                raise _saved_stop(run, f"in epoch {epoch}, step {done.step}")
-    if not done.samples:  # the fp16 scaler skipped them all, as it may while it looks for its scale
-        return {"loss": {"total": None}, "train": {"dice": None}, "lr": done.rate}
-    means = {key: value / done.samples for key, value in done.sums.items()}
-    train_dice = means.pop("dice_score")
-    return {"loss": means, "train": {"dice": train_dice}, "lr": done.rate}
+                raise _saved_stop(run, f"in epoch {epoch}, step {progress.step}")
+    if not progress.samples:  # the fp16 scaler skipped every step, as it may while it looks for its scale
+        return {"loss": {"total": None}, "train": {"dice": None}, "lr": progress.rate}
+    losses = progress.means
+    train_dice = losses.pop("dice_score")
+    return {"loss": losses, "train": {"dice": train_dice}, "lr": progress.rate}
 
 
 @dataclass
 class StepResult:
-    """One step: means over its samples, and over all processes, of the loss parts and the Dice."""
+    """One optimizer step: means of the losses and the Dice over its samples in all processes."""
 
     values: dict[str, float] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)  # of this process' images
@@ -126,26 +133,26 @@ class StepResult:
     stop: bool = False  # whether a signal has reached any process
 
     @property
-    def trouble(self) -> float | None:
-        """The loss or the gradient's norm, whichever is not finite."""
+    def non_finite(self) -> float | None:
+        """The loss or the gradient's norm, whichever is not finite; None where both are."""
         return next((value for value in (self.values["total"], self.norm) if not math.isfinite(value)), None)
 
 
-def train_step(run: Run, parts: Iterator[dict[str, Any]], batches: StepBatches) -> StepResult:
-    """Forward and backward of each part of the next step, then the step, unless loss or gradient is not finite.
+def train_step(run: Run, micro_batches: Iterator[dict[str, Any]], batches: StepBatches) -> StepResult:
+    """Accumulates the gradients of the next step's micro-batches and takes the step, unless they are not finite.
 
-    In fp16 the scaler leaves such a step out, and tries the next with a smaller scale.
+    In fp16 the scaler skips such a step and tries the next with a smaller scale.
 
     Raises:
-        UserError: fp32 or bf16 is not finite; the weights are as they were before the step.
+        UserError: not finite in fp32 or bf16; the weights are as they were before the step.
     """
     accelerator, training = run.processes.accelerator, run.config.training
     result = StepResult()
     run.optimizer.zero_grad(set_to_none=True)
-    for part in range(batches.parts):
-        share = batches.share(run.progress.so_far.step, part)
-        batch = next(parts)
-        with accelerator.accumulate(run.objective), batch_left_out(run.model, share == 0):
+    for micro_batch in range(batches.micro_batches):
+        share = batches.share(run.progress.so_far.step, micro_batch)
+        batch = next(micro_batches)
+        with accelerator.accumulate(run.objective), frozen_batch_norm(run.model, share == 0):
             values = _forward_and_backward(run, batch, share)
         for key, value in values.items():
             result.values[key] = result.values.get(key, 0.0) + share * value
@@ -156,66 +163,66 @@ def train_step(run: Run, parts: Iterator[dict[str, Any]], batches: StepBatches) 
     stop, *means = run.processes.sum([float(run.stop.requested), *result.values.values()])
     result.stop = stop > 0
     result.values = dict(zip(result.values, means, strict=True))
-    if result.trouble is not None and accelerator.scaler is None:
-        raise _not_finite(run, result)
+    if result.non_finite is not None and accelerator.scaler is None:
+        raise _non_finite_error(run, result)
     run.optimizer.step()
-    result.skipped = run.optimizer.step_was_skipped
+    result.skipped = accelerator.optimizer_step_was_skipped
     if run.average is not None and not result.skipped:
         run.average.update()
     return result
 
 
 def _forward_and_backward(run: Run, batch: dict[str, Any], share: float) -> dict[str, float]:
-    """The loss parts and the Dice of one batch; adds its gradients, weighted by its share of the step's samples."""
+    """Adds a micro-batch's gradients, weighted by its share of the step's samples; returns its losses and Dice."""
     device, accelerator = run.processes.device, run.processes.accelerator
     images = batch["image"].to(device, non_blocking=True)
     masks = batch["mask"].to(device, non_blocking=True)
-    logits, parts = run.objective(images, batch["label"], masks)
-    # Accelerate divides by the number of parts, and the processes' gradients are averaged.
+    logits, losses = run.objective(images, batch["label"], masks)
+    # Accelerate divides by the number of micro-batches, and the processes' gradients are averaged.
     weight = share * accelerator.gradient_accumulation_steps * run.processes.count
-    accelerator.backward(parts["total"] * weight if weight != 1 else parts["total"])
-    values = {key: float(value.detach()) for key, value in parts.items()}
+    accelerator.backward(losses["total"] * weight if weight != 1 else losses["total"])
+    values = {key: float(value.detach()) for key, value in losses.items()}
     values["dice_score"] = float(batch_dice(logits.detach() > 0, masks > 0.5).mean())
     return values
 
 
-def _not_finite(run: Run, result: StepResult) -> UserError:
-    done = run.progress
+def _non_finite_error(run: Run, result: StepResult) -> UserError:
+    progress = run.progress
     names = ", ".join(run.processes.gather(result.names))
     return UserError(
-        f"epoch {done.epoch + 1}, step {done.so_far.step + 1}: the loss or its gradient is {result.trouble} "
-        f"on {names}; lower training.lr or look at these images ({run.states.folder} holds the last good epoch)"
+        f"epoch {progress.epoch + 1}, step {progress.so_far.step + 1}: the loss or its gradient is {result.non_finite} "
+        f"on {names}; lower training.lr or look at these images ({run.folder.states.folder} holds the last good epoch)"
     )
 
 
 def _count(run: Run, result: StepResult, samples: int) -> None:
-    """Takes a step into the epoch's sums, or among the skipped ones. Raises: UserError after too many of those."""
-    progress, done = run.progress, run.progress.so_far
-    if result.skipped or result.trouble is not None:
+    """Adds a step to the epoch's sums, or to the skipped steps. Raises: UserError after too many of those."""
+    progress, epoch = run.progress, run.progress.so_far
+    if result.skipped or result.non_finite is not None:
         progress.skipped_steps += 1
         progress.skipped_in_a_row += 1
-        done.skipped_steps += 1
+        epoch.skipped_steps += 1
         if progress.skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise UserError(
-                f"epoch {progress.epoch + 1}, step {done.step + 1}: fp16 skipped {MAX_SKIPPED_IN_A_ROW} steps "
-                f"in a row; set training.precision to bf16 or fp32 ({run.states.folder} holds the last good epoch)"
+                f"epoch {progress.epoch + 1}, step {epoch.step + 1}: fp16 skipped {MAX_SKIPPED_IN_A_ROW} steps in a "
+                f"row; set training.precision to bf16 or fp32 ({run.folder.states.folder} holds the last good epoch)"
             )
         return
     progress.skipped_in_a_row = 0
-    done.samples += samples
+    epoch.samples += samples
     for key, value in result.values.items():
-        done.sums[key] = done.sums.get(key, 0.0) + value * samples
+        epoch.sums[key] = epoch.sums.get(key, 0.0) + value * samples
 
 
 def finish_epoch(run: Run) -> dict[str, Any]:
     """Validates, keeps the best weights, and counts the epoch as complete; returns its part of the record."""
     progress, training = run.progress, run.config.training
-    epoch, done = progress.epoch + 1, progress.so_far
+    epoch, finished = progress.epoch + 1, progress.so_far
     record: dict[str, Any] = {
-        "skipped_steps": done.skipped_steps,
+        "skipped_steps": finished.skipped_steps,
         "precision": run.processes.precision,
         "processes": run.processes.count,
-        "seconds": done.seconds,
+        "seconds": finished.seconds,
     }
     if epoch % training.val_every == 0 or epoch == training.num_epochs:
         dice = _validate_or_stop(run)
@@ -224,10 +231,10 @@ def finish_epoch(run: Run) -> dict[str, Any]:
             progress.best_dice, progress.best_epoch = dice, epoch
             if run.processes.is_main:
                 with run.averaged_weights():
-                    run.save(run.best_file, epoch)
+                    run.save(run.folder.best_weights, epoch)
     progress.epoch = epoch
-    progress.seconds.append(done.seconds)
-    progress.so_far = EpochSoFar()
+    progress.seconds.append(finished.seconds)
+    progress.so_far = EpochProgress()
     return record
 
 
@@ -244,15 +251,15 @@ def _validate_or_stop(run: Run) -> float:
     try:
         with run.averaged_weights():
             return validate(run)
-    except StoppedError:  # out of the block, the weights are themselves again
+    except StoppedError:  # outside of the block the model has its own weights again
         raise _saved_stop(run, f"in the validation of epoch {run.progress.epoch + 1}") from None
 
 
 def _saved_stop(run: Run, where: str) -> StoppedError:
-    """Saves the state; all processes take part, and none ends before it is saved."""
+    """Saves the state; all processes call this, and none ends before it is saved."""
     save_state(run)
     run.processes.wait()
-    return StoppedError(f"stopped by a signal {where}; go on with --resume")
+    return StoppedError(f"stopped by a signal {where}; resume with --resume")
 
 
 def _log_epoch(run: Run, record: dict[str, Any], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Which samples each step, process and part of a step trains on."""
+"""Which samples each optimizer step, process and micro-batch trains on."""
 
 from collections.abc import Iterator, Sized
 
@@ -8,25 +8,25 @@ from datasets.data import EpochSampler
 
 
 class StepBatches(Sampler[list[tuple[int, int]]]):
-    """One process' batches of an epoch: `parts` a step, each a list of (epoch, index).
+    """One process' micro-batches of an epoch: `micro_batches` a step, each a list of (epoch, index).
 
-    `batch_size` samples make a step of the optimizer, over all processes and parts, so the steps of an epoch are the
-    same for any number of them. Every process gets as many batches: where the last step has too few samples, a batch is
-    one sample of padding, whose `share` is 0.
+    A step of the optimizer takes `batch_size` samples over all processes and micro-batches, so an epoch has the same
+    steps for any number of them. Every process gets equally many micro-batches: where the last step has too few
+    samples, a micro-batch is one sample of padding, whose `share` is 0.
     """
 
     def __init__(
-        self, dataset: Sized, batch_size: int, seed: int, parts: int = 1, process: int = 0, processes: int = 1
+        self, dataset: Sized, batch_size: int, seed: int, micro_batches: int = 1, process: int = 0, processes: int = 1
     ) -> None:
         self.samples, self.batch_size = len(dataset), batch_size
-        self.parts, self.process, self.processes = parts, process, processes
-        self.part_size = batch_size // (parts * processes)
+        self.micro_batches, self.process, self.processes = micro_batches, process, processes
+        self.micro_batch_size = batch_size // (micro_batches * processes)
         self.steps = -(-self.samples // batch_size)
         self.first_step = 0
         self._order = EpochSampler(dataset, seed)
 
     def set_position(self, epoch: int, first_step: int = 0) -> None:
-        """The next pass is over `epoch`, without the steps before `first_step`."""
+        """The next pass covers `epoch` from `first_step` on."""
         self._order.set_epoch(epoch)
         self.first_step = first_step
 
@@ -34,22 +34,22 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
         """How many samples a step has, over all processes."""
         return min(self.batch_size, self.samples - step * self.batch_size)
 
-    def share(self, step: int, part: int) -> float:
-        """The part of a step's samples that are in one batch of this process."""
-        first, last = self._bounds(step, part)
+    def share(self, step: int, micro_batch: int) -> float:
+        """The share, 0..1, of a step's samples that are in one micro-batch of this process."""
+        first, last = self._bounds(step, micro_batch)
         return (last - first) / self.step_samples(step)
 
     def __len__(self) -> int:
-        return (self.steps - self.first_step) * self.parts
+        return (self.steps - self.first_step) * self.micro_batches
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = list(self._order)
         for step in range(self.first_step, self.steps):
-            for part in range(self.parts):
-                first, last = self._bounds(step, part)
+            for micro_batch in range(self.micro_batches):
+                first, last = self._bounds(step, micro_batch)
                 yield order[first:last] or order[:1]
 
-    def _bounds(self, step: int, part: int) -> tuple[int, int]:
-        first = step * self.batch_size + (part * self.processes + self.process) * self.part_size
+    def _bounds(self, step: int, micro_batch: int) -> tuple[int, int]:
+        first = step * self.batch_size + (micro_batch * self.processes + self.process) * self.micro_batch_size
         end = step * self.batch_size + self.step_samples(step)
-        return min(first, end), min(first + self.part_size, end)
+        return min(first, end), min(first + self.micro_batch_size, end)

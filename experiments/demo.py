@@ -2,12 +2,13 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from datasets.preparation.prepare import prepare
+from evaluation.results import RunResults
 from experiments.experiment import train_and_evaluate
+from training.run_folder import RunFolder
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -33,16 +34,16 @@ def demo(output: Path, epochs: int | None = None) -> str:
         shutil.rmtree(folder, ignore_errors=True)
         config = load_config(MODEL_CONFIG, DATA_CONFIG, overrides, strategy, NANO_WEIGHTS)
         results[title] = train_and_evaluate(config, folder / "model.safetensors", torch.device("cpu"))
-    picture = sorted((output / "salt" / "overlays").glob("*.png"))[0]
+    picture = sorted(RunFolder(output / "salt").overlays.glob("*.png"))[0]
     return "\n".join([*_table(results), f"overlay (image, truth, prediction, errors): {picture}"])
 
 
-def _table(results: dict[str, dict[str, Any]]) -> list[str]:
+def _table(results: dict[str, RunResults]) -> list[str]:
     lines = [f"{'nano SAM, synthetic test':<26}{'Dice':>8}{'HD95 px':>10}{'trained':>10}{'of all':>9}"]
     for title, result in results.items():
-        scores = result["last"]["native"]
+        scores = result.last.native
         lines.append(
-            f"{title:<26}{scores['dice']['mean']:>8.3f}{scores['hd95']['mean']:>10.2f}"
-            f"{result['trainable']:>10,}{result['percent']:>8.2f}%"
+            f"{title:<26}{scores.dice.mean:>8.3f}{scores.hd95.mean:>10.2f}"
+            f"{result.trainable:>10,}{result.percent:>8.2f}%"
         )
     return lines

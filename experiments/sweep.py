@@ -1,10 +1,8 @@
-"""A sweep: every row of a plan on every dataset with every seed, each a run of its own, taken up where it stopped."""
+"""A sweep: every row of a plan on every dataset with every seed, each a run of its own that can be resumed."""
 
 import fcntl
 import logging
-import multiprocessing
-import os
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -12,20 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from evaluation.results import read_run_results
+from training.run_folder import RunFolder
+from training.signals import StoppedError, forwarded_stop_signals
 from utils.config import Config, load_config
 from utils.config.errors import first_error
 from utils.config.schema import FilePath, Section
 from utils.config.sources import Draft, read_yaml
+from utils.environment import PROJECT_ROOT
 from utils.errors import ConfigError, UserError
-from utils.files import read_json
 
 log = logging.getLogger(__name__)
 
-STOPPED = 3  # exit status of a run that a signal stopped
+MAIN = PROJECT_ROOT / "main.py"
 Names = Annotated[list[str], Field(min_length=1)]
 
 
@@ -49,7 +50,7 @@ class SweepPlan(Section):
 
 
 @dataclass(frozen=True)
-class Cell:
+class SweepRun:
     """One run of a sweep: a row on a dataset with a seed."""
 
     row: str
@@ -63,23 +64,22 @@ class Cell:
         return f"{self.row}/{self.dataset}/{self.seed}"
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> RunFolder:
         """The run's folder."""
-        return self.plan.output / self.name
+        return RunFolder(self.plan.output / self.name)
 
     @property
-    def state(self) -> str:
-        """ "done", "unfinished" (can be resumed) or "to do"."""
-        if (self.folder / "results.json").is_file():
-            return "done"
-        return "unfinished" if (self.folder / "last").is_dir() else "to do"
+    def state(self) -> Literal["done", "unfinished", "to do"]:
+        """Whether it is finished, can be resumed, or has to start."""
+        status = self.folder.status
+        return "done" if status == "finished" else "unfinished" if status == "unfinished" else "to do"
 
     def arguments(self, device: str) -> list[str]:
         """The command line of `main.py train` for this run."""
         row = self.plan.rows[self.row]
         arguments = ["train", "--data_config", str(self.plan.datasets[self.dataset])]
         arguments += ["--model_config", str(row.model_config_path), "--seed", str(self.seed), "--device", device]
-        arguments += ["--save_path", str(self.folder / "model.safetensors")]
+        arguments += ["--save_path", str(self.folder.path / "model.safetensors")]
         if row.pretrained_path is not None:
             arguments += ["--pretrained_path", str(row.pretrained_path)]
         arguments += ["--resume", "auto"]
@@ -97,7 +97,7 @@ class Cell:
 
 
 def read_plan(path: Path) -> SweepPlan:
-    """Reads a plan. Raises: ConfigError that names file, key and mend."""
+    """Reads a plan. Raises: ConfigError that names file, key and fix."""
     draft = Draft()
     draft.add(read_yaml(path), str(path))
     try:
@@ -106,61 +106,62 @@ def read_plan(path: Path) -> SweepPlan:
         raise ConfigError(first_error(error, SweepPlan, draft)) from error
 
 
-def cells(plan: SweepPlan, only: Sequence[str] = ()) -> list[Cell]:
-    """The runs of a plan whose names match one of `only` (fnmatch patterns; none: all), a dataset after the other.
+def sweep_runs(plan: SweepPlan, only: Sequence[str] = ()) -> list[SweepRun]:
+    """The runs of a plan whose names match one of `only` (fnmatch patterns; none: all), one dataset after the other.
 
     Raises: ConfigError for a pattern without match, or a row with a dataset that the plan does not have.
     """
     for name, row in plan.rows.items():
         if unknown := set(row.datasets or ()) - set(plan.datasets):
             raise ConfigError(f"row {name}: no dataset {sorted(unknown)[0]}; the plan has {', '.join(plan.datasets)}")
-    every = [
-        Cell(row, dataset, seed, plan)
+    runs = [
+        SweepRun(row, dataset, seed, plan)
         for dataset in plan.datasets
         for seed in plan.seeds
         for row, settings in plan.rows.items()
         if settings.datasets is None or dataset in settings.datasets
     ]
     for pattern in only:
-        if not any(fnmatchcase(cell.name, pattern) for cell in every):
-            raise ConfigError(f"--only {pattern}: matches no run, such as {every[0].name}")
-    return [cell for cell in every if not only or any(fnmatchcase(cell.name, pattern) for pattern in only)]
+        if not any(fnmatchcase(run.name, pattern) for run in runs):
+            raise ConfigError(f"--only {pattern}: matches no run, such as {runs[0].name}")
+    return [run for run in runs if not only or any(fnmatchcase(run.name, pattern) for pattern in only)]
 
 
-def sweep(chosen: Sequence[Cell], device: str = "auto") -> dict[str, str]:
-    """Runs what has no results yet, each in a process of its own with its output in log.txt of its folder.
+def sweep(runs: Sequence[SweepRun], device: str = "auto") -> dict[str, str]:
+    """Runs what is not finished, each as a process of main.py with its output in log.txt of its folder.
 
-    A run that fails is passed over. A signal is handed to the run, which saves and stops, and the sweep with it.
+    A run that fails is left behind and the next one starts. A signal is sent on to the run, which saves and stops; the
+    sweep then stops too.
 
     Returns:
         What went wrong, by run.
 
     Raises:
-        ConfigError: a run's config is wrong; checked for all of them before the first one starts.
+        ConfigError: a run's config is wrong; all are checked before the first run starts.
         SweepStoppedError: a signal stopped it.
     """
-    for cell in chosen:
-        cell.config()
+    for run in runs:
+        run.config()
     failures: dict[str, str] = {}
-    for number, cell in enumerate(chosen, 1):
-        title = f"[{number}/{len(chosen)}] {cell.name}"
-        if cell.state == "done":
+    for number, run in enumerate(runs, 1):
+        title = f"[{number}/{len(runs)}] {run.name}"
+        if run.state == "done":
             log.info("%s: done before", title)
             continue
         started = time.perf_counter()
-        log.info("%s: %s", title, "goes on" if cell.state == "unfinished" else "starts")
-        with _only_one(cell.folder) as mine:
-            if not mine:
+        log.info("%s: %s", title, "resumes" if run.state == "unfinished" else "starts")
+        with _locked(run.folder) as locked:
+            if not locked:
                 log.info("%s: another process runs it", title)
                 continue
-            status = _run(cell.arguments(device), cell.folder / "log.txt")
-        if status == STOPPED:
-            raise SweepStoppedError(f"stopped by a signal in {cell.name}; the same command goes on")
+            status = _run(run.arguments(device), run.folder.log)
+        if status == StoppedError.exit_code:
+            raise SweepStoppedError(f"stopped by a signal in {run.name}; the same command continues it")
         if status:
-            failures[cell.name] = _last_error(cell.folder / "log.txt", status)
-            log.warning("%s: failed: %s", title, failures[cell.name])
+            failures[run.name] = _last_error(run.folder.log, status)
+            log.warning("%s: failed: %s", title, failures[run.name])
         else:
-            dice = read_json(cell.folder / "results.json")["last"]["img_size"]["dice"]["mean"]
+            dice = read_run_results(run.folder.path).last.img_size.dice.mean
             log.info("%s: Dice %.4f in %.0f s", title, dice, time.perf_counter() - started)
     return failures
 
@@ -168,68 +169,34 @@ def sweep(chosen: Sequence[Cell], device: str = "auto") -> dict[str, str]:
 class SweepStoppedError(UserError):
     """A signal ended a sweep (exit status 3)."""
 
-    exit_code = STOPPED
+    exit_code = StoppedError.exit_code
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[bool]:
+def _locked(folder: RunFolder) -> Iterator[bool]:
     """Yields whether no other process runs in `folder`: two tasks of a job array may be given one run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with open(folder.lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             yield False
             return
         yield True
-        (folder / "lock").unlink(missing_ok=True)
+        folder.lock.unlink(missing_ok=True)
 
 
 def _run(arguments: Sequence[str], output: Path) -> int:
-    """Runs main.py's command in a child, hands signals on to it, and returns its exit status."""
-    context = multiprocessing.get_context(_start_method())
-    child = context.Process(target=_child, args=(list(arguments), output))
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-    child.start()
-
-    def hand_on(number: int, _: object) -> None:
-        if child.pid and child.is_alive():
-            os.kill(child.pid, number)
-
-    try:
-        for number in numbers:
-            signal.signal(number, hand_on)
-        child.join()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return child.exitcode or 0
-
-
-def _start_method() -> str:
-    """ "fork" in main.py's own process, which has everything imported and nothing computed; elsewhere "spawn", since
-    torch's threads do not survive a fork."""
-    program = getattr(sys.modules["__main__"], "__file__", None)
-    of_ours = Path(__file__).resolve().with_name("main.py")
-    if sys.platform != "linux" or program is None or Path(program).resolve() != of_ours:
-        return "spawn"
-    from experiments import experiment  # noqa: F401  (imported here once, and not by every child)
-
-    return "fork"
-
-
-def _child(arguments: list[str], output: Path) -> None:
-    # Python's own streams, and what libraries write past them.
-    sys.stdout = sys.stderr = file = open(output, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
-    for descriptor in (1, 2):
-        os.dup2(file.fileno(), descriptor)
-    logging.root.handlers.clear()  # they write to the parent's stream
-    from main import main
-
-    status = main(arguments)
-    file.flush()
-    os._exit(status)  # not sys.exit: the parent's own clean-up is not the child's affair
+    """Runs main.py with `arguments`, appends its output to a file, and returns its exit status."""
+    processes: list[subprocess.Popen] = []
+    with output.open("ab") as file, forwarded_stop_signals(processes) as signals:
+        processes.append(
+            subprocess.Popen([sys.executable, str(MAIN), *arguments], stdout=file, stderr=subprocess.STDOUT)
+        )
+        for number in signals:  # of before the process was there
+            processes[0].send_signal(number)
+        status = processes[0].wait()
+    return StoppedError.exit_code if signals and status else status
 
 
 def _last_error(output: Path, status: int) -> str:

@@ -29,10 +29,10 @@ def no_cache_at_home(tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Runs draw neither curves nor overlays, which take longer than a tiny model's training."""
-    from experiments import experiment
+    from experiments import experiment, scoring
 
     monkeypatch.setattr(experiment, "plot_curves", lambda *_: None)
-    monkeypatch.setattr(experiment, "save_overlay", lambda *_, **__: None)
+    monkeypatch.setattr(scoring, "save_overlay", lambda *_, **__: None)
 
 
 @pytest.fixture

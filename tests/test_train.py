@@ -93,7 +93,7 @@ def _first_trained(model):
 def test_a_batch_of_one_trains(workspace):
     for norm in ("layernorm", "batchnorm"):
         results = run(workspace, f"{norm}/m.safetensors", "training.batch_size=1", f"prompts.text_affine_norm={norm}")
-        assert results["last"]["img_size"]["n"] == 2
+        assert results.last.img_size.n == 2
 
 
 @pytest.mark.parametrize("strategy", ["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full"])

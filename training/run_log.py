@@ -137,9 +137,12 @@ def read_metrics(path: Path) -> list[dict]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     last = lines.pop()  # "" where the last line is whole: every line that was finished ends in a newline
-    records = [_parse(line) for line in lines]
-    if None in records:
-        raise UserError(f"{path}: line {records.index(None) + 1} is not a JSON object with an epoch; delete that line")
+    records = []
+    for number, line in enumerate(lines, 1):
+        record = _parse(line)
+        if record is None:
+            raise UserError(f"{path}: line {number} is not a JSON object with an epoch; delete that line")
+        records.append(record)
     if last:
         final = _parse(last)
         if final is None:

@@ -1,29 +1,31 @@
-"""Requests to stop: SIGTERM, SIGUSR1 (a cluster's warning before it ends a job) and Ctrl-C."""
+"""Stop signals: SIGTERM, SIGUSR1 (a cluster's warning before it ends a job) and Ctrl-C."""
 
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Self
 
 from utils.errors import UserError
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-# Signals this close together are one request: a cluster signals every process of a job, and a parent hands on its own.
+# Signals this close together are one request: a cluster signals every process of a job, and a parent forwards its own.
 ONE_REQUEST_SECONDS = 1.0
 
 
 class StoppedError(UserError):
-    """A signal ended the run, which --resume takes up again (exit status 3)."""
+    """A signal ended the run, which --resume continues (exit status 3)."""
 
     exit_code = 3
 
 
 class StopRequests:
-    """While active, notes the first stop signal instead of dying of it; a second one acts as it always does.
+    """While active, records the first stop signal instead of ending the process; a second one has its usual effect.
 
-    Whoever works asks `requested` where it can stop. Where nothing can be lost, `at_once` stops without being asked.
+    Code asks `requested` where it can stop. Where nothing can be lost, `at_once` stops without being asked.
     """
 
     def __init__(self) -> None:
@@ -43,14 +45,14 @@ class StopRequests:
     def check(self, where: str) -> None:
         """Raises StoppedError if a signal came."""
         if self.requested:
-            raise StoppedError(f"stopped by a signal {where}; go on with --resume auto")
+            raise StoppedError(f"stopped by a signal {where}; resume with --resume auto")
 
     @contextmanager
     def at_once(self, where: str) -> Iterator[None]:
-        """A block in which a signal raises StoppedError wherever the work is; `where` says when, for its message.
+        """A block in which a signal raises StoppedError at once; `where` completes its message.
 
-        Any other error that the signal leads to (a library that catches all, another process that is gone) is
-        taken for it, and so is a signal that a library swallowed.
+        An error of any other kind that follows the signal counts as the stop: a library may catch everything, or
+        another process may have ended. So does a signal whose error a library swallowed.
         """
         self._immediate = where
         try:
@@ -69,7 +71,7 @@ class StopRequests:
         if self.requested:
             if time.monotonic() - self._first >= ONE_REQUEST_SECONDS:
                 self._restore()
-                if signal.getsignal(number) is signal.SIG_IGN:  # a shell starts its background jobs deaf to Ctrl-C
+                if signal.getsignal(number) is signal.SIG_IGN:  # as in a shell's background job
                     signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
             return
@@ -85,13 +87,34 @@ class StopRequests:
 
 
 def start_workers(loader: Iterable[Any]) -> Iterator[Any]:
-    """iter() of a data loader; its workers leave stop signals to this process: clusters signal all of a job.
+    """iter() of a data loader whose workers ignore stop signals: a cluster signals every process of a job.
 
-    The workers inherit a mask that blocks them. `worker_init_fn` would come too late for a signal while they start, and
-    a worker that dies then leaves the others running and this process waiting for them.
+    The workers inherit a mask that blocks the signals. `worker_init_fn` would be too late for a signal that comes while
+    they start; a worker that ends then leaves the others running and this process waiting for them.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         return iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def forwarded_stop_signals(processes: Sequence[subprocess.Popen]) -> Iterator[list[int]]:
+    """A block in which this process sends the stop signals that it gets on to `processes`, which may grow meanwhile.
+
+    Yields the list of the signals so far.
+    """
+    received: list[int] = []
+
+    def forward(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        for process in processes:
+            process.send_signal(number)  # does nothing where the process has ended
+
+    before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,11 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-import short_runs  # noqa: F401  (what its fork server imports once)
 import yaml
 
-from experiments import sweep
-from experiments.sweep import cells, read_plan
+from experiments.sweep import read_plan, sweep_runs
 from main import main
 from utils.config import load_config
 from utils.config.resolve import PROFILES
@@ -45,17 +43,10 @@ def plan(workspace):
     return write
 
 
-@pytest.fixture
-def quick_start(monkeypatch):
-    """Runs are children of the fork server, a second each; here the sweep would start each afresh, in five."""
-    monkeypatch.setattr(sweep, "_start_method", lambda: "forkserver")
-
-
 def run(path, *more):
     return main(["sweep", "--plan", str(path), "--device", "cpu", *more])
 
 
-@pytest.mark.usefixtures("quick_start")
 def test_every_run_once_and_then_none(plan, workspace, capfd):
     path = plan()
     assert run(path, "--dry_run") == 0
@@ -68,7 +59,7 @@ def test_every_run_once_and_then_none(plan, workspace, capfd):
     assert run(path, "--only", "*/1") == 0
     assert run(path, "--list") == 0
     assert capfd.readouterr().out.splitlines()[0] == "lora/bars/0"
-    states = {cell.name: cell.state for cell in cells(read_plan(path))}
+    states = {each.name: each.state for each in sweep_runs(read_plan(path))}
     assert states == {"lora/bars/0": "to do", "none/bars/0": "to do", "lora/bars/1": "done", "none/bars/1": "done"}
     assert run(path) == 0
     files = {file: file.stat().st_mtime_ns for file in (workspace.folder / "runs").rglob("results.json")}
@@ -82,7 +73,6 @@ def test_every_run_once_and_then_none(plan, workspace, capfd):
     assert not (folder / "lock").exists()
 
 
-@pytest.mark.usefixtures("quick_start")
 def test_a_failure_is_passed_over_listed_and_tried_again(plan, workspace, capfd):
     broken = workspace.data / "images" / "train0.png"
     content = broken.read_bytes()
@@ -118,17 +108,9 @@ def test_a_row_may_have_fewer_datasets(plan, workspace):
     config, data = str(workspace.model_config), str(workspace.data_config)
     rows = {"a": {"model_config": config, "datasets": ["x"]}, "b": {"model_config": config}}
     path = plan(rows=rows, datasets={"x": data, "y": data}, seeds=[0])
-    assert [cell.name for cell in cells(read_plan(path))] == ["a/x/0", "b/x/0", "b/y/0"]
+    assert [each.name for each in sweep_runs(read_plan(path))] == ["a/x/0", "b/x/0", "b/y/0"]
 
 
-def test_a_run_that_is_started_afresh(plan, workspace):
-    """As from any program but main.py, whose own process forks."""
-    assert sweep._start_method() == "spawn"
-    assert run(plan(seeds=[0]), "--only", "none/*") == 0
-    assert (workspace.folder / "runs" / "none" / "bars" / "0" / "results.json").is_file()
-
-
-@pytest.mark.usefixtures("quick_start")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it(plan, workspace, number):
     path = plan(seeds=[0], overrides=["training.num_epochs=500"])
@@ -142,12 +124,12 @@ def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it
     os.kill(process.pid, number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 3, error
-    assert "stopped by a signal in lora/bars/0; the same command goes on" in error
+    assert "stopped by a signal in lora/bars/0; the same command continues it" in error
     done = len(metrics.read_text().splitlines())
-    assert cells(read_plan(path))[0].state == "unfinished"
+    assert sweep_runs(read_plan(path))[0].state == "unfinished"
     assert done >= 1
     path = plan(seeds=[0], overrides=[f"training.num_epochs={done + 2}"])
-    assert run(path, "--only", "lora/*") == 1  # it goes on, and not with another config
+    assert run(path, "--only", "lora/*") == 1  # it resumes, and not with another config
     log = (workspace.folder / "runs" / "lora" / "bars" / "0" / "log.txt").read_text()
     assert f"training.num_epochs was 500, is {done + 2}" in log
 
@@ -174,7 +156,7 @@ def test_the_plan_of_table_1_names_every_row_of_the_paper():
     }
     assert set(plan.rows) == files
     assert all(row.model_config_path == Path(f"configs/table1/{name}.yaml") for name, row in plan.rows.items())
-    assert len(cells(plan)) == 3 * (13 * 5 + 5 * 2)
+    assert len(sweep_runs(plan)) == 3 * (13 * 5 + 5 * 2)
 
 
 def test_the_released_plan_sets_every_option_of_the_profile(workspace):
@@ -202,7 +184,7 @@ def test_the_miniature_of_table_1_from_sweep_to_page(workspace):
     command = [sys.executable, "main.py"]
     swept = subprocess.run([*command, "sweep", "--plan", str(path), "--device", "cpu"], cwd=ROOT, check=False)
     assert swept.returncode == 0
-    assert [cell.state for cell in cells(read_plan(path))] == ["done"] * 18
+    assert [each.state for each in sweep_runs(read_plan(path))] == ["done"] * 18
     tabled = subprocess.run([*command, "table", "--runs", str(workspace.folder / "runs")], cwd=ROOT, check=False)
     assert tabled.returncode == 0
     report = workspace.folder / "runs" / "table"

@@ -77,7 +77,7 @@ def test_a_sweep_as_an_array_survives_a_signal_and_a_cancellation(workspace, clu
     outputs = "\n".join(path.read_text() for path in workspace.folder.glob("*.out"))
     assert "stopped by Slurm's warning (exit status 3); queued again" in outputs
     assert outputs.count("error: stopped by a signal in lora/set/") == 2
-    assert (outputs.count(": starts"), outputs.count(": goes on")) == (3, 2)
+    assert (outputs.count(": starts"), outputs.count(": resumes")) == (3, 2)
     logs = [(folder / "log.txt").read_text() for folder in folders.values()]
     assert [log.count(": resumed after epoch") for log in logs] == [1, 1, 0]
     for folder in folders.values():

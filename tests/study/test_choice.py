@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.sweep import cells
+from experiments.sweep import sweep_runs
 from study.choice import choices_csv, choose, chosen_rates, read_choices_csv
 from utils.errors import UserError
 
@@ -17,13 +17,13 @@ def run(study):
         rounds = []
 
         def runner(plan):
-            rounds.append([cell.row for cell in cells(plan) if cell.state != "done"])
-            for cell in cells(plan):
-                name, _, rate = cell.row.rpartition("_lr")
-                cell.folder.mkdir(parents=True, exist_ok=True)
+            rounds.append([run.row for run in sweep_runs(plan) if run.state != "done"])
+            for run in sweep_runs(plan):
+                name, _, rate = run.row.rpartition("_lr")
+                run.folder.mkdir(parents=True, exist_ok=True)
                 mean = dice[name][float(rate)]
                 results = {"last": {"native": {"dice": {"mean": mean}}, "img_size": {"dice": {"mean": -mean}}}}
-                (cell.folder / "results.json").write_text(json.dumps(results))
+                (run.folder / "results.json").write_text(json.dumps(results))
 
         return runner, rounds
 

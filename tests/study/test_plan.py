@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasets.split import read_rows
-from experiments.sweep import cells, read_plan
+from experiments.sweep import read_plan, sweep_runs
 from study.plan import choice_plan, choice_row, choice_split, final_plan, plan_text, read_study, variant_plan
 from utils.errors import ConfigError, UserError
 
@@ -31,8 +31,8 @@ def test_at_least_one_image_is_left_to_train_on(plan):
 def test_each_rate_tried_is_a_run_on_the_split_of_the_choice(study):
     study.split_file.parent.mkdir(parents=True)
     study.split_file.write_text(choice_split(study))
-    found = cells(choice_plan(study, {"lora": [1e-3, 3e-3], "salt": [1e-4]}))
-    assert [cell.name for cell in found] == ["lora_lr0.001/drive/0", "lora_lr0.003/drive/0", "salt_lr0.0001/drive/0"]
+    found = sweep_runs(choice_plan(study, {"lora": [1e-3, 3e-3], "salt": [1e-4]}))
+    assert [run.name for run in found] == ["lora_lr0.001/drive/0", "lora_lr0.003/drive/0", "salt_lr0.0001/drive/0"]
     config = found[1].config()
     assert (config.strategy, config.training.lr, config.training.num_epochs, config.ft.r_lora) == ("lora", 3e-3, 1, 1)
     assert config.data.data_split_csv == study.split_file
@@ -42,12 +42,12 @@ def test_each_rate_tried_is_a_run_on_the_split_of_the_choice(study):
 
 def test_the_runs_that_count_take_the_chosen_rates(study):
     chosen = {"lora": 1e-2, "salt": 3e-4}
-    found = {cell.name: cell.config() for cell in cells(final_plan(study, chosen, [0, 7]))}
+    found = {run.name: run.config() for run in sweep_runs(final_plan(study, chosen, [0, 7]))}
     assert set(found) == {f"{row}/drive/{seed}" for row in ("none", "lora", "salt") for seed in (0, 7)}
     assert [found[f"{row}/drive/7"].training.lr for row in ("lora", "salt")] == [1e-2, 3e-4]
     assert found["none/drive/0"].strategy == "none"
     assert found["salt/drive/7"].seed == 7
-    [variant] = cells(variant_plan(study, chosen, [1]))
+    [variant] = sweep_runs(variant_plan(study, chosen, [1]))
     config = variant.config()
     assert (config.training.lr, config.ft.relu, config.strategy) == (3e-4, "none", "salt")
     assert variant.folder == study.output / "final" / "relu" / "drive" / "1"
@@ -88,7 +88,7 @@ def test_the_studys_plan_holds_every_method_at_equal_budget():
     study = read_study(ROOT / "configs" / "study" / "study.yaml")
     chosen = dict.fromkeys(study.rows, 1e-3)
     plans = [final_plan(study, chosen, study.seeds), variant_plan(study, chosen, study.seeds)]
-    configs = {cell.row: cell.config() for plan in plans for cell in cells(plan)}
+    configs = {run.row: run.config() for plan in plans for run in sweep_runs(plan)}
     assert (
         len({(c.training.num_epochs, c.training.batch_size, c.training.schedule_step) for c in configs.values()}) == 1
     )

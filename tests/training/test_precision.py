@@ -14,11 +14,11 @@ from checkpointing.weights_file import read_weights, trained_state
 from datasets.data import EpochSampler, GeneralDataset
 from model import build_model
 from networks.encoder_options import checkpoint_blocks, compile_encoder
+from training.batch_norm import frozen_batch_norm
 from training.optimizer import build_optimizer
 from training.processes import Processes
 from training.run import Objective
 from training.signals import StoppedError
-from training.synced_batch_norm import batch_left_out
 from training.weight_average import WeightAverage
 from utils.environment import seed_everything
 from utils.errors import ConfigError, UserError
@@ -75,7 +75,7 @@ def test_bf16_rounds_the_model_and_not_the_loss_the_core_or_the_weights(workspac
     assert seen == {"core": full, "layer": half, "regularization": full, "loss": full}
     weights = read_weights(workspace.folder / "r" / "m.safetensors").tensors
     assert all(t.dtype == torch.float32 for key, t in weights.items() if key.endswith((".alpha", ".X", "pos_embed")))
-    assert (results["precision"], results["processes"], results["skipped_steps"]) == ("bf16", 1, 0)
+    assert (results.precision, results.processes, results.skipped_steps) == ("bf16", 1, 0)
     line = records(workspace.folder / "r")[0]
     assert (line["precision"], line["processes"], line["skipped_steps"]) == ("bf16", 1, 0)
     run(workspace, "full/m.safetensors", strategy="salt")
@@ -153,8 +153,8 @@ def test_the_scaler_skips_steps_that_overflow_and_they_are_counted(workspace, sc
     scaled(2.0**127)
     results = run(workspace, "whole/m.safetensors", *overrides)
     lines = records(workspace.folder / "whole")
-    assert 2 < results["skipped_steps"] < 28
-    assert sum(line["skipped_steps"] for line in lines) == results["skipped_steps"]
+    assert 2 < results.skipped_steps < 28
+    assert sum(line["skipped_steps"] for line in lines) == results.skipped_steps
     assert (lines[0]["skipped_steps"], lines[0]["loss"]["total"]) == (2, None)
     assert lines[-1]["skipped_steps"] == 0
     assert lines[-1]["loss"]["total"] > 2**15
@@ -205,10 +205,10 @@ def test_samples_that_do_not_fill_the_parts_are_padded_and_the_padding_counts_fo
 def test_padding_does_not_enter_batch_norms_statistics():
     norm = torch.nn.Sequential(torch.nn.BatchNorm1d(3)).train()
     before = [buffer.clone() for buffer in norm.buffers()]
-    with batch_left_out(norm, True):
+    with frozen_batch_norm(norm, True):
         norm(torch.randn(4, 3))
     assert all(torch.equal(buffer, old) for buffer, old in zip(norm.buffers(), before, strict=True))
-    with batch_left_out(norm, False):
+    with frozen_batch_norm(norm, False):
         norm(torch.randn(4, 3))
     assert not torch.equal(next(norm.buffers()), before[0])
     assert norm[0].training
@@ -302,12 +302,12 @@ def test_a_run_with_an_average_validates_and_keeps_it(workspace, monkeypatch):
     monkeypatch.setattr(train, "validate", validate)
     overrides = ("training.num_epochs=1", "training.lr=0.01")
     results = run(workspace, "on/m.safetensors", "training.ema_decay=0.9", *overrides)
-    assert results["ema_decay"] == 0.9
+    assert results.ema_decay == 0.9
     for name in ("m", "best_val"):
         saved = read_weights(workspace.folder / "on" / f"{name}.safetensors").tensors
         assert all(torch.equal(saved[key], average) for key, average in validated[0].items())
     monkeypatch.undo()
-    assert run(workspace, "off/m.safetensors", *overrides)["ema_decay"] is None
+    assert run(workspace, "off/m.safetensors", *overrides).ema_decay is None
     assert largest_difference(workspace.folder / "on", workspace.folder / "off") > 1e-4
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 import short_runs as runs
 import torch
-from short_runs import ROOT, all_differences, assert_same_runs, config_of, largest_difference, records, run, start_group
+from short_runs import ROOT, all_differences, assert_same_runs, config_of, records, run, start_group
 
 import train
 from datasets.batches import StepBatches
-from experiments import experiment
+from experiments import experiment, scoring
 from main import main
+from training.batch_norm import frozen_batch_norm, sync_batch_norm
 from training.run_log import read_metrics
 from training.state_files import StateFolder
 from utils.config.schema import TrainingConfig
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 # 10 samples in steps of 8: the last has 2, all of them the first process'.
 UNEVEN = ("training.batch_size=8", "training.num_epochs=1", "training.lr=0.01")
-# Adam turns the rounding of a gradient that is nearly 0 into a whole step, and BatchNorm has such.
 BATCH_NORM = ("prompts.text_affine_norm=batchnorm", "training.optimizer=sgd", "training.lr=0.1")
 
 
@@ -56,7 +56,7 @@ def test_every_sample_is_in_one_batch_of_its_step(parts, processes):
 
 def _train(config, save_path, resume=False, number=None, step=0):
     """A run in one of several processes; the first may send itself a signal at a step. Returns the exit status."""
-    experiment.plot_curves = experiment.save_overlay = lambda *_, **__: None
+    experiment.plot_curves = scoring.save_overlay = lambda *_, **__: None
     if number is not None and os.environ["RANK"] == "1":
         original, calls = train.train_step, iter(range(1, 1000))
 
@@ -95,11 +95,10 @@ def uneven(workspace, draw_dataset):
 
 
 @pytest.mark.parametrize("model", runs.MODELS.values(), ids=runs.MODELS)
-@pytest.mark.parametrize("more", [(), BATCH_NORM], ids=["AdamW", "BatchNorm"])
-def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(uneven, model, more):
-    """After an epoch at whose end one process pads; BatchNorm sees both halves and no padding."""
-    run(uneven, "one/m.safetensors", *model, *UNEVEN, *more, strategy="salt")
-    assert together(uneven, "two", *model, *UNEVEN, *more) == [0, 0]
+def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(uneven, model):
+    """After an epoch at whose end one process pads."""
+    run(uneven, "one/m.safetensors", *model, *UNEVEN, strategy="salt")
+    assert together(uneven, "two", *model, *UNEVEN) == [0, 0]
     one, two = uneven.folder / "one", uneven.folder / "two"
     # AdamW's first steps have the size of the learning rate however small a gradient is, and some weights of a random
     # model have gradients that are hardly more than rounding.
@@ -122,11 +121,25 @@ def test_two_processes_with_half_the_batch_each_give_the_weights_of_one(uneven, 
     assert len(list((two / "tensorboard").iterdir())) == 1  # one writer
 
 
-def test_without_synchronized_batch_norm_the_processes_differ_from_one(uneven):
-    """What the test above would not notice without BatchNorm in the model."""
-    run(uneven, "one/m.safetensors", *UNEVEN, *BATCH_NORM, strategy="salt")
-    assert together(uneven, "two", *UNEVEN, *BATCH_NORM, "training.sync_batch_norm=false") == [0, 0]
-    assert largest_difference(uneven.folder / "one", uneven.folder / "two") > 1e-4
+def test_on_cpus_batch_norm_stays_each_processes_own_and_the_log_says_so(uneven, caplog):
+    norm, model = torch.nn.BatchNorm2d(3), torch.nn.Sequential()
+    sync_batch_norm(model, torch.device("cpu"))
+    assert not caplog.messages
+    model.append(norm)
+    sync_batch_norm(model, torch.device("cpu"))
+    assert model[0] is norm
+    assert "training.sync_batch_norm: needs GPUs" in caplog.text
+    assert together(uneven, "two", *UNEVEN, *BATCH_NORM) == [0, 0]
+
+
+def test_on_gpus_torchs_own_synchronized_batch_norm_takes_over(workspace):
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    weight = model[1].weight
+    sync_batch_norm(model, torch.device("cuda"))
+    assert isinstance(model[1], torch.nn.SyncBatchNorm)
+    assert model[1].weight is weight
+    with frozen_batch_norm(model, True):  # its part of the exchange is waited for
+        assert model[1].training
 
 
 def test_a_signal_to_one_process_stops_both_and_they_go_on_to_the_bit(workspace):

@@ -15,7 +15,7 @@ from short_runs import MODELS, assert_same_runs, config_of, run, signal_at_call,
 import train
 from experiments.experiment import train_and_evaluate
 from main import main
-from training import run as run_state
+from training import resume as run_state
 from training.signals import StoppedError
 from training.state_files import StateFolder
 from utils.errors import UserError
@@ -242,7 +242,7 @@ def test_an_unfinished_run_is_not_overwritten(workspace, monkeypatch):
         run(workspace, "r/m.safetensors")
     states = StateFolder(workspace.folder / "r" / "last")
     before = states.newest().read_bytes()
-    with pytest.raises(UserError, match="holds an unfinished run; go on with --resume"):
+    with pytest.raises(UserError, match="holds an unfinished run; resume it with --resume"):
         run(workspace, "r/m.safetensors")
     assert states.newest().read_bytes() == before
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
-@pytest.mark.parametrize("stage", ["build_model", "evaluate"])
+@pytest.mark.parametrize("stage", ["build_model", "score_dataset"])
 def test_a_signal_outside_of_training_exits_3_and_resume_goes_straight_on(
     workspace, monkeypatch, capsys, stage, number
 ):
@@ -72,7 +72,7 @@ def test_a_signal_is_noted_and_asked_for():
         stop.check("never")
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.requested
-        with pytest.raises(StoppedError, match="stopped by a signal here; go on with --resume"):
+        with pytest.raises(StoppedError, match="stopped by a signal here; resume with --resume"):
             stop.check("here")
 
 

@@ -1,0 +1,116 @@
+"""Scores a model on a split, with pictures; and a weights file as `main.py test` does."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.data import GeneralDataset
+from evaluation.overlays import overlay_name, save_mask, save_overlay
+from evaluation.results import (
+    SCHEMA_VERSION,
+    Checkpoint,
+    CheckpointResults,
+    ImageScore,
+    Scores,
+    write_per_image,
+    write_results,
+)
+from model import load_trained
+from networks.base import SegmentationModel
+from networks.strategies import parameter_counts
+from test import evaluate
+from training.processes import Processes
+from training.run_folder import RunFolder
+from utils.config import Config
+from utils.config.schema import BASELINE_ARCHS, FtConfig
+from utils.files import sha256
+
+OVERLAYS = 16  # images with a picture
+# The ranks that a method uses; S-SAM adapts all singular values.
+RANK_KEYS = {
+    "salt": {"svd_rank_linear", "svd_rank_conv2d", "svd_ratio", "r_lora", "rank_pattern"},
+    "lora": {"r_lora", "rank_pattern"},
+}
+
+
+def score_dataset(
+    model: SegmentationModel,
+    dataset: GeneralDataset,
+    config: Config,
+    device: torch.device,
+    pictures: RunFolder | None = None,
+    processes: Processes | None = None,
+) -> list[ImageScore]:
+    """Scores every sample of a dataset; writes overlays of the first ones and all masks to `pictures`, where given."""
+
+    def draw(pictures: RunFolder, index: int, prediction: np.ndarray, truth: np.ndarray, score: ImageScore) -> None:
+        name = overlay_name(score.name, score.label)
+        save_mask(pictures.predictions / name, prediction)
+        if index < OVERLAYS:
+            words: dict[str, Any] = {"name": score.name, "label": score.label, "dice": score.native.dice}
+            save_overlay(pictures.overlays / name, dataset.native_image(index), truth, prediction, **words)
+
+    batch_size = max(1, config.training.batch_size // (processes.count if processes else 1))
+    workers = config.require_data().num_workers
+    return evaluate(
+        model, dataset, device, batch_size, workers, partial(draw, pictures) if pictures else None, processes
+    )
+
+
+def evaluate_checkpoint(
+    path: Path, device: torch.device, split: str, data: Config | None = None, pretrained_path: Path | None = None
+) -> CheckpointResults:
+    """Evaluates a weights file on a split of its own dataset, or of `data`'s.
+
+    Writes results.json, per_image.csv, overlays/ and predictions/ to <weights>_<dataset>_<split>/ beside it.
+    """
+    model, config = load_trained(path, pretrained_path)
+    if data is not None:
+        config = config.model_copy(update={"data": data.require_data()})
+    dataset = GeneralDataset(config, split, train=False)
+    folder = RunFolder(path.parent / f"{path.stem}_{config.require_data().name}_{split}")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    scores = score_dataset(model.to(device), dataset, config, device, folder)
+    summary = Scores.of(scores)
+    results = CheckpointResults(**identity(config, model, split, path), **dict(summary))
+    write_per_image(folder.path, {path.stem: scores})
+    write_results(folder.path, results)
+    return results
+
+
+def identity(config: Config, model: SegmentationModel, split: str, weights: Path | None) -> dict[str, Any]:
+    """What is evaluated, and on what: the fields that every results.json begins with."""
+    data, counts = config.require_data(), parameter_counts(model)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "method": config.strategy,
+        "arch": config.arch,
+        "sam_type": config.baseline.size if config.arch in BASELINE_ARCHS else config.sam.sam_type,
+        "profile": config.profile,
+        "ranks": _ranks(config.ft),
+        "prompt": model.prompt,
+        "text_encoder": config.prompts.text_encoder if model.prompt == "text" else None,
+        "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
+        "dataset": data.name,
+        "split": split,
+        "val_split": data.val,
+        "fold": data.fold_num,
+        "seed": config.seed,
+        "checkpoint": Checkpoint(
+            path=str(weights) if weights else None,
+            sha256=sha256(weights) if weights else None,
+            base_sha256=model.base_sha256 or None,
+            clip_sha256=model.clip_sha256 or None,
+        ),
+        **{key: counts[key] for key in ("trainable", "total", "percent")},
+    }
+
+
+def _ranks(ft: FtConfig) -> dict[str, Any]:
+    ranks = ft.model_dump(mode="json", include=RANK_KEYS.get(ft.type or "", set()), exclude_none=True)
+    if "svd_ratio" in ranks:  # replaces both
+        del ranks["svd_rank_linear"], ranks["svd_rank_conv2d"]
+    return ranks

@@ -1,0 +1,71 @@
+"""Saves a run's state to last/ and restores it from there."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from checkpointing import weights_file
+from training.random_state import random_state, set_random_state
+from training.run import EpochProgress, Progress, Run
+from utils.config.differences import check_config
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def save_state(run: Run) -> None:
+    """Writes the run's state to last/, in the main process; all processes must call it."""
+    generators = run.processes.gather([random_state()])
+    if not run.processes.is_main:
+        return
+    scaler = run.processes.accelerator.scaler
+    run.folder.states.save(
+        {
+            "model": weights_file.trained_state(run.model, everything=run.config.pretrained_path is None),
+            "optimizer": run.optimizer.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "average": run.average.state_dict() if run.average else None,
+            "progress": asdict(run.progress),
+            "random": generators,
+            "config": run.config.to_yaml(),
+            "base_sha256": run.model.base_sha256,
+        }
+    )
+
+
+def load_state(run: Run) -> None:
+    """Restores the newest undamaged state in last/.
+
+    Raises:
+        UserError: there is none, or it belongs to another config.
+    """
+    state, path = _chosen_state(run)
+    check_config(path, state["config"], run.config, run.folder.config)
+    if state["base_sha256"] != run.model.base_sha256:
+        raise UserError(f"{path}: was trained on other base weights than {run.config.pretrained_path} is now")
+    weights_file.load_trained_state(run.model, state["model"], everything=run.config.pretrained_path is None)
+    run.optimizer.load_state_dict(state["optimizer"])
+    scaler = run.processes.accelerator.scaler
+    if scaler is not None and state["scaler"] is not None:
+        scaler.load_state_dict(state["scaler"])
+    if run.average is not None:
+        run.average.load_state_dict(state["average"])
+    progress = dict(state["progress"])
+    run.progress = Progress(**{**progress, "so_far": EpochProgress(**progress["so_far"])})
+    if len(state["random"]) != run.processes.count:
+        log.warning(
+            "%s: was saved by %d processes, resumed by %d: dropout will differ from an uninterrupted run's",
+            path,
+            len(state["random"]),
+            run.processes.count,
+        )
+    if run.processes.index < len(state["random"]):
+        set_random_state(state["random"][run.processes.index])
+    log.info("%s: resumed after epoch %d, step %d", path, run.progress.epoch, run.progress.so_far.step)
+
+
+def _chosen_state(run: Run) -> tuple[dict[str, Any], Path]:
+    """The main process checks the files and chooses one, so that all processes restore the same."""
+    path = run.processes.on_main(run.folder.states.newest)
+    return run.folder.states.read(path), path

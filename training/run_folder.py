@@ -1,0 +1,161 @@
+"""A run's folder: the names of its files, and whether a run in it starts, resumes or is finished."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+from checkpointing.tensor_files import check_writable_name
+from evaluation.results import PER_IMAGE_FILE, RESULTS_FILE
+from training.run_log import METRICS_FILE, TENSORBOARD_FOLDER
+from training.state_files import StateFolder
+from utils.config import Config
+from utils.config.differences import check_config
+from utils.errors import ConfigError, UserError
+
+Status = Literal["empty", "begun", "unfinished", "finished"]
+Resume = bool | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths in a run's folder."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, save_path: Path) -> Self:
+        """The folder of the run whose final weights go to `save_path`.
+
+        It is the folder of the weights, or one in it named after them where another run has that one. So
+        `--save_path runs/x/model.safetensors` keeps everything in runs/x, and checkpoints/salt_model.pth and
+        checkpoints/lora_model.pth do not overwrite each other's records.
+        """
+        folder = cls(save_path.parent)
+        if not folder.owner.is_file() or folder.owner.read_text(encoding="utf-8").strip() == save_path.name:
+            return folder
+        return cls(save_path.parent / save_path.stem)
+
+    @property
+    def owner(self) -> Path:
+        """Holds the name of the run's final weights file."""
+        return self.path / "run.txt"
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, commit and device."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line an epoch."""
+        return self.path / METRICS_FILE
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's files."""
+        return self.path / TENSORBOARD_FOLDER
+
+    @property
+    def curves(self) -> Path:
+        """The picture of loss, Dice and learning rate."""
+        return self.path / "curves.png"
+
+    @property
+    def overlays(self) -> Path:
+        """The folder of pictures: image, truth, prediction, errors."""
+        return self.path / "overlays"
+
+    @property
+    def predictions(self) -> Path:
+        """The folder of the masks of all test samples, 0/255 at the images' own size."""
+        return self.path / "predictions"
+
+    @property
+    def results(self) -> Path:
+        """The scores; a run that has them is finished."""
+        return self.path / RESULTS_FILE
+
+    @property
+    def per_image(self) -> Path:
+        """The scores of each image."""
+        return self.path / PER_IMAGE_FILE
+
+    @property
+    def best_weights(self) -> Path:
+        """The weights of the epoch with the best validation Dice."""
+        return self.path / "best_val.safetensors"
+
+    @property
+    def states(self) -> StateFolder:
+        """All that resuming needs."""
+        return StateFolder(self.path / "last")
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the process that runs here."""
+        return self.path / "lock"
+
+    @property
+    def log(self) -> Path:
+        """The output of a run that a sweep started."""
+        return self.path / "log.txt"
+
+    @property
+    def status(self) -> Status:
+        """What is in the folder.
+
+        "begun" is a run that stopped before it had a state to save, "unfinished" one that can be resumed.
+        """
+        if self.results.is_file():
+            return "finished"
+        if self.states.states():
+            return "unfinished"
+        return "begun" if self.config.is_file() else "empty"
+
+    def check_config(self, config: Config) -> None:
+        """Raises UserError, with the keys that differ, unless the run in this folder has this config."""
+        check_config(self.config, self.config.read_text(encoding="utf-8"), config, self.config)
+
+
+def decide_start(
+    folder: RunFolder, save_path: Path, config: Config, resume: Resume
+) -> Literal["start", "resume", "finished"]:
+    """How a run begins in a folder.
+
+    Args:
+        folder, save_path, config: the run's.
+        resume: True resumes the run in the folder. "auto" resumes it where there is one, leaves it where it is
+            finished, and else starts. False starts.
+
+    Raises:
+        UserError: the folder holds another run, or none to resume.
+        ConfigError: a `save_path` that cannot be written to.
+    """
+    status = folder.status
+    if resume and status == "begun":
+        folder.check_config(config)
+        return "start"
+    if resume == "auto":
+        if status == "finished":
+            folder.check_config(config)
+            return "finished"
+        if status == "unfinished":
+            return "resume"
+    elif resume:
+        folder.states.newest()
+        return "resume"
+    check_writable_name(save_path, "--save_path")
+    if save_path.name == folder.best_weights.name:
+        raise ConfigError(f"--save_path {save_path}: that name is kept for the best epoch; choose another")
+    if status == "finished":
+        raise UserError(f"{folder.path}: holds a finished run; give another --save_path, or remove it")
+    if folder.metrics.exists() or folder.states.has_progress:
+        raise UserError(f"{folder.path}: holds an unfinished run; resume it with --resume, or give another --save_path")
+    if save_path.exists():
+        raise UserError(f"{save_path}: exists already; give another --save_path, or remove it")
+    return "start"
