@@ -13,8 +13,6 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor, nn
 
-from prompt_adapted_SAM2.blocks import TrunkBlock
-
 # SAM 2 and 2.1 differ in their memory alone, which is dropped: one YAML builds what both kinds of file fill.
 _YAMLS = {
     "tiny": "configs/sam2.1/sam2.1_hiera_t.yaml",
@@ -23,7 +21,6 @@ _YAMLS = {
     "large": "configs/sam2.1/sam2.1_hiera_l.yaml",
 }
 _STRIDE = 16  # of the image embeddings
-_FINE_STAGES = 2  # of smaller strides, 4 and 8
 
 # Ours: small enough to ship and to train on a CPU. The finest features have a stride of 4, as the official ones have.
 _NANO_WIDTH, _NANO_STAGES, _NANO_PROMPT_DIM = 24, (1, 2, 5, 1), 128
@@ -62,14 +59,7 @@ def build_sam2_parts(sam_type: str, img_size: int) -> Sam2Parts:
         img_size: of the square images, a multiple of 32. The trunk fits its positions to any.
     """
     parts = _nano_parts(img_size) if sam_type == "nano" else _official_parts(sam_type, img_size)
-    trunk, neck = parts.image_encoder.trunk, parts.image_encoder.neck
-    fine = trunk.stage_ends[_FINE_STAGES - 1]  # the last block whose grid is finer than the embeddings'
-    trunk.blocks = nn.ModuleList(
-        # Of a stage's first block, the attention reads the finer grid of the stage before.
-        TrunkBlock(block, attention_again=number - 1 <= fine, mlp_again=number <= fine)
-        for number, block in enumerate(trunk.blocks)
-    )
-    neck.position_encoding = _NoPositions()
+    parts.image_encoder.neck.position_encoding = _NoPositions()
     return parts
 
 
