@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import QuickGELU, TextTransformer
+from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 
 import adapters
@@ -61,11 +62,11 @@ def _dense_forward(layer: SpectralLayer, x: Tensor) -> Tensor:
     return layer.apply_weight(x, (layer.U @ core @ layer.Vh).reshape(layer.weight_shape))
 
 
-def use_stock_blocks(model: SegmentationModel) -> None:
-    """segment_anything's or sam2's own blocks around the modules of ours."""
-    for name, ours in list(model.named_modules()):
-        if isinstance(ours, EncoderBlock):
-            model.set_submodule(name, ours.stock)
+def use_stock_blocks(model: nn.Module) -> None:
+    """Runs SAM's blocks by segment_anything's own `Block.forward`; SAM2's blocks are the package's own anyway."""
+    for block in model.modules():
+        if isinstance(block, EncoderBlock):
+            block.forward = partial(Block.forward, block)
 
 
 class _TextTower(nn.Module):

@@ -1,22 +1,24 @@
-"""What training, evaluation, prediction, counting and export need from a model."""
+"""The protocol that training, evaluation, prediction, counting and export rely on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from checkpointing.load_report import LoadReport
+from networks.text_prompt.encoder import TextEncoder
 from utils.config import Config
 
 
 class SegmentationModel(nn.Module):
-    """Images and prompts in, mask logits out; and which of its parameters the strategies train.
+    """Maps images and prompts to mask logits, and names the groups of parameters that the strategies train.
 
     Attributes:
         img_size: S, the side of the square images in pixels.
         prompt: "text", "box_full" or "box_oracle" (`prompts.type`), or "none" for a network without prompts.
-        base_sha256: hash of the base weights' file, "" where it started from random weights.
-        text_encoder: what turns labels into features, or None.
+        base_sha256: the hash of the base weights' file, "" for a start from random weights.
+        text_encoder: turns labels into features, or None.
     """
 
     img_size: int
@@ -25,7 +27,7 @@ class SegmentationModel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.text_encoder: nn.Module | None = None
+        self.text_encoder: TextEncoder | None = None
 
     def forward(self, images: Tensor, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
         """Mask logits of each image for its label.
@@ -41,31 +43,43 @@ class SegmentationModel(nn.Module):
         return self.decode(self.embed(images), labels, boxes)
 
     def embed(self, images: Tensor) -> Any:
-        """All of (B, 3, S, S) images that no prompt changes: tensors with B first."""
+        """Everything computed from (B, 3, S, S) images alone, before any prompt: tensors with B first."""
         raise NotImplementedError
 
     def decode(self, embedded: Any, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
         """Mask logits (B, S, S) from what `embed` gave; prompts as for `forward`."""
         raise NotImplementedError
 
-    def load_base(self, path: Path, config: Config) -> None:
-        """Loads base weights, sets `base_sha256` and logs what became of every key.
+    def load_base(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
+        """Loads base weights, in place.
+
+        Args:
+            state: an official file's state dict, or what `base_state` gave.
+            path: the file that the state came from, for errors.
 
         Raises:
-            UserError: a file that is unreadable or does not fit.
+            UserError: the state does not fit; the model is then unchanged.
         """
         raise NotImplementedError
+
+    def base_state(self) -> dict[str, Tensor]:
+        """The weights that another model may start from, by their names in an official file; adapters merged before."""
+        return self.state_dict()
+
+    def load_text_prompt(self, other: "SegmentationModel") -> list[str]:
+        """Copies the text prompt's trained weights from `other` where both have the same; returns their keys."""
+        return []
 
     def adapted_layers(self, method: str) -> Sequence[str]:
         """Name patterns of the layers that an adapter method replaces by default."""
         return ()
 
     def encoder_blocks(self) -> Iterator[nn.Module]:
-        """The image encoder's transformer blocks, which gradient checkpointing computes again; none without such."""
+        """The image encoder's transformer blocks, which gradient checkpointing recomputes; none where there are none."""
         yield from ()
 
     def always_trained(self) -> Iterator[nn.Parameter]:
-        """What every parameter-efficient strategy trains beside its adapters."""
+        """The parameters that every parameter-efficient strategy trains besides its adapters."""
         yield from ()
 
     def encoder_biases(self) -> Iterator[nn.Parameter]:
@@ -73,7 +87,7 @@ class SegmentationModel(nn.Module):
         yield from ()
 
     def decoder_parameters(self) -> Iterator[nn.Parameter]:
-        """The mask decoder's parameters that the output depends on."""
+        """The mask decoder's parameters on which the output depends."""
         yield from ()
 
     def text_parameters(self) -> Iterator[nn.Parameter]:
@@ -81,14 +95,14 @@ class SegmentationModel(nn.Module):
         yield from ()
 
     def all_used_parameters(self) -> Iterator[nn.Parameter]:
-        """Every parameter that the output depends on."""
+        """Every parameter on which the output depends."""
         raise NotImplementedError
 
     def uncounted_parameters(self) -> Iterator[nn.Parameter]:
-        """Those of the image encoder that the paper's totals leave out while they are frozen."""
+        """The image encoder's parameters that the paper's totals omit while they are frozen."""
         yield from ()
 
     @property
     def clip_sha256(self) -> str:
         """The hash of the CLIP weights behind the prompts, "" without CLIP."""
-        return getattr(self.text_encoder, "weights_sha256", "")
+        return "" if self.text_encoder is None else self.text_encoder.weights_sha256

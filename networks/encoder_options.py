@@ -1,4 +1,4 @@
-"""How the image encoder is run in training: blocks computed again in the backward pass, or compiled."""
+"""How the image encoder runs in training: with gradient checkpointing of its blocks, or compiled."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,15 +6,16 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from networks.recompute import computed_again
+from networks.base import SegmentationModel
 from utils.errors import ConfigError
 
 
-def checkpoint_blocks(model: nn.Module) -> None:
-    """Makes training keep only the input of each of `model.encoder_blocks()`; the backward pass computes them again.
+def checkpoint_blocks(model: SegmentationModel) -> None:
+    """Turns on gradient checkpointing: training keeps the input of each of `model.encoder_blocks()` alone.
 
-    Gradients stay the same, dropout included.
+    The backward pass recomputes the blocks, with the same dropout, so that the gradients stay the same.
 
     Raises:
         ConfigError: a model without encoder blocks.
@@ -25,11 +26,11 @@ def checkpoint_blocks(model: nn.Module) -> None:
             f"training.gradient_checkpointing: {type(model).__name__} has no encoder blocks; set it false"
         )
     for block in blocks:
-        _in_training_only(block, partial(computed_again, block.forward))
+        _in_training_only(block, partial(checkpoint, block.forward, use_reentrant=False))
 
 
 def compile_encoder(model: nn.Module) -> None:
-    """Compiles the image encoder, or the whole of a model that has none, for training; evaluation runs as it is."""
+    """Compiles the image encoder, or a whole model that has none, for training. Evaluation runs uncompiled."""
     encoder = getattr(model, "image_encoder", model)
     _in_training_only(encoder, torch.compile(encoder.forward))
 

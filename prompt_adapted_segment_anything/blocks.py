@@ -1,80 +1,94 @@
-"""The blocks of SAM's image encoder, rearranged for speed; the weights' names stay SAM's own."""
-
-from collections.abc import Callable
-from typing import TypeVar
+"""The transformer block of SAM's image encoder, with a fused attention kernel."""
 
 import torch
-from segment_anything.modeling.image_encoder import Attention, Block
+from segment_anything.modeling.image_encoder import Block, get_rel_pos, window_partition, window_unpartition
 from torch import Tensor, nn
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from networks.recompute import remade, remakes
-from prompt_adapted_segment_anything.relative_attention import attend
-
-Result = TypeVar("Result")
+_HEAD_ALIGNMENT = 8  # fused kernels want the head dimension to be a multiple of this
 
 
 class EncoderBlock(nn.Module):
-    """A transformer block of SAM's ViT: equal to segment_anything's `Block` up to rounding, in less time and memory.
+    """segment_anything's `Block` up to rounding, with the modules and parameter names of the block that it is given.
 
-    The attention with decomposed relative positions runs in PyTorch's fused kernel (see `attend`). And where windows do
-    not divide the grid, only real tokens are projected and ask: the stock block pads with zeros after norm1, so a
-    padding token's k and v are just the projection's bias, and what it asks is thrown away.
-
-    What can be made again at next to no cost is not kept for the backward pass.
+    Two things differ from the stock block. Attention runs in `scaled_dot_product_attention`, so that no matrix of all
+    pairs of tokens is stored. And windows are padded after the projection to q, k and v instead of before it: the
+    stock block's padding tokens are zeros, which the projection maps to its bias.
     """
 
     def __init__(self, stock: Block) -> None:
         super().__init__()
-        self.norm1 = stock.norm1
-        self.attn: Attention = stock.attn
-        self.norm2 = stock.norm2
-        self.mlp = stock.mlp
-        self.window_size = stock.window_size
-        self._stock = (stock,)  # in a tuple, so that the modules they share have one name
-
-    @property
-    def stock(self) -> Block:
-        """The package's own block, of the same modules."""
-        return self._stock[0]
-
-    @property
-    def mlp_layers(self) -> tuple[nn.Module, nn.Module]:
-        """The linear layers before and after the activation."""
-        return self.mlp.lin1, self.mlp.lin2
-
-    @property
-    def rel_pos(self) -> tuple[Tensor, Tensor] | None:
-        """The tables of relative positions along height and width, if there are any."""
-        return (self.attn.rel_pos_h, self.attn.rel_pos_w) if self.attn.use_rel_pos else None
+        self.norm1, self.attn = stock.norm1, stock.attn
+        self.norm2, self.mlp = stock.norm2, stock.mlp
+        self.window_size = stock.window_size  # 0: attention over the whole grid
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, H, W, C) -> (B, H, W, C)."""
-        if torch.onnx.is_in_onnx_export():
-            return self.stock(x)  # its tracer knows no functions with gradients of their own
-        x = x.contiguous()  # the first is a view of (B, C, H, W), an order that sums would keep and each norm copy
-        x = self._after_attention(x)
-        return x + self._mlp(x)
+        x = x.contiguous()  # the patch embedding's output is a view of (B, C, H, W), which LayerNorm would copy
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
 
-    def _mlp(self, x: Tensor) -> Tensor:
-        first, last = self.mlp_layers
-        hidden = self._layer_after(self.norm2, first, x)
-        return self._layer_after(self.mlp.act, last, hidden)
+    def attention(self, x: Tensor) -> Tensor:
+        """Multi-head attention in windows, or over the whole grid: (B, H, W, C) -> (B, H, W, C)."""
+        H, W = x.shape[1:3]
+        attn, window = self.attn, self.window_size
+        rel_pos = (attn.rel_pos_h, attn.rel_pos_w) if attn.use_rel_pos else None
+        qkv = attn.qkv(x)  # (B, H, W, 3 * C)
+        if window == 0:
+            return attn.proj(attend(qkv, attn.num_heads, rel_pos))
+        qkv = pad_with(attn.qkv.bias, qkv, -H % window, -W % window)
+        windows, padded_size = window_partition(qkv, window)  # (B * windows, window, window, 3 * C)
+        out = attend(windows, attn.num_heads, rel_pos)
+        return attn.proj(window_unpartition(out, window, padded_size, (H, W)))
 
-    def _layer_after(self, function: nn.Module, layer: Callable[[Tensor], Result], x: Tensor) -> Result:
-        """layer(function(x)); what the layer keeps of its input is made of x again, which the function keeps anyway."""
-        y = function(x)
-        if not remakes():
-            return layer(y)
-        with remade([y], lambda: [function(x)]):
-            return layer(y)
 
-    def _after_attention(self, x: Tensor) -> Tensor:
-        """The first half of the block, (B, H, W, C) -> (B, H, W, C)."""
-        return x + self._attention(self._layer_after(self.norm1, self.attn.qkv, x))
+def pad_with(fill: Tensor, x: Tensor, below: int, right: int) -> Tensor:
+    """Pads a grid x (B, H, W, C) by rows below and columns at the right of `fill` (C,)."""
+    B, H, W, _ = x.shape
+    if not (below or right):
+        return x
+    fill = fill.to(x.dtype)
+    x = torch.cat([x, fill.expand(B, H, right, -1)], dim=2)
+    return torch.cat([x, fill.expand(B, below, W + right, -1)], dim=1)
 
-    def _attention(self, qkv: Tensor, stride: tuple[int, int] = (1, 1)) -> Tensor:
-        """(B, H, W, 3 * C) -> (B, H / stride, W / stride, C)."""
-        H, W = qkv.shape[1:3]
-        window = (self.window_size or H, self.window_size or W)
-        out = attend(qkv, self.attn.num_heads, window, self.attn.qkv.bias, self.rel_pos, stride)
-        return self.attn.proj(out)
+
+def attend(qkv: Tensor, num_heads: int, rel_pos: tuple[Tensor, Tensor] | None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + Rh + Rw) v among the tokens of each grid, without a bias of the size queries x keys.
+
+    The logits are one inner product of longer vectors: of q followed by its relative terms for each row and each
+    column of keys, and of k followed by the one-hot codes of its row and its column.
+
+    Args:
+        qkv: (N, h, w, 3 * C), the projections of N grids.
+        num_heads: of d = C / num_heads channels each.
+        rel_pos: SAM's tables of relative positions along height and width, (any length, d), or None.
+
+    Returns:
+        (N, h, w, C).
+    """
+    N, h, w, _ = qkv.shape
+    q, k, v = qkv.reshape(N, h * w, 3, num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)  # each (N, heads, h * w, d)
+    d = q.shape[-1]
+    if rel_pos is not None:
+        zeros = -(d + h + w) % _HEAD_ALIGNMENT
+        terms = _relative_terms(q.unflatten(2, (h, w)), *rel_pos).flatten(2, 3)  # (N, heads, h * w, h + w)
+        q = torch.cat([q, pad(terms, (0, zeros))], dim=-1)
+        k = torch.cat([k, pad(_one_hot_codes(h, w, k), (0, zeros)).expand(N, num_heads, -1, -1)], dim=-1)
+        v = pad(v, (0, h + w + zeros))  # fused kernels want q, k and v of one width
+    out = scaled_dot_product_attention(q, k, v, scale=d**-0.5)[..., :d]
+    return out.transpose(1, 2).reshape(N, h, w, -1)
+
+
+def _relative_terms(q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> Tensor:
+    """SAM's relative terms for each row, then each column of keys: (N, heads, h, w, d) -> (N, heads, h, w, h + w)."""
+    h, w, d = q.shape[2:]
+    scale = d**0.5  # undoes the kernel's scaling of all logits
+    rel_h = torch.einsum("nmhwd,hkd->nmhwk", q, scale * get_rel_pos(h, h, rel_pos_h))
+    rel_w = torch.einsum("nmhwd,wkd->nmhwk", q, scale * get_rel_pos(w, w, rel_pos_w))
+    return torch.cat([rel_h, rel_w], dim=-1)
+
+
+def _one_hot_codes(h: int, w: int, like: Tensor) -> Tensor:
+    """The row and the column of each token of a grid as one-hot codes: (h * w, h + w)."""
+    rows, columns = (torch.eye(size, dtype=like.dtype, device=like.device) for size in (h, w))
+    return torch.cat([rows.repeat_interleave(w, dim=0), columns.repeat(h, 1)], dim=-1)

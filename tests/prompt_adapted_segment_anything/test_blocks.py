@@ -1,14 +1,18 @@
 """The encoder's blocks against segment_anything's own."""
 
+import copy
 from functools import partial
 
 import pytest
 import torch
 from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.image_encoder import Block
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import adapters
 from prompt_adapted_segment_anything import GEOMETRIES, SamGeometry, build_image_encoder
+from prompt_adapted_segment_anything.blocks import EncoderBlock
 
 SMALL = SamGeometry(32, 3, 2, (1,), patch_size=16, window_size=14, prompt_dim=16)
 
@@ -74,6 +78,69 @@ def test_adapted_projections_keep_windows_right():
     x = torch.randn(1, 3, 336, 336)
     with torch.no_grad():
         assert torch.allclose(ours(x), stock(x), atol=1e-5)
+
+
+def block_pair(window, table_size=None, use_rel_pos=True, dtype=torch.float64, dim=32):
+    """A stock block with random tables of relative positions, and ours with a copy of its modules."""
+    stock = Block(dim, 2, use_rel_pos=use_rel_pos, window_size=window, input_size=table_size)
+    randomize(stock)
+    stock.to(dtype)
+    return stock, EncoderBlock(copy.deepcopy(stock))
+
+
+def with_gradients(block, x, forward=None):
+    x = x.clone().requires_grad_()
+    out = (forward or block)(x)
+    torch.manual_seed(1)
+    (out * torch.randn(out.shape).to(out)).sum().backward()
+    return {"output": out, "x": x.grad, **{name: p.grad for name, p in block.named_parameters()}}
+
+
+@pytest.mark.parametrize("use_rel_pos", [True, False])
+@pytest.mark.parametrize(
+    ("grid", "window", "table_size"),
+    [
+        ((4, 6), 0, (4, 6)),
+        ((4, 6), 0, (3, 7)),  # tables of other lengths are resized
+        ((4, 6), 2, None),
+        ((5, 7), 3, None),  # windows that do not divide the grid
+        ((6, 7), 3, None),
+        ((2, 2), 5, None),  # a window larger than the grid
+        ((1, 1), 1, None),
+    ],
+)
+def test_a_block_and_its_gradients_equal_stock_in_float64(grid, window, table_size, use_rel_pos):
+    stock, ours = block_pair(window, table_size, use_rel_pos)
+    assert list(ours.state_dict()) == list(stock.state_dict())
+    x = torch.randn(2, *grid, 32, dtype=torch.float64)
+    expected = with_gradients(stock, x)
+    for name, found in with_gradients(ours, x).items():
+        assert torch.allclose(found, expected[name], atol=1e-11), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("grid", "window", "table_size"), [((5, 7), 3, None), ((4, 6), 0, (4, 6))])
+def test_autocast_rounds_a_block_as_much_as_stock(grid, window, table_size, dtype):
+    """Measured against float64; the gradients of the parameters stay float32."""
+    stock, ours = block_pair(window, table_size, dtype=torch.float32)
+    x = torch.randn(2, *grid, 32)
+    exact = with_gradients(copy.deepcopy(stock).double(), x.double())
+    errors = []
+    for block in (stock, ours):
+        with torch.autocast("cpu", dtype):
+            found = with_gradients(block, x)
+        assert all(p.grad.dtype == torch.float32 for p in block.parameters())
+        errors.append({name: (found[name].double() - exact[name]).norm() / exact[name].norm() for name in exact})
+    for name in exact:
+        assert errors[1][name] < 1.5 * errors[0][name] + 2 * torch.finfo(dtype).eps, name
+
+
+@pytest.mark.parametrize("window", [0, 3])
+def test_a_fused_kernel_takes_the_attention(window):
+    """With relative positions too: the kernel gets no mask and equal widths."""
+    _, ours = block_pair(window, (5, 7), dtype=torch.float32)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # raises where it does not apply
+        ours(torch.randn(1, 5, 7, 32))
 
 
 @pytest.mark.slow
