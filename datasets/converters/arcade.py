@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pycocotools import mask as coco_masks
 
 from datasets.converters.plan import Case, Pair, Plan
-from datasets.converters.polygons import fill_polygons
 from datasets.converters.search import files_by, find_path, natural
 from datasets.io import read_image
 from utils.errors import UserError
@@ -19,20 +19,23 @@ DIGESTS = {"arcade.zip": "sha256:a396cdea7c92c55dc97bbf3dd8e3df517d76872b289a8bc
 _DRAW = {"train": 700, "test": 300}
 _STENOSIS = 26  # the one category that is no vessel segment
 _OFFICIAL = ("train", "val", "test")
+_FARTHEST = 1e5  # pixels; pycocotools crashes on coordinates near the largest integer
+
+Polygon = list[float]  # x and y of each corner in turn
 
 
 def convert(source: Path | None, *, seed: int, split: str = "paper") -> Plan:
-    """Fill the vessel polygons of syntax/; the stenosis task, whose polygons are no vessels, is left alone.
+    """Fill the vessel polygons of syntax/. The folder stenosis/ is ignored: its polygons are not vessels.
 
-    A mask is the union of all polygons of all annotations of an image but those of category 26, stenosis; see
-    `fill_polygons` for the pixels on the border. An image without a vessel stays, with an empty mask, and the summary
-    counts them. Names begin with the folder, since the numbers start again in each.
+    A mask is the union of all polygons of an image, except those of category 26, stenosis. pycocotools fills them, so
+    the pixels at an outline are those of COCO's own tools. An image without a vessel gets an empty mask; the summary
+    counts such images. File names begin with the folder (train_1.png), because each folder numbers its images from 1.
 
     Args:
         split: `paper`: 700 train and 300 test, drawn from the 1000 images of syntax/train. `official`: the 1000, 200
             and 300 images of train, val and test.
 
-    Raises: UserError that names the file or the annotation that is missing or odd.
+    Raises: UserError that names the missing file or the invalid annotation.
     """
     root = find_path(source, "syntax/train/annotations").parents[1]
     parts = ("train",) if split == "paper" else _OFFICIAL
@@ -45,23 +48,23 @@ def convert(source: Path | None, *, seed: int, split: str = "paper") -> Plan:
 
 
 def _cases(root: Path, part: str, split: str | None) -> tuple[list[Case], int]:
-    """The cases of a folder, and how many of them have no vessel annotation."""
+    """Return the cases of a folder, and how many of them have no vessel annotation."""
     path = root / part / "annotations" / f"{part}.json"
     files = files_by(root / part / "images", r"(.+\.png)")
     drawn = _read_drawings(path)
     if missing := sorted(drawn.keys() - files.keys(), key=natural):
         raise UserError(f"{root / part / 'images' / missing[0]}: missing; {path.name} lists it")
     if unknown := sorted(files.keys() - drawn.keys(), key=natural):
-        raise UserError(f"{files[unknown[0]]}: {path.name} doesn't list it, so its vessels are unknown")
+        raise UserError(f"{files[unknown[0]]}: {path.name} does not list it, so its vessels are unknown")
     names = sorted(files, key=natural)
     cases = [Case(f"{part}_{files[n].stem}", partial(_read, files[n], drawn[n], path), split) for n in names]
     return cases, sum(not drawn[name].polygons for name in names)
 
 
 class _Drawing(NamedTuple):
-    """The vessels of one image: polygons (n, 2) as (x, y), and the size (H, W) they were drawn at."""
+    """The vessels of one image: polygons, and the size (H, W) they were drawn at."""
 
-    polygons: list[np.ndarray]
+    polygons: list[Polygon]
     size: tuple[int, int]
 
 
@@ -70,11 +73,13 @@ def _read(image: Path, drawing: _Drawing, annotations: Path) -> Pair:
     if values.shape[:2] != drawing.size:
         ours, theirs = (f"{width} x {height}" for height, width in (values.shape[:2], drawing.size))
         raise UserError(f"{image}: {ours} pixels, but {annotations.name} says {theirs} (width x height)")
-    return values, fill_polygons(drawing.polygons, drawing.size)
+    if not drawing.polygons:
+        return values, np.zeros(drawing.size, bool)
+    return values, coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(drawing.polygons, *drawing.size))) > 0
 
 
 def _read_drawings(path: Path) -> dict[str, _Drawing]:
-    """The drawing of every image that a COCO file lists, by the image's file name."""
+    """Return the drawing of every image that a COCO file lists, by the image's file name."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         listed = content["images"]
@@ -86,22 +91,24 @@ def _read_drawings(path: Path) -> dict[str, _Drawing]:
         for annotation in content["annotations"]:
             image = annotation["image_id"]
             if image not in drawings:
-                raise UserError(f"{path}: annotation {annotation['id']} is of image {image}, which isn't listed")
+                raise UserError(f"{path}: annotation {annotation['id']} is of image {image}, which is not listed")
             if annotation["category_id"] not in skipped:
                 drawings[image].polygons.extend(_polygons_of(annotation, path))
     except FileNotFoundError:
-        raise UserError(f"{path}: missing; the set is not whole") from None
+        raise UserError(f"{path}: missing; the set is incomplete") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a COCO file of images, categories and annotations ({error!r})") from error
     return by_name
 
 
-def _polygons_of(annotation: dict[str, Any], path: Path) -> Iterator[np.ndarray]:
+def _polygons_of(annotation: dict[str, Any], path: Path) -> Iterator[Polygon]:
+    """Yield the polygons of three corners or more; others have no area, and pycocotools reads two corners as a box."""
     polygons = annotation["segmentation"]
     if not isinstance(polygons, list):
-        raise UserError(f"{path}: annotation {annotation['id']} is no list of polygons")
+        raise UserError(f"{path}: the segmentation of annotation {annotation['id']} is not a list of polygons")
     for flat in polygons:
         points = np.array(flat, dtype=np.float64)
-        if points.ndim != 1 or len(points) % 2 or not np.isfinite(points).all():
-            raise UserError(f"{path}: annotation {annotation['id']} holds a polygon that is no list of x, y pairs")
-        yield points.reshape(-1, 2)
+        if points.ndim != 1 or len(points) % 2 or not (np.abs(points) <= _FARTHEST).all():
+            raise UserError(f"{path}: a polygon of annotation {annotation['id']} is not a list of x, y pairs in pixels")
+        if len(points) >= 6:
+            yield points.tolist()

@@ -1,6 +1,7 @@
 """ARCADE: polygons of COCO files, several an annotation, stenoses that are no vessels, images without annotation."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -16,19 +17,16 @@ COUNTS = {"train": 12, "val": 3, "test": 4}
 CATEGORIES = [{"id": n, "name": "stenosis" if n == 26 else str(n)} for n in range(1, 27)]
 
 
-def inside(polygon: list[float]) -> np.ndarray:
-    """The pixels of SIZE whose centres lie in a polygon; matplotlib decides, not the code that is tested."""
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
-    outline = Outline(np.array(polygon).reshape(-1, 2), closed=False)
-    return outline.contains_points(np.stack([x.ravel(), y.ravel()], -1)).reshape(SIZE)
-
-
-def star(rng: np.random.Generator) -> list[float]:
-    """A polygon that isn't convex, of odd coordinates, partly outside of the image."""
-    angles = np.sort(rng.uniform(0, 2 * np.pi, 9))
-    radii = rng.uniform(2, 9, 9)
-    x, y = rng.uniform(0, SIZE[1]), rng.uniform(0, SIZE[0])
-    return np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], -1).round(2).ravel().tolist()
+def bars(rng: np.random.Generator) -> tuple[list[float], np.ndarray]:
+    """A polygon around a row of bars, often partly outside the image, and its exact mask: all corners are whole."""
+    x, base = int(rng.integers(-4, SIZE[1] - 2)), int(rng.integers(2, SIZE[0] + 4))
+    corners, mask = [(x, base)], np.zeros(SIZE, bool)
+    for width, height in rng.integers(1, 9, (4, 2)).tolist():
+        top = base - height
+        corners += [(x, top), (x + width, top)]
+        mask[max(top, 0) : base, max(x, 0) : max(x + width, 0)] = True
+        x += width
+    return [float(value) for corner in (*corners, (x, base)) for value in corner], mask
 
 
 @pytest.fixture
@@ -49,11 +47,12 @@ def arcade(tmp_path, monkeypatch):
             images.append({"id": number + 100, "file_name": f"{number}.png", "width": SIZE[1], "height": SIZE[0]})
             mask = np.zeros(SIZE, bool)
             for category, parts in {2: {}, 3: {26: 1}, 4: {5: 3, 7: 1}}.get(number, {1: 1, 26: 2, 12: 1}).items():
-                polygons = [star(rng) for _ in range(parts)]
+                drawn = [bars(rng) for _ in range(parts)]
+                polygons = [polygon for polygon, _ in drawn]
                 annotation = {"id": len(annotations), "image_id": number + 100, "category_id": category}
                 annotations.append(annotation | {"segmentation": polygons})
                 if category != 26:
-                    mask |= np.logical_or.reduce([inside(polygon) for polygon in polygons])
+                    mask |= np.logical_or.reduce([filled for _, filled in drawn])
             truth[f"{part}_{number}.png"] = pixels, mask
         (folder / "annotations").mkdir()
         content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
@@ -114,9 +113,18 @@ def edit(root, change):
         (lambda c: c["images"].append(c["images"][0]), r"train\.json: an image is listed twice"),
         (lambda c: c["images"].append(c["images"][0] | {"id": 999}), r"train\.json: an image is listed twice"),
         (lambda c: c["images"].append(c["images"][0] | {"id": 9, "file_name": "77.png"}), r"images/77\.png: missing"),
-        (lambda c: c["images"].clear(), r"annotation 0 is of image \d+, which isn't listed"),
-        (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), "annotation 0 holds a polygon that is no"),
-        (lambda c: c["annotations"][0].update(segmentation={"counts": "x"}), "annotation 0 is no list of polygons"),
+        (lambda c: c["images"].clear(), r"annotation 0 is of image \d+, which is not listed"),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]),
+            "a polygon of annotation 0 is not a list of x",
+        ),
+        (lambda c: c["annotations"][0].update(segmentation=[[[1, 2], [3, 4]]]), "a polygon of annotation 0 is not"),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[[0, 0, 9, 0, 9, math.nan]]),
+            "a polygon of annotation 0 is",
+        ),
+        (lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1e12, 0, 1e12, 1e12]]), "a polygon of annotation 0"),
+        (lambda c: c["annotations"][0].update(segmentation={"counts": "x"}), "annotation 0 is not a list of polygons"),
         (lambda c: c["annotations"][0].update(segmentation=[["a", "b"]]), r"train\.json: not a COCO file"),
         (lambda c: c.pop("categories"), r"train\.json: not a COCO file .*'categories'"),
         (lambda c: c["images"][0].update(width=31), r"\d+\.png: 32 x 24 pixels, but train\.json says 31 x 24"),
@@ -134,7 +142,7 @@ def test_what_is_odd_is_named(arcade, tmp_path, change, message):
 def test_an_image_that_isnt_listed_and_a_missing_file(arcade, tmp_path):
     folder = arcade[0] / "syntax" / "train"
     Image.new("L", SIZE[::-1]).save(folder / "images" / "99.png")
-    with pytest.raises(UserError, match=r"99\.png: train\.json doesn't list it"):
+    with pytest.raises(UserError, match=r"99\.png: train\.json does not list it"):
         prepare("arcade", arcade[0], tmp_path / "out")
     (folder / "images" / "99.png").unlink()
     (folder / "annotations" / "train.json").unlink()
@@ -162,6 +170,55 @@ def test_category_26_is_none_whatever_its_name(arcade, tmp_path, assert_written)
     edit(root, lambda content: content["categories"][25].update(name="26"))
     prepare("arcade", root, tmp_path / "out")
     assert_written(tmp_path / "out", of_part(truth, "train"))
+
+
+def mask_of(arcade, tmp_path, polygons):
+    """Prepare the set with these polygons as the one annotation of image 1, and return its mask."""
+
+    def draw(content):
+        annotation = {"id": 0, "image_id": 101, "category_id": 1, "segmentation": polygons}
+        content["annotations"] = [annotation]
+
+    edit(arcade[0], draw)
+    prepare("arcade", arcade[0], tmp_path / "out", force=True)
+    with Image.open(tmp_path / "out" / "masks" / "train_1.png") as written:
+        return np.asarray(written) == 255
+
+
+def rectangle(left, top, right, bottom):
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def test_polygons_of_one_annotation_are_united_and_have_no_holes(arcade, tmp_path):
+    expected = np.zeros(SIZE, bool)
+    expected[2:12, 3:20] = True
+    expected[10:16, 15:25] = True
+    polygons = [rectangle(3, 2, 20, 12), rectangle(6, 4, 9, 8), rectangle(15, 10, 25, 16)]
+    np.testing.assert_array_equal(mask_of(arcade, tmp_path, polygons), expected)
+
+
+def test_polygons_without_an_area_cover_nothing(arcade, tmp_path):
+    polygons = [[], [1, 1], [2, 3, 9, 9], [1, 1, 3, 3, 5, 5], rectangle(50, 50, 60, 60)]
+    assert not mask_of(arcade, tmp_path, polygons).any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_slanted_outlines_differ_from_the_exact_polygon_by_less_than_a_pixel(arcade, tmp_path, seed):
+    """Matplotlib, not the code under test, decides which pixel centres lie inside."""
+    rng = np.random.default_rng(seed)
+    angles, radii = np.sort(rng.uniform(0, 2 * np.pi, 9)), rng.uniform(4, 12, 9)
+    points = np.stack([16 + radii * np.cos(angles), 12 + radii * np.sin(angles)], -1).round(2)
+    found = mask_of(arcade, tmp_path, [points.ravel().tolist()])
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    centres = np.stack([x.ravel(), y.ravel()], -1)
+    exact = Outline(points, closed=False).contains_points(centres).reshape(SIZE)
+    starts, sides = points, np.roll(points, -1, axis=0) - points
+    along = ((centres[:, None] - starts) * sides).sum(-1) / (sides**2).sum(-1)
+    nearest = starts + along.clip(0, 1)[..., None] * sides
+    distance = np.linalg.norm(centres[:, None] - nearest, axis=-1).min(-1).reshape(SIZE)
+    assert exact.sum() > 50
+    np.testing.assert_array_equal(found[distance >= 1], exact[distance >= 1])
+    assert found.sum() == pytest.approx(exact.sum(), rel=0.1)
 
 
 def test_another_number_of_images_needs_folds(arcade, tmp_path, monkeypatch):
