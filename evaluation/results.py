@@ -67,7 +67,7 @@ class Scores(_Record):
     def _without_missing_labels(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content = serialize(self)
         if self.labels is None:
-            del content["labels"]
+            content.pop("labels", None)
         return content
 
     @classmethod
