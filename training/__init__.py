@@ -1,1 +1,1 @@
-"""What the training loop is made of: a run's state and folder, optimizer, processes, signals, log, moving average."""
+"""The parts of the training loop: a run's state and folder, optimizer, processes, signals, log, moving average."""

@@ -9,7 +9,7 @@ from utils.config.schema import TrainingConfig
 
 
 def build_optimizer(model: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over every trainable parameter, in one group."""
+    """AdamW or SGD over every trainable parameter, in one parameter group."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if training.optimizer == "sgd":
         return torch.optim.SGD(parameters, training.lr, training.momentum, weight_decay=training.weight_decay)

@@ -1,4 +1,4 @@
-"""The processes of a run, started by `torchrun`: one by default. Device, precision, accumulation and exchange."""
+"""The processes of a run, one or those that `torchrun` started: device, precision, accumulation, communication."""
 
 import logging
 import warnings
@@ -24,19 +24,19 @@ _MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 class Processes:
     """This process among `count`, over Hugging Face Accelerate: gloo between CPUs, nccl between GPUs.
 
-    Process 0 is the main one: it alone writes files and logs. Methods that exchange something must be called by all.
+    Process 0 is the main process: it alone writes files and logs. All processes must call a method that communicates.
 
     Args:
         device: as `resolve_device` gave it.
         precision: fp32, bf16 or fp16, of the forward passes in `accelerator.prepare`d models and `autocast`.
-        accumulate_steps: forward passes a step of the optimizer.
+        accumulate_steps: micro-batches in a step of the optimizer.
 
     Raises:
         ConfigError: a precision that the device does not have.
     """
 
     def __init__(self, device: torch.device, precision: str = "fp32", accumulate_steps: int = 1) -> None:
-        # Accelerate keeps one state a Python process; a second run in it may want another precision.
+        # Accelerate keeps one state per Python process; a second run in it may want another precision.
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
         if precision == "fp16" and device.type == "cpu":
@@ -60,7 +60,7 @@ class Processes:
         self.index: int = self.accelerator.process_index
         if precision == "bf16" and device.type == "cpu" and self.is_main and not cpu_multiplies_bf16():
             log.warning("training.precision = bf16: torch has no fast products in it for this CPU; fp32 is faster here")
-        self.wait()  # the first one, were it to end with an error now, would take with it what the others still meet by
+        self.wait()  # the main process holds the store that the others connect to: it must not end with an error before
 
     @property
     def is_main(self) -> bool:
@@ -70,7 +70,7 @@ class Processes:
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Both in Accelerate's form: gradients averaged over the processes, mixed precision, the fp16 scaler."""
+        """Wraps both in Accelerate's classes: averaged gradients, mixed precision, the fp16 scaler."""
         # Parameters without elements (SALT's X and Y where every singular value is on the diagonal) get no gradient.
         empty = any(p.requires_grad and not p.numel() for p in objective.parameters())
         self.accelerator.ddp_handler.find_unused_parameters = empty
@@ -79,7 +79,7 @@ class Processes:
             return self.accelerator.prepare(objective, optimizer)
 
     def on_main(self, work: Callable[[], Result]) -> Result:
-        """Does `work` in the main process; all get its result, or its error."""
+        """Runs `work` in the main process; every process returns its result, or raises its error."""
         if self.count == 1:
             return work()
         outcome: list[Any] = [None, None]
@@ -113,16 +113,16 @@ class Processes:
         return items if self.count == 1 else gather_object(items)
 
     def copy_from_main(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Gives the tensors the main process' values, in place."""
+        """Copies the main process' values into the tensors, in place."""
         for tensor in tensors if self.count > 1 else ():
             torch.distributed.broadcast(tensor, src=0)
 
     def wait(self) -> None:
-        """Waits until all processes are here."""
+        """Waits until all processes have called this."""
         self.accelerator.wait_for_everyone()
 
     def end(self) -> None:
-        """Takes leave of the others, at the end of a run that went well."""
+        """Ends the communication after a run that succeeded."""
         self.accelerator.end_training()
 
 

@@ -1,4 +1,4 @@
-"""The state of every global random generator, so that a resumed run draws what the interrupted one would have."""
+"""Saves and restores every global random generator: a resumed run draws what the interrupted one would have drawn."""
 
 import random
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 
 def random_state() -> dict[str, Any]:
-    """The generators of Python, numpy and torch (and of every GPU in use): what torch.load reads with weights_only."""
+    """The states of Python's, numpy's and torch's generators, and of every GPU in use; readable with weights_only."""
     numpy_state = np.random.get_state(legacy=False)
     key = numpy_state["state"]["key"].astype(np.int64)
     return {
@@ -25,7 +25,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Puts back what `random_state` gave."""
+    """Restores what `random_state` returned."""
     random.setstate(state["python"])
     saved = state["numpy"]
     np.random.set_state(

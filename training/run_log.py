@@ -1,4 +1,4 @@
-"""The log of a run: one JSON line an epoch in metrics.jsonl, and the same numbers for TensorBoard."""
+"""The log of a run: one JSON line per epoch in metrics.jsonl, and the same numbers for TensorBoard."""
 
 import json
 import logging
@@ -110,7 +110,7 @@ class RunLog:
 
 
 class NoLog:
-    """Stands for a RunLog in a process that does not write."""
+    """Replaces RunLog in a process that does not write."""
 
     def __enter__(self) -> "NoLog":
         return self

@@ -19,20 +19,20 @@ _FIRST = 1
 class StateFolder:
     """A folder of state_000001.pth, state_000002.pth, ..., of which the last two are kept.
 
-    A state counts once state_N.pth.sha256 (what `sha256sum -c` reads) lies beside it. It is written last, and nothing
-    that counts is ever written over, so whenever a process is killed or a disk is full, a whole state remains.
+    A state is valid once state_N.pth.sha256 (in the format of `sha256sum -c`) lies beside it. That file is written last,
+    and no valid state is ever overwritten. So a valid state remains when a process is killed or a disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def states(self) -> list[Path]:
-        """The states that count, newest first; whether they are undamaged only `newest` finds out."""
+        """The valid states, newest first; only `newest` checks whether they are undamaged."""
         return sorted((path.with_suffix("") for path in self.folder.glob("state_*.pth.sha256")), reverse=True)
 
     @property
     def has_progress(self) -> bool:
-        """Whether there is more than the state that a run begins with."""
+        """Whether there is more than the first state, which a run writes before it trains."""
         return any(_number(path) > _FIRST for path in self.states())
 
     def save(self, state: dict[str, Any]) -> Path:
@@ -47,7 +47,7 @@ class StateFolder:
                 digest = sha256(temporary)
             write_text(_checksum_file(path), f"{digest}  {path.name}\n")
         except (OSError, RuntimeError) as error:
-            raise OSError(f"{path}: cannot be written ({_reason(error)}); the state before it is whole") from error
+            raise OSError(f"{path}: cannot be written ({_reason(error)}); the state before it is undamaged") from error
         self._drop_all_but(self.states()[:KEPT])
         return path
 
@@ -64,24 +64,24 @@ class StateFolder:
         raise UserError(f"{self.folder}: nothing to resume; start without --resume")
 
     def read(self, path: Path) -> dict[str, Any]:
-        """The state in a file that `newest` gave."""
+        """Reads a file that `newest` returned."""
         return read_tensor_file(path)[0]
 
     def clear(self) -> None:
-        """Removes every state, for a run that starts anew."""
+        """Removes every state."""
         remove_leftovers(self.folder)
         self._drop_all_but([])
 
     def _drop_all_but(self, kept: list[Path]) -> None:
         wanted = {*kept, *(_checksum_file(path) for path in kept)}
-        # Checksums first: a state without one does not count, a checksum without its state would be reported.
+        # Checksums first: a state without one is not valid, a checksum without its state would be reported as damaged.
         for path in sorted(self.folder.glob("state_*.pth*"), key=lambda path: path.suffix == ".pth"):
             if path not in wanted:
                 path.unlink(missing_ok=True)
 
 
 def _reason(error: BaseException) -> str:
-    """What the system says; torch's writer puts an error of its own over it."""
+    """The system's reason, which torch's writer hides behind an error of its own."""
     while not isinstance(error, OSError) and error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error).partition("\n")[0]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 class WeightAverage:
     """average = d * average + (1 - d) * weights after every optimizer step, over the trained parameters.
 
-    d = min(decay, (1 + n) / (10 + n)) at the n-th step, so that a short run's average forgets where it began.
+    d = min(decay, (1 + n) / (10 + n)) at the n-th step, so that the average of a short run forgets the first weights.
     Buffers, such as BatchNorm's statistics, are not averaged.
     """
 
@@ -22,7 +22,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the weights in, after a step."""
+        """Adds the current weights; called after every optimizer step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         self.steps += 1
         for name, parameter in self._parameters.items():
@@ -30,7 +30,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Puts the average in the weights' place."""
+        """Replaces the weights by the average."""
         for name, parameter in self._parameters.items():
             parameter.copy_(self._average[name])
 
@@ -47,11 +47,11 @@ class WeightAverage:
                     parameter.copy_(weights[name])
 
     def state_dict(self) -> dict[str, int | dict[str, Tensor]]:
-        """What `load_state_dict` takes, on the CPU."""
+        """The state that `load_state_dict` restores, on the CPU."""
         return {"steps": self.steps, "average": {name: t.cpu().clone() for name, t in self._average.items()}}
 
     def load_state_dict(self, state: Mapping) -> None:
-        """Goes on from a saved average of the same parameters."""
+        """Restores a saved average of the same parameters."""
         self.steps = state["steps"]
         for name, tensor in self._average.items():
             tensor.copy_(state["average"][name])
