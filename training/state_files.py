@@ -19,7 +19,7 @@ _FIRST = 1
 class StateFolder:
     """A folder of state_000001.pth, state_000002.pth, ..., of which the last two are kept.
 
-    A state is valid once state_N.pth.sha256 (in the format of `sha256sum -c`) lies beside it. That file is written last,
+    A state is valid once state_N.pth.sha256 (as `sha256sum -c` reads it) lies beside it. That file is written last,
     and no valid state is ever overwritten. So a valid state remains when a process is killed or a disk is full.
     """
 
