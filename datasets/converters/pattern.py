@@ -1,5 +1,6 @@
 """Which mask belongs to which image, by a pattern over the stems of their file names."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,4 @@ def _affixes(stems: Iterable[str]) -> tuple[str, str]:
 
 
 def _common_start(texts: list[str]) -> str:
-    first, last = min(texts), max(texts)
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return re.sub(r"\d+$", "", first[:length])
+    return re.sub(r"\d+$", "", os.path.commonprefix(texts))  # noqa: RUF071, characters are what counts

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from datasets.converters.drawing import Rng, clouds, coverage, draw_stroke
+from datasets.converters.drawing import Rng, clouds, coverage, stroke_coverage
 from datasets.converters.plan import Case, Pair, Plan
 from utils.errors import ConfigError
 
@@ -141,7 +141,8 @@ def _region(rng: Rng, size: int) -> np.ndarray:
     outline = np.stack([np.cos(angles) * radii, np.sin(angles) * radii * rng.uniform(0.4, 1)], 1)
     turn = rng.uniform(0, np.pi)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return coverage(size, lambda pen, s: pen.polygon([tuple(p) for p in s * (outline @ rotation + centre)], fill=255))
+    corners_xy = outline @ rotation + centre
+    return coverage(size, lambda pen, scale: pen.polygon([(x, y) for x, y in scale * corners_xy], fill=255))
 
 
 def _curve(rng: Rng, size: int, thin: bool) -> np.ndarray:
@@ -151,7 +152,7 @@ def _curve(rng: Rng, size: int, thin: bool) -> np.ndarray:
     drift = np.linspace(1, rng.uniform(0.4, 1), len(points)) if rng.random() < 0.5 else np.ones(len(points))
     widths = np.maximum(width * drift, 1.0)
 
-    return coverage(size, lambda pen, scale: draw_stroke(pen, scale * points, scale * widths))
+    return stroke_coverage(size, points, widths)
 
 
 # Curves as points (n, 2) in units of the image's side; they may leave the image.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from datasets.converters.drawing import Rng, clouds, coverage, draw_stroke
+from datasets.converters.drawing import Rng, clouds, stroke_coverage
 from datasets.converters.plan import Case, Pair, Plan
 from utils.errors import ConfigError
 
@@ -56,7 +56,7 @@ def draw_vessels(rng: Rng, size: int, fundus: bool) -> tuple[np.ndarray, np.ndar
     depth = np.zeros((size, size))
     vessels = np.zeros((size, size))
     for points, radii in strokes:
-        covered = coverage(size, lambda pen, s, p=points, r=radii: draw_stroke(pen, s * p, 2 * s * r))
+        covered = stroke_coverage(size, points, 2 * radii)
         strength = np.clip(0.45 + 0.55 * radii.mean() / (0.012 * size), 0.45, 1)
         depth = np.maximum(depth, covered * strength)
         vessels = np.maximum(vessels, covered)

@@ -1,21 +1,18 @@
-"""Whether an archive is the official one, byte for byte."""
+"""Checking whether an archive is the official one, byte for byte."""
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from tqdm import tqdm
+from utils.files import digests
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 20
-
 
 def check_digest(archive: Path, official: Mapping[str, str]) -> None:
-    """Log a warning that names both digests, if an archive is not one of the official ones.
+    """Log a warning that names both digests if an archive is not one of the official ones.
 
-    It is no error: a set that was packed again, or a later edition, is read as well.
+    It is not an error: repacked archives and later editions can be read as well.
 
     Args:
         official: {file name: "sha256:..." or "md5:..."}. An archive of another name is compared with all of them.
@@ -23,22 +20,9 @@ def check_digest(archive: Path, official: Mapping[str, str]) -> None:
     candidates = {archive.name: official[archive.name]} if archive.name in official else official
     if not candidates:
         return
-    found = {kind: _digest(archive, kind) for kind in {digest.partition(":")[0] for digest in candidates.values()}}
+    found = digests(archive, *{digest.partition(":")[0] for digest in candidates.values()})
     if any(digest in (f"{kind}:{value}" for kind, value in found.items()) for digest in candidates.values()):
         return
     ours = ", ".join(f"{kind} {value}" for kind, value in found.items())
     theirs = " or ".join(f"{digest.replace(':', ' ')} ({name})" for name, digest in candidates.items())
-    logger.warning("%s: has %s, but the official archive has %s; it is used as it is", archive, ours, theirs)
-
-
-def _digest(path: Path, kind: str) -> str:
-    digest = hashlib.new(kind, usedforsecurity=False)
-    size = path.stat().st_size
-    with (
-        open(path, "rb") as file,
-        tqdm(total=size, desc=f"{kind} of {path.name}", unit="B", unit_scale=True, disable=None) as bar,
-    ):
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            bar.update(len(chunk))
-    return digest.hexdigest()
+    logger.warning("%s: has %s, but the official archive has %s; it is used anyway", archive, ours, theirs)

@@ -24,13 +24,14 @@ def draw_splits(cases: Sequence[Case], counts: Mapping[str, int], seed: int) -> 
             f"{len(undecided)} images don't make {wanted}: the set is not whole, or not the one the split is of; "
             "--folds splits any number"
         )
-    splits = {case.name: case.split for case in cases}
+    drawn: dict[str, str] = {}
     room = {split: counts.get(split, 0) for split in SPLITS}
     for group in _shuffled_groups(undecided, seed):
         fitting = next((split for split in SPLITS if room[split] >= len(group)), None)
         split = fitting or max(SPLITS, key=lambda split: room[split])
         room[split] -= len(group)
-        splits |= {case.name: split for case in group}
+        drawn |= {case.name: split for case in group}
+    splits = {case.name: case.split or drawn[case.name] for case in cases}
     if empty := [split for split, count in counts.items() if count and split not in splits.values()]:
         raise UserError(f"groups of images are too large for {wanted}: {empty[0]} stays empty; ask for other sizes")
     return splits

@@ -1,51 +1,21 @@
-"""Making a data set: `prepare` runs one converter and puts its result in place as a whole, or not at all."""
+"""Making a data set: `prepare` runs one converter and writes the whole set, or nothing."""
 
 import inspect
-import os
-import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets.converters import arcade, chase_db1, dias, drive, folder, rose, shapes, stare, synthetic, xray_angio
 from datasets.converters.plan import Plan
+from datasets.converters.table import CONVERTERS
+from datasets.preparation.output import check_output, replacing
 from datasets.preparation.partition import draw_folds, draw_splits
 from datasets.preparation.sources import open_sources
 from datasets.preparation.writer import write_cases, write_split
 from datasets.split import SPLITS
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError
 from utils.files import write_json
-
-
-@dataclass(frozen=True)
-class Converter:
-    """One kind of data set.
-
-    Attributes:
-        convert: `convert(source: folder or None, *, seed, and options with defaults) -> Plan`.
-        digests: of the official archives, {file name: "sha256:..." or "md5:..."}.
-    """
-
-    convert: Callable[..., Plan]
-    digests: Mapping[str, str] = field(default_factory=dict)
-
-
-CONVERTERS: dict[str, Converter] = {
-    "arcade": Converter(arcade.convert, arcade.DIGESTS),
-    "chase_db1": Converter(chase_db1.convert),
-    "dias": Converter(dias.convert, dias.DIGESTS),
-    "drive": Converter(drive.convert, drive.DIGESTS),
-    "folder": Converter(folder.convert),
-    "rose": Converter(rose.convert),
-    "shapes": Converter(shapes.convert),
-    "stare": Converter(stare.convert),
-    "synthetic": Converter(synthetic.convert),
-    "xray_angio": Converter(xray_angio.convert, xray_angio.DIGESTS),
-}
 
 
 def prepare(
@@ -58,21 +28,21 @@ def prepare(
     dry_run: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """Make data set `name` in the folder `output`: images/, masks/, data_split.csv and, of its making, dataset.json.
+    """Make data set `name` in the folder `output`: images/, masks/, data_split.csv and dataset.json, the summary.
 
     Args:
         name: one of CONVERTERS.
-        source: the official archive, its unpacked folder, or several archives; None for the sets that are drawn.
-        seed: of the random split, and of what is drawn.
+        source: the official archive, its unpacked folder, or several archives; None for the generated sets.
+        seed: of the random split, and of the generated images.
         force: replace an existing set at `output`.
-        folds: draw so many folds for cross-validation, in place of the converter's split.
+        folds: draw this many folds for cross-validation instead of the converter's split.
         dry_run: only plan; nothing is written.
         options: the converter's own; None means its default.
 
-    Returns: a summary: name, output, seed, images, splits {split: images}, folds (the sizes; only with `folds`),
-        options, the converter's notes, and `lines` that it wants shown.
-    Raises: ConfigError for an unknown name or option; UserError that names the file for anything wrong with source or
-        output. Then nothing is left behind, and an existing set is as it was.
+    Returns: a summary: name, output, seed, images, splits {split: images}, folds (their sizes; only with `folds`),
+        options, the converter's notes, and `lines` to show to the user.
+    Raises: ConfigError for an unknown name or option; UserError that names the file if the source or the output cannot
+        be used. Then nothing is left behind, and an existing set is unchanged.
     """
     if name not in CONVERTERS:
         raise ConfigError(f"no data set {name!r} to prepare; known: {', '.join(sorted(CONVERTERS))}")
@@ -85,8 +55,8 @@ def prepare(
         with tempfile.TemporaryDirectory() as scratch, open_sources(sources, Path(scratch), converter.digests) as root:
             plan = converter.convert(root, seed=seed, **chosen)
         return _summary(name, output, seed, plan, *_partition(plan, folds, seed), chosen)
-    _check_output(output, force, [*sources, *(value for value in chosen.values() if isinstance(value, Path))])
-    with _folders_above(output), _in_place_of(output) as target:
+    check_output(output, force, [*sources, *(value for value in chosen.values() if isinstance(value, Path))])
+    with replacing(output) as target:
         with open_sources(sources, output.parent, converter.digests) as root:
             plan = converter.convert(root, seed=seed, **chosen)
             splits, by_fold = _partition(plan, folds, seed)
@@ -98,7 +68,7 @@ def prepare(
 
 
 def _partition(plan: Plan, folds: int | None, seed: int) -> tuple[dict[str, str], dict[str, int] | None]:
-    """The split of every image and, for a cross-validation, its fold; the splits are then those of fold 0."""
+    """Return the split of every image and, for cross-validation, its fold; the splits are then those of fold 0."""
     if folds is None:
         return draw_splits(plan.cases, plan.draw, seed), None
     by_fold = draw_folds(plan.cases, folds, seed)
@@ -129,66 +99,10 @@ def _summary(
 
 
 def _check_options(name: str, convert: Callable[..., Plan], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are not None. Raises: ConfigError for one that the converter does not take."""
     known = [key for key in inspect.signature(convert).parameters if key not in ("source", "seed")]
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(given.keys() - set(known)):
         allowed = ", ".join(f"--{key}" for key in known) or "none"
         raise ConfigError(f"prepare {name} has no option --{unknown[0]}; it has {allowed}")
     return given
-
-
-def _check_output(output: Path, force: bool, sources: Sequence[Path]) -> None:
-    """Refuse what exists, unless it is a set that may be replaced, and that holds none of the sources."""
-    if not os.path.lexists(output):
-        return
-    if not force:
-        raise UserError(f"{output}: exists already; choose another folder, or replace it with --force")
-    is_set = (
-        output.is_dir() and not output.is_symlink() and ((output / "data_split.csv").is_file() or _is_empty(output))
-    )
-    if not is_set:
-        raise UserError(f"{output}: holds no data_split.csv, so it is no data set that --force may replace; remove it")
-    for source in sources:
-        if source.resolve().is_relative_to(output.resolve()):
-            raise UserError(f"{source}: lies in {output}, which --force would remove; choose another --output")
-
-
-def _is_empty(folder: Path) -> bool:
-    return not any(folder.iterdir())
-
-
-@contextmanager
-def _folders_above(output: Path) -> Iterator[None]:
-    """Make the folders above `output`; if the block fails, remove those that weren't there."""
-    missing = [folder for folder in output.parents if not folder.exists()]  # the innermost first
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{output}: its folder can't be made ({error.strerror}); choose another") from error
-    try:
-        yield
-    except BaseException:
-        for folder in missing:
-            with suppress(OSError):  # something else has put a file there meanwhile
-                folder.rmdir()
-        raise
-
-
-@contextmanager
-def _in_place_of(output: Path) -> Iterator[Path]:
-    """Yield a folder beside `output` that takes its place if the block succeeds and is removed if it doesn't."""
-    scratch = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        folder, former = scratch / "new", scratch / "former"
-        folder.mkdir()
-        yield folder
-        if output.exists():
-            os.rename(output, former)
-        try:
-            os.rename(folder, output)
-        except OSError:
-            if former.exists():
-                os.rename(former, output)
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -77,6 +77,8 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         for count, (name, stream) in enumerate(_members(archive)):
             if count >= MAX_FILES:
                 raise UserError(f"{archive}: more than {MAX_FILES} files")
+            if stream is None:
+                raise UserError(f"{archive}: member {name} is a link or device, which is refused; unpack it yourself")
             target = folder / _safe_name(archive, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             with stream, open(target, "xb") as file:
@@ -100,21 +102,19 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         bar.close()
 
 
-def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield name and content of every file of an archive. Raises: UserError at anything but files and folders."""
+def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Yield the name and the content of every member that is data. A link or a device has no content."""
     if archive.name.lower().endswith(_TAR_SUFFIXES):
         with tarfile.open(archive) as tar:
             for member in tar:
                 if not member.isdir() and _is_data(member.name):
-                    _refuse_unless(member.isfile(), archive, member.name)
-                    yield member.name, tar.extractfile(member)
+                    yield member.name, tar.extractfile(member) if member.isfile() else None
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for info in zipped.infolist():
                 if not info.is_dir() and _is_data(info.filename):
                     kind = stat.S_IFMT(info.external_attr >> 16)
-                    _refuse_unless(kind in (0, stat.S_IFREG), archive, info.filename)
-                    yield info.filename, zipped.open(info)
+                    yield info.filename, zipped.open(info) if kind in (0, stat.S_IFREG) else None
     else:
         raise UserError(f"{archive}: neither a folder nor a zip or tar archive, or it is damaged; download it again")
 
@@ -122,11 +122,6 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _is_data(name: str) -> bool:
     """Whether it is a file of the set, not what a Mac adds to archives."""
     return not (name.startswith(_NO_DATA) or PurePosixPath(name).name.startswith(_NO_DATA))
-
-
-def _refuse_unless(is_file: bool, archive: Path, name: str) -> None:
-    if not is_file:
-        raise UserError(f"{archive}: member {name} is a link or device, which is refused; unpack it yourself")
 
 
 def _safe_name(archive: Path, name: str) -> PurePosixPath:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datasets.converters import shapes, synthetic
-from datasets.converters.drawing import coverage, draw_stroke
+from datasets.converters.drawing import coverage, stroke_coverage
 
 SIZE = 64
 # A bar of 8 rows whose first and last row are covered by `share`: drawn on the canvas of 4 x 4 cells a pixel.
@@ -67,7 +67,7 @@ def test_the_rule_in_vessels(monkeypatch, fundus):
     points, radii = np.array([[20.3, 31.6], [30.0, 35.2], [44.7, 30.1]]), np.array([2.3, 1.7, 0.9])
     monkeypatch.setattr(synthetic, "_grow", lambda *_: iter([(points, radii)]))
     _, labels = synthetic.draw_vessels(np.random.default_rng(0), SIZE, fundus)
-    covered = coverage(SIZE, lambda pen, s: draw_stroke(pen, s * points, 2 * s * radii))
+    covered = stroke_coverage(SIZE, points, 2 * radii)
     np.testing.assert_array_equal(labels == 1, covered >= 0.5)
     assert 40 < (labels == 1).sum() < 200
     assert (labels == 2).any()
@@ -78,7 +78,7 @@ def test_the_rule_in_vessels_at_the_border(monkeypatch, share, belongs):
     covered, stroke = bar(share), (np.zeros((2, 2)), np.ones(2))
     monkeypatch.setattr(synthetic, "_grow", lambda *_: iter([stroke]))
     # 8 bits hold no exact half, so the border is taken to the value itself.
-    monkeypatch.setattr(synthetic, "coverage", lambda *_: np.where(abs(covered - 0.5) < 0.01, 0.5, covered))
+    monkeypatch.setattr(synthetic, "stroke_coverage", lambda *_: np.where(abs(covered - 0.5) < 0.01, 0.5, covered))
     _, labels = synthetic.draw_vessels(np.random.default_rng(0), SIZE, False)
     rows = np.nonzero((labels == 1).all(1))[0]
     assert (rows.min(), rows.max()) == ((19, 28) if belongs else (20, 27))

@@ -8,7 +8,7 @@ import pytest
 
 from datasets import parallel
 from datasets.converters import shapes, synthetic
-from datasets.converters.drawing import coverage, draw_stroke
+from datasets.converters.drawing import coverage, stroke_coverage
 from datasets.io import read_image, read_mask
 from datasets.preparation.prepare import prepare
 from utils.errors import ConfigError
@@ -34,7 +34,7 @@ def test_coverage_is_the_share_of_each_pixel():
 @pytest.mark.parametrize("width", [2.0, 5.0, 9.0])
 def test_a_stroke_is_as_wide_as_asked(width):
     points = np.array([[16.0, 32.0], [48.0, 32.0]])
-    covered = coverage(64, lambda pen, s: draw_stroke(pen, s * points, [s * width] * 2))
+    covered = stroke_coverage(64, points, np.full(2, width))
     assert covered[:, 32].sum() == pytest.approx(width, abs=0.3)
 
 

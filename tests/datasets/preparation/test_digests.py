@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
+from datasets.converters.table import CONVERTERS
 from datasets.preparation.digests import check_digest
-from datasets.preparation.prepare import CONVERTERS
 
 CONTENT = b"the official archive"
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

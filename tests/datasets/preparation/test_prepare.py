@@ -4,6 +4,7 @@ import argparse
 import csv
 import inspect
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +12,14 @@ import numpy as np
 import pytest
 
 from datasets.converters.plan import Case, Plan
-from datasets.preparation import prepare as module
+from datasets.converters.table import CONVERTERS, Converter
 from datasets.preparation.options import OF_CONVERTERS, add_options
 from datasets.preparation.prepare import prepare
 from utils.config import load_config
 from utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[3]
-CONVERTER_NAMES = sorted(module.CONVERTERS)
+CONVERTER_NAMES = sorted(CONVERTERS)
 
 
 def toy(source, *, seed, count=2, fail=False, split="paper"):
@@ -35,7 +36,7 @@ def _toy_pair(value, broken):
 
 @pytest.fixture(autouse=True)
 def with_toy(monkeypatch):
-    monkeypatch.setitem(module.CONVERTERS, "toy", module.Converter(toy))
+    monkeypatch.setitem(CONVERTERS, "toy", Converter(toy))
 
 
 def files(root):
@@ -85,7 +86,7 @@ def test_a_failure_leaves_the_old_set_as_it_was_and_nothing_new(tmp_path, monkey
         raise KeyboardInterrupt if stage == "interrupt" else OSError("disk full")
 
     if stage != "convert":
-        monkeypatch.setattr(module, "write_json", broken)
+        monkeypatch.setattr("datasets.preparation.prepare.write_json", broken)
     for output, force in ((tmp_path / "set", True), (tmp_path / "new" / "deeper" / "set", False)):
         with pytest.raises((UserError, OSError, KeyboardInterrupt)):
             prepare("toy", None, output, seed=2, force=force, fail=stage == "convert")
@@ -93,17 +94,18 @@ def test_a_failure_leaves_the_old_set_as_it_was_and_nothing_new(tmp_path, monkey
         assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_old_set_comes_back_if_the_new_one_can_t_take_its_place(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped_by", [OSError, KeyboardInterrupt])
+def test_the_old_set_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch, stopped_by):
     prepare("toy", None, tmp_path / "set", seed=1)
-    before, rename = files(tmp_path), module.os.rename
+    before, rename = files(tmp_path), os.rename
 
     def refuse_new(source, target):
         if source.name == "new":
-            raise OSError("no")
+            raise stopped_by("no")
         rename(source, target)
 
-    monkeypatch.setattr(module.os, "rename", refuse_new)
-    with pytest.raises(OSError, match="no"):
+    monkeypatch.setattr(os, "rename", refuse_new)
+    with pytest.raises(stopped_by, match="no"):
         prepare("toy", None, tmp_path / "set", seed=2, force=True)
     assert files(tmp_path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
@@ -119,7 +121,7 @@ def test_force_replaces_a_set_or_an_empty_folder_and_nothing_else(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "set")
     before = files(tmp_path)
     for name in ("file", "folder", "link"):
-        with pytest.raises(UserError, match=rf"{name}: holds no data_split\.csv"):
+        with pytest.raises(UserError, match=rf"{name}: not a data set \(no data_split\.csv\)"):
             prepare("toy", None, tmp_path / name, force=True)
     assert files(tmp_path) == before
     (tmp_path / "empty").mkdir()
@@ -129,7 +131,7 @@ def test_force_replaces_a_set_or_an_empty_folder_and_nothing_else(tmp_path):
 
 def test_an_output_under_a_file(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=r"file/set: its folder can't be made"):
+    with pytest.raises(UserError, match=r"file/set: its folder cannot be created"):
         prepare("toy", None, tmp_path / "file" / "set")
 
 
@@ -209,6 +211,6 @@ def test_the_help_names_every_set():
 
 
 def test_every_option_of_a_converter_is_one_of_the_command_line_and_the_other_way_round():
-    signatures = [inspect.signature(converter.convert).parameters for converter in module.CONVERTERS.values()]
+    signatures = [inspect.signature(converter.convert).parameters for converter in CONVERTERS.values()]
     taken = {name for parameters in signatures for name in parameters} - {"source", "seed"}
     assert taken - {"count", "fail"} == set(OF_CONVERTERS) - {"count"}
