@@ -1,6 +1,6 @@
 """All benchmarks, or those named, one after the other, each in a process of its own.
 
-python -m benchmarks.run [metrics data startup inference step growth] [--output runs/bench]
+python -m benchmarks.run [data startup inference step growth] [--output runs/bench]
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from benchmarks.timing import OUTPUT
 
-BENCHMARKS = ("metrics", "data", "startup", "inference", "step", "growth")
+BENCHMARKS = ("data", "startup", "inference", "step", "growth")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -76,6 +76,7 @@ class GeneralDataset(Dataset):
         ]
         self._cache = ImageCache(cache_bytes)
         self._sizes: dict[Path, tuple[int, int]] = {}
+        self._last_positions: tuple[Path, np.ndarray] | None = None  # several labels of an image share its mask
         self._check_and_fill(pairs)
 
     def __len__(self) -> int:
@@ -109,9 +110,11 @@ class GeneralDataset(Dataset):
     def native_mask(self, index: int) -> np.ndarray:
         """Return the sample's mask at the file's own size: (H, W) bool."""
         sample = self.samples[index]
-        size = self._sizes[sample.image_path]
-        positions = read_labels(sample.mask_path, self.label_list, sample.image_path, size)
-        return positions == self.label_list.index(sample.label_value)
+        if self._last_positions is None or self._last_positions[0] != sample.mask_path:
+            size = self._sizes[sample.image_path]
+            positions = read_labels(sample.mask_path, self.label_list, sample.image_path, size)
+            self._last_positions = sample.mask_path, positions
+        return self._last_positions[1] == self.label_list.index(sample.label_value)
 
     def native_image(self, index: int) -> np.ndarray:
         """Return the sample's image at the file's own size: (H, W, 3) uint8, [a_min, a_max] stretched to 0..255."""

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import datasets.data
 from datasets.data import GeneralDataset
 from utils.errors import ConfigError
 
@@ -24,6 +25,17 @@ def test_label_values_with_gaps_and_beyond_eight_bits(make_set):
         np.testing.assert_array_equal(data.native_mask(index), stored == label)
     sizes = [int(data[index]["mask"].sum()) for index in range(3)]
     assert sizes[0] > sizes[1] > sizes[2] == 0  # a label that isn't in the image is a sample with an empty mask
+
+
+def test_native_masks_of_one_image_decode_its_file_once(make_set, monkeypatch):
+    data = GeneralDataset(make_set({"train": 2}, labels=3), "train", train=False)
+    read = []
+    plain = datasets.data.read_labels
+    monkeypatch.setattr(datasets.data, "read_labels", lambda path, *rest: read.append(path.name) or plain(path, *rest))
+    masks = [data.native_mask(index) for index in range(len(data.samples))]
+    assert read == ["train0.png", "train1.png"]
+    for sample, mask in zip(data.samples, masks, strict=True):
+        np.testing.assert_array_equal(mask, np.asarray(Image.open(sample.mask_path)) == sample.label_value)
 
 
 @pytest.mark.parametrize("foreground", [1, 255])
