@@ -1,13 +1,13 @@
 """Adapters around any nn.Linear or nn.Conv2d: SALT, S-SAM's SVD tuning, LoRA. Knows nothing of SAM, data or configs."""
 
-from adapters.base import AdaptedLayer, AdapterError, adapted_layers
-from adapters.decomposition import Decomposition, decompose, is_decomposition
-from adapters.inject import METHODS, adapter_parameters, count_parameters, inject, merge, regularization_loss
-from adapters.lora import LoRALayer
-from adapters.ranks import RankRule, Ranks
-from adapters.salt import SALTLayer
-from adapters.state import adapter_state_dict, load_adapter_state_dict
-from adapters.svd import SVDLayer
+from .base import AdaptedLayer, AdapterError, adapted_layers
+from .decomposition import Decomposition, decompose, is_decomposition
+from .inject import METHODS, adapter_parameters, count_parameters, inject, merge, regularization_loss
+from .lora import LoRALayer
+from .ranks import RankRule, Ranks
+from .salt import SALTLayer
+from .state import adapter_state_dict, load_adapter_state_dict
+from .svd import SVDLayer
 
 __all__ = [
     "METHODS",

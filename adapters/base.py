@@ -1,7 +1,7 @@
 """What every adapter is: a frozen Linear or Conv2d layer with a trainable change of its weight."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,14 @@ class AdaptedLayer(nn.Module):
     """Wraps one nn.Linear or nn.Conv2d; called as that layer is.
 
     A convolution's weight (out, in, kh, kw) counts as the matrix (out, in * kh * kw). The wrapped layer's bias stays
-    a parameter here (frozen, until somebody trains biases too). Subclasses give `merged_weight`, `adapter_parameters`
-    and, where the factors are cheaper than the product, `_adapted_forward`.
+    a parameter here, frozen unless biases are trained too. Subclasses define `adapter_parameters` and `merged_weight`,
+    and override `_adapted_forward` where another order of computing is cheaper than forming the weight.
 
-    In evaluation without gradients the merged weight is computed once and kept until a parameter changes.
+    In evaluation without gradients the merged weight is computed once and cached until a parameter changes.
     """
 
-    method: str
+    method: ClassVar[str]
+    build: ClassVar[Callable[..., "AdaptedLayer"]]  # (layer, ranks, **options of the method)
 
     def __init__(self, layer: Adaptable) -> None:
         super().__init__()
@@ -38,8 +39,9 @@ class AdaptedLayer(nn.Module):
         if isinstance(layer, nn.Conv2d):
             names = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
             self._conv_options = {name: getattr(layer, name) for name in names}
-            self._convolve: Callable[..., Tensor] = _detached_convolution(layer)
-        self._merged: tuple[Any, Tensor] | None = None
+            # The convolution with its padding mode as a function of (x, weight, bias).
+            self._convolve: Callable[..., Tensor] = self._empty_conv(bias=False)._conv_forward
+        self._cached_weight: tuple[Any, Tensor] | None = None  # what it was computed from, and the merged weight
 
     @property
     def full_rank(self) -> int:
@@ -48,7 +50,7 @@ class AdaptedLayer(nn.Module):
 
     @property
     def base_numel(self) -> int:
-        """Number of weights of the wrapped layer, bias excluded; its factors are these same numbers in another form."""
+        """Number of weights of the wrapped layer, without its bias; factors of the weight are not counted instead."""
         return self.out_features * self.in_features
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
@@ -56,15 +58,15 @@ class AdaptedLayer(nn.Module):
         raise NotImplementedError
 
     def adapter_buffers(self) -> dict[str, Tensor]:
-        """Tensors that are saved beside the parameters and checked at load, such as a basis' fingerprint."""
+        """Tensors that are saved beside the parameters and checked when a state is loaded, such as a fingerprint."""
         return {}
 
     def base_tensors(self) -> dict[str, Tensor]:
-        """The frozen tensors that hold the wrapped weight; only a model whose base is in no file saves them."""
+        """The frozen tensors that hold the wrapped weight. They are saved only if no file holds the base model."""
         return dict(self.named_buffers(recurse=False))
 
     def check_buffers(self, saved: dict[str, Tensor]) -> str | None:
-        """What is wrong with the buffers saved with a state, or None."""
+        """What is wrong with the `adapter_buffers` of a saved state, as text, or None."""
         return None
 
     def merged_weight(self) -> Tensor:
@@ -78,15 +80,15 @@ class AdaptedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training or torch.is_grad_enabled():
-            self._merged = None
+            self._cached_weight = None
             return self._adapted_forward(x)
-        return self.apply_weight(x, self._kept_merged_weight())
+        return self.apply_weight(x, self._cached_merged_weight())
 
     def _adapted_forward(self, x: Tensor) -> Tensor:
         return self.apply_weight(x, self.full_precision_weight())
 
     def full_precision_weight(self) -> Tensor:
-        """The merged weight, in the parameters' own precision, even under autocast, which then rounds it once."""
+        """The merged weight in the precision of the parameters, also under autocast, which rounds the result once."""
         with torch.autocast(self._device_type, enabled=False):
             return self.merged_weight()
 
@@ -95,55 +97,49 @@ class AdaptedLayer(nn.Module):
         return next(iter(self.adapter_parameters().values())).device.type
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The wrapped layer's own operation with another weight of its shape."""
-        return self._operate(x, weight, self.bias)
+        """The wrapped layer's operation with another weight of its shape, and its bias."""
+        return self._linear_or_conv(x, weight, self.bias)
 
-    def _operate(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _linear_or_conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self.is_conv:
             return self._convolve(x, weight, bias)
         return nn.functional.linear(x, weight, bias)
 
-    def _kept_merged_weight(self) -> Tensor:
+    def _pointwise(self, x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Multiplies the channels of x, at every position, by a matrix (out, in)."""
+        if self.is_conv:
+            return nn.functional.conv2d(x, matrix[:, :, None, None], bias)
+        return nn.functional.linear(x, matrix, bias)
+
+    def _cached_merged_weight(self) -> Tensor:
         key = [(id(p), p._version, p.data_ptr(), p.dtype) for p in self.adapter_parameters().values()]
-        if self._merged is None or self._merged[0] != key:
-            self._merged = (key, self.full_precision_weight())
-        return self._merged[1]
+        if self._cached_weight is None or self._cached_weight[0] != key:
+            self._cached_weight = (key, self.full_precision_weight())
+        return self._cached_weight[1]
 
     def plain_layer(self) -> Adaptable:
-        """A new Linear or Conv2d with the merged weight; it shares nothing with this layer."""
+        """A new Linear or Conv2d with the merged weight. It shares no memory with this layer."""
         with torch.no_grad():
             weight = self.merged_weight().clone()
-        bias = self.bias is not None
+        has_bias = self.bias is not None
+        layer: Adaptable
         if self.is_conv:
-            in_channels = self.weight_shape[1] * self._conv_options["groups"]
-            layer: Adaptable = nn.Conv2d(in_channels, self.out_features, bias=bias, device="meta", **self._conv_options)
+            layer = self._empty_conv(has_bias)
         else:
-            layer = nn.Linear(self.in_features, self.out_features, bias=bias, device="meta")
+            layer = nn.Linear(self.in_features, self.out_features, has_bias, device="meta")
         layer.weight = nn.Parameter(weight)
         if self.bias is not None:
             layer.bias = nn.Parameter(self.bias.detach().clone())
         return layer
 
+    def _empty_conv(self, bias: bool) -> nn.Conv2d:
+        """A convolution like the wrapped one, without memory for its weight."""
+        in_channels = self.weight_shape[1] * self._conv_options["groups"]
+        return nn.Conv2d(in_channels, self.out_features, bias=bias, device="meta", **self._conv_options)
+
     def extra_repr(self) -> str:
         kind = "conv" if self.is_conv else "linear"
         return f"{kind} {self.weight_shape}"
-
-
-def _detached_convolution(layer: nn.Conv2d) -> Callable[..., Tensor]:
-    """The convolution of `layer` (padding modes included) as a function of (x, weight, bias), without its weight."""
-    shell = nn.Conv2d(
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-        bias=False,
-        padding_mode=layer.padding_mode,
-        device="meta",
-    )
-    return shell._conv_forward
 
 
 def adapted_layers(module: nn.Module) -> Iterator[tuple[str, AdaptedLayer]]:

@@ -1,4 +1,4 @@
-"""The canonical singular value decomposition that SALT and S-SAM adapt in."""
+"""The canonical singular value decomposition whose basis SALT and S-SAM train in."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Below this share of the largest singular value, the Gram matrix (whose eigenvalues are the squares) has lost the
-# digits that float32 factors need, and the slower direct decomposition is used.
+# The eigenvalues of the Gram matrix are squares, so that singular values below this share of the largest lose the
+# digits that float32 factors need. Such a weight takes the slower direct decomposition.
 _GRAM_RELATIVE_LIMIT = 1e-5
 _SKETCHES = 4
 # A flipped sign or a mixed pair of vectors moves a sketch by about 1; float32 rounding moves it by about 1e-5.
@@ -23,17 +23,17 @@ class Decomposition:
     Vh: Tensor
 
 
-# What gives the factors of a matrix (out, in): `decompose`, or something that remembers its results.
+# A function from a matrix (out, in) to its factors: `decompose`, or a cached version of it.
 Decomposer = Callable[[Tensor], Decomposition]
 
 
 def decompose(weight: Tensor) -> Decomposition:
     """Thin SVD of a matrix (out, in), the same on every machine.
 
-    Computed in float64, then rounded to `weight`'s dtype, so that close singular values (a weight of 768 x 768 holds
-    pairs that differ by 1e-6) get the same vectors from every LAPACK: to float32's rounding, and to 1e-3 for such pairs
-    among the smallest values. The sign of each pair of vectors
-    is fixed by making the largest component of the column of U positive.
+    It is computed in float64 and rounded to `weight`'s dtype. Close singular values (a weight of 768 x 768 has pairs
+    that differ by 1e-6) then get the same vectors from every LAPACK: to float32's rounding, and to 1e-3 for such pairs
+    among the smallest values. The sign of each pair of vectors is the one that makes the largest component of the
+    column of U positive.
     """
     matrix = weight.detach().to(torch.float64)
     tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.mT
@@ -64,13 +64,13 @@ def _gram_svd(tall: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def is_decomposition(factors: Decomposition, weight: Tensor) -> bool:
     """Whether `factors` are an SVD of `weight` (out, in), up to rounding.
 
-    Tests U diag(s) Vh = W, and that U and Vh are orthonormal, on one random vector each, as Freivalds' algorithm does:
-    a few passes over the factors where products would take a decomposition's time.
+    Tests U diag(s) Vh = W and that U and Vh are orthonormal, each on one random vector (Freivalds' algorithm). That
+    takes a few passes over the factors, where full products would take as long as a decomposition.
     """
     (out, inside), rank = weight.shape, min(weight.shape)
     if factors.U.shape != (out, rank) or factors.s.shape != (rank,) or factors.Vh.shape != (rank, inside):
         return False
-    generator = torch.Generator().manual_seed(0)  # a run's own random numbers must not depend on a check
+    generator = torch.Generator().manual_seed(0)  # the check must not change a run's random numbers
     x = torch.randn(inside, generator=generator).to(weight)
     z = torch.randn(rank, generator=generator).to(weight)
     pairs = (
@@ -83,27 +83,23 @@ def is_decomposition(factors: Decomposition, weight: Tensor) -> bool:
 
 
 def fingerprint(U: Tensor, Vh: Tensor) -> Tensor:
-    """Eight float64 numbers that tell one basis from another: (2, 4), a row for U and one for V.
+    """Eight float64 numbers that identify a basis: (2, 4), a row for U and one for V.
 
-    Each is a weighted sum of the vectors' projections on a fixed direction, so it moves when a vector changes its
-    sign, or two of them change places or mix, and stays when only rounding differs.
+    Each is a weighted sum of the vectors' projections on a fixed direction. It changes when a vector changes its sign,
+    or when two vectors are swapped or mixed, and not when only rounding differs.
     """
     return torch.stack([_sketch(U), _sketch(Vh.mT)])
 
 
 def same_basis(first: Tensor, second: Tensor) -> bool:
-    """Whether two fingerprints are of one basis, up to rounding."""
+    """Whether two fingerprints belong to the same basis, up to rounding."""
     return bool((first.cpu() - second.cpu()).abs().max() <= _FINGERPRINT_TOLERANCE)
-
-
-def _own_generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)  # a run's random numbers must not depend on what was checked
 
 
 def _sketch(basis: Tensor) -> Tensor:
     length, count = basis.shape
     basis = basis.detach().to("cpu", torch.float64)
-    # Cosines of incommensurable steps stand for random numbers: they need no generator that versions may change.
+    # Cosines of incommensurable steps replace random numbers, which could change with the version of torch.
     steps = torch.tensor([0.7548776662, 1.5698402910, 2.3571113170, 3.0411920334], dtype=torch.float64)
     rows = torch.cos(steps[:, None] * torch.arange(1, length + 1) ** 1.5) * 2**0.5
     columns = torch.cos(steps[:, None].flip(0) * torch.arange(1, count + 1) ** 1.5 + 0.5) * 2**0.5

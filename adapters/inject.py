@@ -1,4 +1,4 @@
-"""Puts adapters into a model, takes them out again, and counts what they train."""
+"""Injects adapters into a model, merges them into its weights, and counts trainable parameters."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adapters.base import Adaptable, AdaptedLayer, AdapterError, adapted_layers
-from adapters.lora import LoRALayer
-from adapters.ranks import RankRule, Ranks
-from adapters.salt import SALTLayer
-from adapters.svd import SVDLayer
+from .base import Adaptable, AdaptedLayer, AdapterError, adapted_layers
+from .lora import LoRALayer
+from .ranks import RankRule, Ranks
+from .salt import SALTLayer
+from .svd import SVDLayer
 
-# torch's own fast paths read the weights of these modules' layers, and never call the layers.
-_READ_PAST = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+# These modules read the weights of their layers without calling the layers' forward.
+BYPASSES_FORWARD = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 METHODS: dict[str, type[AdaptedLayer]] = {cls.method: cls for cls in (SALTLayer, SVDLayer, LoRALayer)}
 
@@ -22,7 +22,7 @@ METHODS: dict[str, type[AdaptedLayer]] = {cls.method: cls for cls in (SALTLayer,
 def inject(
     module: nn.Module, method: str, targets: Sequence[str], ranks: RankRule | None = None, **options: Any
 ) -> list[str]:
-    """Replaces the Linear and Conv2d layers whose names match `targets` by adapted ones, in place.
+    """Replaces the Linear and Conv2d layers whose names match `targets` with adapted ones, in place.
 
     Args:
         module: the model; its other parameters are left as they are.
@@ -36,7 +36,7 @@ def inject(
         The names of the adapted layers.
 
     Raises:
-        AdapterError: unknown method; a pattern that matches no layer, or one that torch's attention never calls; a
+        AdapterError: an unknown method; a pattern that matches no layer, or a layer that its module never calls; a
             rank above min(out, in) of a layer.
     """
     if method not in METHODS:
@@ -67,9 +67,9 @@ def _matching_layers(module: nn.Module, targets: Sequence[str]) -> dict[str, Ada
         matched.update(found)
     for name in matched:
         owner = module.get_submodule(name.rpartition(".")[0])
-        if isinstance(owner, _READ_PAST):
+        if isinstance(owner, BYPASSES_FORWARD):
             raise AdapterError(
-                f"{name}: {type(owner).__name__} reads its weight past the layer, so it can't be adapted"
+                f"{name}: {type(owner).__name__} uses its weight without calling the layer, so it can't be adapted"
             )
     return matched
 
@@ -93,14 +93,14 @@ def _check_ranks(method: str, name: str, layer: Adaptable, ranks: Ranks, any_r_l
 
 
 def merge(module: nn.Module) -> nn.Module:
-    """Replaces every adapted layer by a plain one with the merged weight, in place; returns `module`."""
+    """Replaces every adapted layer with a plain one that has the merged weight, in place. Returns `module`."""
     for name, layer in list(adapted_layers(module)):
         module.set_submodule(name, layer.plain_layer().train(layer.training))
     return module
 
 
 def regularization_loss(module: nn.Module) -> Tensor:
-    """Sum of the adapted layers' regularizers (SALT: eq. 5 of arXiv 2503.16055), a scalar; 0 without any."""
+    """The sum of the adapted layers' regularizers (SALT: arXiv 2503.16055, eq. 5), a scalar; 0 without adapters."""
     terms = [layer.regularization() for _, layer in adapted_layers(module)]
     if not terms:
         parameter = next(module.parameters(), None)
@@ -118,8 +118,8 @@ def adapter_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def count_parameters(module: nn.Module) -> tuple[int, int]:
-    """(trainable, total). A weight that an adapter holds as its factors counts once, as the weight it is."""
+    """(trainable, total). A weight that an adapter holds as factors counts once, with the elements of the weight."""
     parameters = list(module.parameters())
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    held = sum(layer.base_numel for _, layer in adapted_layers(module))
-    return trainable, sum(p.numel() for p in parameters) + held
+    frozen = sum(layer.base_numel for _, layer in adapted_layers(module))
+    return trainable, sum(p.numel() for p in parameters) + frozen

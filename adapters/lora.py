@@ -3,17 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from adapters.base import Adaptable, AdaptedLayer, AdapterError
-from adapters.factorized import LowRankLinear, dropout
-from adapters.ranks import Ranks
+from .base import Adaptable, AdaptedLayer, AdapterError
+from .ranks import Ranks
 
 
 class LoRALayer(AdaptedLayer):
-    """y = W x + b + up(down(dropout(x))) with down (d, in) normal of standard deviation 1/d and up (out, d) zero
-    at the start.
+    """y = W x + b + up(down(dropout(x))), down (d, in) and up (out, d) trainable.
 
-    For a convolution, down has the kernel of the wrapped layer and up is 1 x 1. Source: Hu et al., ICLR 2022
-    (arXiv 2106.09685), with the scale 1 that SALT's experiments use. At the start the layer equals the wrapped one.
+    At the start down is normal with standard deviation 1/d and up is zero, so that the layer equals the wrapped one.
+    For a convolution, down has the kernel of the wrapped layer and up is 1 x 1.
+    Source: Hu et al., ICLR 2022 (arXiv 2106.09685), with the scale 1 that SALT's experiments use.
     """
 
     method = "lora"
@@ -25,11 +24,11 @@ class LoRALayer(AdaptedLayer):
         super().__init__(layer)
         if self._conv_options.get("groups", 1) > 1:
             raise AdapterError("LoRA does not adapt grouped convolutions")
-        # A buffer outside the state: the base checkpoint has it, and no optimizer may touch it.
+        # Not saved with the adapter, since the base checkpoint holds it.
         self.register_buffer("weight", layer.weight.detach(), persistent=False)
         self.down = nn.Parameter(self.weight.new_empty(rank, self.in_features))
         self.up = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
-        self.dropout = dropout
+        self.dropout = nn.Dropout(dropout)
         if rank:
             with torch.no_grad():
                 self.down.normal_(0, 1 / rank, generator=generator)
@@ -48,13 +47,11 @@ class LoRALayer(AdaptedLayer):
         return self.weight + (self.up @ self.down).reshape(self.weight_shape)
 
     def _adapted_forward(self, x: Tensor) -> Tensor:
+        y = self.apply_weight(x, self.weight)
         if self.up.shape[1] == 0:
-            return self.apply_weight(x, self.weight)
-        keep = 1 - self.dropout if self.training else 1.0
-        if not self.is_conv:
-            return LowRankLinear.apply(x, self.weight, self.bias, self.down, self.up, keep)
-        low = self._convolve(dropout(x, keep), self.down.reshape(-1, *self.weight_shape[1:]), None)
-        return self.apply_weight(x, self.weight) + nn.functional.conv2d(low, self.up[:, :, None, None])
+            return y
+        low = self._linear_or_conv(self.dropout(x), self.down.reshape(-1, *self.weight_shape[1:]))
+        return y + self._pointwise(low, self.up)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, rank={self.up.shape[1]}, dropout={self.dropout}"
+        return f"{super().extra_repr()}, rank={self.up.shape[1]}"

@@ -1,4 +1,4 @@
-"""Which ranks a layer gets."""
+"""The ranks of a layer, and the rule that chooses them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ AboveRank = Literal["error", "clamp", "allow"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """The ranks of one layer: `svd_rank` singular values scaled and shifted, low-rank updates of rank `r_lora`."""
+    """The ranks of one layer: `svd_rank` singular values are scaled and shifted, `r_lora` is the update's rank."""
 
     svd_rank: int
     r_lora: int
@@ -18,11 +18,11 @@ class Ranks:
 
 @dataclass(frozen=True)
 class RankRule:
-    """Ranks by kind of layer, and exceptions by name pattern (fnmatch, the last match wins, key by key).
+    """Ranks by kind of layer, with exceptions by name pattern (fnmatch, the last match wins, key by key).
 
-    `svd_ratio`, where it is given, stands for both svd ranks: a layer gets max(1, int(svd_ratio * min(out, in))).
-    `above_rank` says what becomes of an `r_lora` above a layer's min(out, in): an "error", that bound ("clamp"), or
-    what it says ("allow": more columns than the update's rank can use, as published for SAM2's narrow first layers).
+    `svd_ratio`, if given, replaces both svd ranks: a layer gets max(1, int(svd_ratio * min(out, in))).
+    `above_rank` says how an `r_lora` above a layer's min(out, in) is handled: "error" refuses it, "clamp" lowers it to
+    that bound, "allow" keeps it (more columns than the update's rank can use, as published for SAM2's narrow layers).
     """
 
     svd_rank_linear: int = 0

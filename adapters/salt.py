@@ -1,36 +1,36 @@
-"""SALT: scale and shift of the top singular values, a low-rank update of the rest."""
+"""SALT: scale and shift of the top singular values, a low-rank update of the others."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from adapters.base import Adaptable
-from adapters.decomposition import Decomposer, decompose
-from adapters.factorized import ProductNorm
-from adapters.ranks import Ranks
-from adapters.spectral import SpectralLayer
+from .base import Adaptable
+from .decomposition import Decomposer, decompose
+from .ranks import Ranks
+from .spectral import SpectralLayer
 
 SaltInit = Literal["identity", "normal"]
 Relu = Literal["core", "diagonal", "none"]
 
 
 class SALTLayer(SpectralLayer):
-    """W~ = U ReLU(blockdiag(diag(alpha * s_top + beta), diag(s_rest) + X Y)) V^T.
+    """SALT's equation: W~ = U ReLU(blockdiag(diag(alpha * s_top + beta), diag(s_rest) + X Y)) V^T.
 
-    alpha, beta (r,) are 1 and 0 at the start; X (r', d) and Y (d, r') with r' = r_max - r and d the LoRA rank;
-    ReLU acts on every element of the core. Source: arXiv 2503.16055, eq. 2-5. Its regularizer (eq. 5) is
-    ||alpha * s_top + beta - s_top||_F + ||X Y||_F.
+    W = U diag(s) V^T is the frozen weight, s_top its r largest singular values and s_rest the other r' = r_max - r.
+    Trainable are alpha, beta (r,), 1 and 0 at the start, and X (r', d), Y (d, r') with the LoRA rank d. ReLU acts on
+    every element of the core. The regularizer (eq. 5) is ||alpha * s_top + beta - s_top||_F + ||X Y||_F.
+    Source: arXiv 2503.16055, eq. 2-5.
 
-    `relu` says where ReLU acts: "core", on every element as above; "diagonal", on the diagonal alone, so that X Y may
-    take either sign off it; "none", nowhere. The layer starts alike in all three where X Y is 0.
+    `relu` selects where ReLU acts: "core", on every element as above; "diagonal", on the diagonal alone, so that the
+    elements of X Y off the diagonal may have either sign; "none", nowhere. Where X Y is 0, all three are equal.
 
-    Two starts of X, Y are offered:
-        identity: X Kaiming-uniform, Y zero. The layer equals the wrapped one. Every off-diagonal element of the core
-            lies on ReLU's kink, where its gradient is 0: the first step moves Y through the diagonal alone, and the
-            off-diagonal elements that this makes positive take part from the second step on.
-        normal: X and Y both normal(0, `init_std`). Off-diagonal elements have gradients at once, but since ReLU
-            drops the negative half of X Y, the layer does not start as the wrapped one.
+    `init` selects the start of X and Y:
+        "identity": X Kaiming-uniform, Y zero. The layer equals the wrapped one. With `relu="core"`, every off-diagonal
+            element of the core is then 0, where ReLU's gradient is 0: the first step changes Y through the diagonal
+            alone, and the off-diagonal elements that become positive receive gradients from the second step on.
+        "normal": X and Y normal(0, `init_std`). Off-diagonal elements receive gradients at once. But since ReLU drops
+            the negative half of X Y, the layer does not equal the wrapped one.
     """
 
     method = "salt"
@@ -96,7 +96,7 @@ class SALTLayer(SpectralLayer):
 
     def regularization(self) -> Tensor:
         shift = (self.alpha - 1) * self.s[: self.rank] + self.beta
-        return torch.linalg.vector_norm(shift) + ProductNorm.apply(self.X, self.Y)
+        return torch.linalg.vector_norm(shift) + torch.linalg.matrix_norm(self.X @ self.Y)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}, lora_rank={self.X.shape[1]}, relu={self.relu}"

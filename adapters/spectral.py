@@ -1,19 +1,18 @@
-"""Weights held as their singular factors, W = U diag(s) Vh: what S-SAM and SALT share."""
+"""A layer whose weight is held as its singular value decomposition, W = U diag(s) Vh: the base of SALT and S-SAM."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from adapters.base import Adaptable, AdaptedLayer
-from adapters.decomposition import Decomposer, decompose, fingerprint, same_basis
-from adapters.factorized import SpectralLinear
+from .base import Adaptable, AdaptedLayer
+from .decomposition import Decomposer, decompose, fingerprint, same_basis
 
 
 class SpectralLayer(AdaptedLayer):
-    """Holds U (out, r), s (r,), Vh (r, in) in place of the weight (they are not saved: the base weights give them).
+    """The adapted weight is U C Vh: a subclass defines the core C (r, r), which takes the place of diag(s).
 
-    A subclass says what becomes of the singular values: the core C (r, r) is the diagonal `top_values()` (k,), followed
-    by the dense block `rest_block()` (r - k, r - k), or None where all values are on the diagonal.
-    The adapted weight is U C Vh.
+    C = blockdiag(diag(`top_values()`), `rest_block()`) with k top values and a dense block (r - k, r - k), which is
+    None where k = r. U (out, r), s (r,) and Vh (r, in) are frozen and replace the weight. They are not saved with the
+    adapter, since the base weights determine them.
     """
 
     U: Tensor
@@ -39,11 +38,11 @@ class SpectralLayer(AdaptedLayer):
         self._fingerprint: tuple[int, Tensor] | None = None
 
     def top_values(self) -> Tensor:
-        """The adapted leading singular values (k,)."""
+        """The adapted largest singular values (k,)."""
         raise NotImplementedError
 
     def rest_block(self) -> Tensor | None:
-        """The adapted block of the remaining singular values (r - k, r - k), or None where k = r."""
+        """The adapted block of the other singular values (r - k, r - k), or None where k = r."""
         raise NotImplementedError
 
     def adapter_buffers(self) -> dict[str, Tensor]:
@@ -60,7 +59,7 @@ class SpectralLayer(AdaptedLayer):
         return None
 
     def _own_fingerprint(self) -> Tensor:
-        # The basis is frozen; only loading a whole random model writes it anew.
+        # The basis is frozen, but loading a model without base file overwrites it.
         if self._fingerprint is None or self._fingerprint[0] != self.U._version:
             self._fingerprint = (self.U._version, fingerprint(self.U, self.Vh))
         return self._fingerprint[1]
@@ -80,16 +79,15 @@ class SpectralLayer(AdaptedLayer):
 
     def factorized_forward(self, x: Tensor) -> Tensor:
         """U (C (Vh x)), without forming the weight. Not for grouped convolutions."""
-        with torch.autocast(self._device_type, enabled=False):  # the core stays exact, also in mixed precision
+        with torch.autocast(self._device_type, enabled=False):  # the core keeps full precision under autocast
             top, block = self.top_values(), self.rest_block()
-        if not self.is_conv:
-            return SpectralLinear.apply(x, self.U, self.Vh, top, block, self.bias)
-        k = top.shape[0]
-        z = self._convolve(x, self.Vh.reshape(-1, *self.weight_shape[1:]), None)  # (B, r, H, W)
-        z_top = z[:, :k] * top[:, None, None]
+        channels = 1 if self.is_conv else -1
+        z = self._linear_or_conv(x, self.Vh.reshape(-1, *self.weight_shape[1:]))
+        z_top, z_rest = z.split([self.top_values_count, self.full_rank - self.top_values_count], dim=channels)
+        z = z_top * (top[:, None, None] if self.is_conv else top).to(z.dtype)
         if block is not None:
-            z_top = torch.cat([z_top, nn.functional.conv2d(z[:, k:], block[:, :, None, None])], dim=1)
-        return nn.functional.conv2d(z_top, self.U[:, :, None, None], self.bias)
+            z = torch.cat([z, self._pointwise(z_rest, block)], dim=channels)
+        return self._pointwise(z, self.U, self.bias)
 
     def _positions(self, x: Tensor) -> int:
         """Number of positions that the weight is applied at (for a strided convolution, an upper bound)."""
@@ -98,20 +96,19 @@ class SpectralLayer(AdaptedLayer):
         return x.numel() // self.in_features
 
     def _factors_are_cheaper(self, positions: int) -> bool:
-        """Compares multiplications of a training step (forward and backward) of the two ways.
+        """Compares the multiplications of a training step (forward and backward) in both orders of computing.
 
-        Factors: forward and the gradient of x pass Vh, U and the block, which a linear layer may multiply by a factor
-        instead (see `SpectralLinear`); the block also needs its own gradient. Product: forward, gradient of x and
-        gradient of W at every position, and the weight formed once and differentiated back.
+        U (C (Vh x)): Vh and U each in the forward pass and for the gradient of their input, the block also for its own
+        gradient. (U C Vh) x: forward pass, gradient of x and gradient of the weight at every position; and the weight
+        is formed once, and its gradient propagated to the block.
         """
         out, inside, rank = self.out_features, self.in_features, self.full_rank
         rest = rank - self.top_values_count
-        passes = 2 * positions if self.is_conv else min(positions, out) + min(positions, inside)
-        factors = positions * 2 * rank * (inside + out) + (positions + passes) * rest * rest
+        factors = positions * (2 * rank * (inside + out) + 3 * rest * rest)
         product = 3 * positions * out * inside + 2 * (rest * rest + out * rank) * inside
         return factors < product
 
     @property
     def top_values_count(self) -> int:
-        """k, how many singular values lie on the diagonal."""
+        """k, the number of top values."""
         raise NotImplementedError

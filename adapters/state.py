@@ -1,15 +1,15 @@
-"""What an adapter saves, and how it comes back."""
+"""Saves and loads the state of the adapters in a model."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from adapters.base import AdaptedLayer, AdapterError, adapted_layers
+from .base import AdaptedLayer, AdapterError, adapted_layers
 
 
 def adapter_state_dict(module: nn.Module) -> dict[str, Tensor]:
-    """The adapters' parameters, and the fingerprints of the bases they live in, by full name, on the CPU."""
+    """The adapters' parameters and the fingerprints of their bases, by full name, on the CPU."""
     state: dict[str, Tensor] = {}
     for name, layer in adapted_layers(module):
         for key, tensor in {**layer.adapter_parameters(), **layer.adapter_buffers()}.items():
@@ -18,16 +18,16 @@ def adapter_state_dict(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_adapter_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads what `adapter_state_dict` gave, strictly; nothing is changed when it does not fit.
+    """Loads a state of `adapter_state_dict`, strictly. If it does not fit, nothing changes.
 
     Raises:
-        AdapterError: missing or unexpected keys, other shapes, or a basis that is not the one the state was trained in.
+        AdapterError: missing or unexpected keys, other shapes, or a basis other than the one the state was trained in.
     """
     layers = dict(adapted_layers(module))
     expected = {_join(name, key) for name, layer in layers.items() for key in _keys(layer)}
     if expected != set(state):
         missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
-        raise AdapterError(f"adapter state does not fit: missing {_some(missing)}, unexpected {_some(unexpected)}")
+        raise AdapterError(f"adapter state does not fit: missing {_sample(missing)}, unexpected {_sample(unexpected)}")
     for name, layer in layers.items():
         _check_layer(name, layer, state)
     with torch.no_grad():
@@ -54,5 +54,5 @@ def _join(name: str, key: str) -> str:
     return f"{name}.{key}" if name else key
 
 
-def _some(keys: list[str]) -> str:
+def _sample(keys: list[str]) -> str:
     return f"{', '.join(keys[:3])}{' ...' if len(keys) > 3 else ''} ({len(keys)})" if keys else "nothing"

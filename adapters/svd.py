@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from adapters.base import Adaptable
-from adapters.decomposition import Decomposer, decompose
-from adapters.ranks import Ranks
-from adapters.spectral import SpectralLayer
+from .base import Adaptable
+from .decomposition import Decomposer, decompose
+from .ranks import Ranks
+from .spectral import SpectralLayer
 
 
 class SVDLayer(SpectralLayer):

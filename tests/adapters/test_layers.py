@@ -273,6 +273,35 @@ def test_merge_gives_a_plain_layer_with_the_same_output(kind, method):
     assert torch.allclose(model(x), before, atol=1e-9)
 
 
+@pytest.mark.parametrize("method", ["salt", "svd", "lora"])
+@pytest.mark.parametrize("kind", ["wide", "conv3x3"])
+def test_under_autocast_gradients_keep_the_parameters_precision(kind, method):
+    layer, adapted = make(kind, method, dtype=torch.float32)
+    perturb(adapted)
+    x = example(layer, torch.float32)
+    parameters = list(adapted.adapter_parameters().values())
+    gradients = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out = adapted._adapted_forward(x)
+        assert out.dtype == (torch.bfloat16 if enabled else torch.float32)
+        torch.manual_seed(1)
+        gradients.append(torch.autograd.grad(out, parameters, torch.randn(out.shape).to(out)))
+    for rounded, exact in zip(*gradients, strict=True):
+        assert rounded.dtype == torch.float32
+        assert (rounded - exact).norm() < 0.05 * exact.norm()
+
+
+def test_lora_dropout_scales_what_it_keeps():
+    torch.manual_seed(0)
+    adapted = LoRALayer(nn.Linear(4096, 1, bias=False), 1, dropout=0.25)
+    with torch.no_grad():
+        adapted.weight.zero_()
+        adapted.up.fill_(1)
+        adapted.down.fill_(1 / 4096)
+    assert adapted(torch.ones(1, 4096)).item() == pytest.approx(1, abs=0.05)
+
+
 def test_lora_dropout_acts_in_training_only():
     torch.manual_seed(0)
     adapted = LoRALayer(nn.Linear(64, 8), 4, dropout=0.5)

@@ -70,10 +70,10 @@ def test_the_example_trains_and_merges(block):
         (nn.ModuleDict({"a": nn.TransformerEncoderLayer(8, 2, 16)}), "a.linear?", "TransformerEncoderLayer"),
     ],
 )
-def test_layers_whose_weight_is_read_past_them_are_refused(method, model, pattern, reader):
+def test_layers_that_their_module_never_calls_are_refused(method, model, pattern, reader):
     """LoRA would else train nothing without a word, since torch's fast paths never call the layer."""
     with pytest.raises(
-        adapters.AdapterError, match=rf"^a\.(out_proj|linear1): {reader} reads its weight past the layer"
+        adapters.AdapterError, match=rf"^a\.(out_proj|linear1): {reader} uses its weight without calling the layer"
     ):
         adapters.inject(model, method, [pattern], adapters.RankRule(r_lora=1))
     assert not list(adapters.adapted_layers(model))
