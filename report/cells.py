@@ -1,18 +1,34 @@
-"""Cells and rows of the table: the runs of one method on one dataset, put together over their seeds."""
+"""Cells and rows of the table: the runs of one method on one dataset, averaged over their seeds."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from evaluation.metrics import bootstrap_interval
-from report.gather import ImageKey, Run, Size, Weights
+from evaluation.results import ImageKey, Images, Size, Weights
+from report.gather import Run, differing_settings
 from report.paper import PaperRow, PaperScore
 from report.rows import RowKey
 
-METRIC_NAMES = ("dice", "hd95")
-_TOLERANCE = 1e-4
+
+@dataclass(frozen=True)
+class Metric:
+    """Name, decimals and direction of a metric."""
+
+    name: str
+    decimals: int
+    higher_is_better: bool
+
+    @property
+    def heading(self) -> str:
+        """Such as "Dice (higher is better)"."""
+        return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
+
+
+METRICS = {"dice": Metric("Dice", 3, True), "hd95": Metric("HD95 in pixels", 2, False)}
+_TOLERANCE = 1e-4  # of a mean, since per_image.csv has six decimals
 
 
 @dataclass(frozen=True)
@@ -20,8 +36,8 @@ class Score:
     """A metric over the seeds.
 
     Attributes:
-        by_seed: the test set's mean of each seed, in the order of the seeds.
-        mean, std: of `by_seed`; std is the sample's, None for one seed.
+        by_seed: the mean over the test set, of each seed in ascending order.
+        mean, std: of `by_seed`; std is the sample standard deviation, None for one seed.
         interval: 95% bootstrap interval over the images, each averaged over the seeds first; None where unknown.
     """
 
@@ -39,15 +55,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row has on one dataset.
+    """The scores of one row on one dataset.
 
     Attributes:
         scores: {"dice", "hd95"}; empty for a missing cell.
         paper: the paper's number, or None.
-        runs: one a seed, in the order of seeds.
-        n: test samples of each run (0 for none); n_empty: those with one empty mask, over all seeds.
-        dice_by_image: Dice of each sample, averaged over the seeds; None where it cannot be had.
-        remarks: what is not right with the runs' files.
+        runs: one for each seed, in ascending order.
+        n: test samples of each run (0 without runs).
+        n_empty: the samples with exactly one empty mask, over all seeds.
+        dice_by_image: Dice of each sample, averaged over the seeds; None where it is unknown.
+        remarks: problems of the runs' files.
     """
 
     scores: dict[str, Score]
@@ -60,11 +77,11 @@ class Cell:
 
     @property
     def seeds(self) -> int:
-        """How many seeds the mean is over."""
+        """How many seeds the mean is taken over."""
         return len(self.runs)
 
     def difference(self, metric: str) -> float | None:
-        """Our mean minus the paper's number, where there are both."""
+        """Our mean minus the paper's number, None where one of them is missing."""
         printed = getattr(self.paper, metric) if self.paper else None
         score = self.scores.get(metric)
         return score.mean - float(printed) if score and printed else None
@@ -72,7 +89,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: `key` is None where no run stands behind it, `paper` None where it is not in the paper."""
+    """A row of the table: `key` is None for a row without runs, `paper` is None for one that is not in the paper."""
 
     label: str
     key: RowKey | None
@@ -82,84 +99,69 @@ class Row:
 
     @property
     def runs(self) -> list[Run]:
-        """Every run behind this row's numbers."""
+        """All runs of this row."""
         return [run for cell in self.cells.values() for run in cell.runs]
 
     @property
     def ranked(self) -> bool:
-        """Whether the row may be the best: not where the truth itself gave the prompt."""
+        """Whether the row may be the best; a row whose prompt is made from the truth may not."""
         return self.key is not None and self.key.prompt != "box_oracle"
 
 
 def make_cell(runs: Sequence[Run], weights: Weights, size: Size, paper: PaperScore | None) -> Cell:
-    """Averages the runs (all of one row and dataset) over their seeds; runs without these weights do not count."""
+    """Averages the runs of one row and dataset over their seeds; runs without scores of these weights are left out."""
     runs = sorted((run for run in runs if run.scores(weights, size)), key=lambda run: run.results.seed)
     if not runs:
         return Cell({}, paper)
-    all_scores = [scores for run in runs if (scores := run.scores(weights, size))]
-    by_image, remarks = _average_images(runs, weights)
+    folders = ", ".join(str(run.folder) for run in runs)
+    scored = [scores for run in runs if (scores := run.scores(weights, size))]
+    tables = [run.images.get(weights, {}) for run in runs]
+    remarks = []
+    by_image: Images = {}
+    if all(tables):  # a file that cannot be used was reported when it was read
+        if all(set(table) == set(tables[0]) for table in tables):
+            by_image = _mean_by_image(tables)
+        else:
+            remarks.append(f"{folders}: seeds with different test images; no interval, no test")
     suffix = "_native" if size == "native" else ""
-    scores = {}
-    for metric in METRIC_NAMES:
-        means = [getattr(at_size, metric).mean for at_size in all_scores]
-        interval = getattr(all_scores[0], metric).ci95 if len(runs) == 1 else None
+    by_metric = {}
+    for metric in METRICS:
+        measures = [getattr(at_size, metric) for at_size in scored]
+        means = tuple(measure.mean for measure in measures)
+        interval = measures[0].ci95 if len(runs) == 1 else None
         if by_image:
-            values = [of_image[metric + suffix] for of_image in by_image.values()]
+            values = [image[metric + suffix] for image in by_image.values()]
             interval = bootstrap_interval(values)
             if not math.isclose(np.mean(values), np.mean(means), rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
-                remarks.append(f"{_folders(runs)}: per_image.csv and results.json give different means of {metric}")
-        scores[metric] = Score(tuple(means), interval)
-    dice = {key: of_image["dice" + suffix] for key, of_image in by_image.items()} if by_image else None
-    sizes = sorted({at_size.n for at_size in all_scores})
-    if len(sizes) > 1:
-        remarks.append(f"{_folders(runs)}: seeds with {' and '.join(map(str, sizes))} test samples in one mean")
-    remarks += _differences(runs)
-    n_empty = sum(at_size.n_empty for at_size in all_scores)
-    return Cell(scores, paper, runs, sizes[0], n_empty, dice, remarks)
+                remarks.append(f"{folders}: per_image.csv and results.json give different means of {metric}")
+        by_metric[metric] = Score(means, interval)
+    sample_counts = sorted({at_size.n for at_size in scored})
+    if len(sample_counts) > 1:
+        remarks.append(f"{folders}: seeds with {' and '.join(map(str, sample_counts))} test samples in one mean")
+    remarks += [f"{folders}: seeds with different {setting} in one mean" for setting in differing_settings(runs)]
+    dice = {key: image["dice" + suffix] for key, image in by_image.items()} or None
+    return Cell(by_metric, paper, runs, sample_counts[0], sum(at_size.n_empty for at_size in scored), dice, remarks)
 
 
 def average_cell(cells: Sequence[Cell], paper: PaperScore | None) -> Cell:
-    """The mean of several datasets' means; empty where one is missing.
+    """The mean of several datasets' means, without an interval; empty where a dataset is missing.
 
-    It has a spread over the seeds where every dataset has the same seeds, and no interval.
+    It has a standard deviation over the seeds where every dataset has the same seeds.
     """
     if not all(cell.scores for cell in cells):
         return Cell({}, paper)
-    seeds = {tuple(run.results.seed for run in cell.runs) for cell in cells}
+    same_seeds = len({tuple(run.results.seed for run in cell.runs) for cell in cells}) == 1
     scores = {}
-    for metric in METRIC_NAMES:
-        by_seed = np.array([cell.scores[metric].by_seed for cell in cells]).mean(0) if len(seeds) == 1 else ()
-        overall = [float(np.mean([cell.scores[metric].mean for cell in cells]))]
-        scores[metric] = Score(tuple(float(value) for value in by_seed) or tuple(overall))
-    return Cell(scores, paper, cells[0].runs if len(seeds) == 1 else ())
+    for metric in METRICS:
+        of_datasets = [cell.scores[metric] for cell in cells]
+        values = [score.by_seed if same_seeds else (score.mean,) for score in of_datasets]
+        scores[metric] = Score(tuple(np.mean(values, axis=0).tolist()))
+    return Cell(scores, paper, cells[0].runs if same_seeds else ())
 
 
-def _average_images(runs: Sequence[Run], weights: Weights) -> tuple[dict[ImageKey, dict[str, float]] | None, list[str]]:
-    """Each image's scores averaged over the runs, or None and why there are none."""
-    tables = [run.images.get(weights) for run in runs]
-    if any(not table for table in tables):
-        return None, []  # said once, when the file was read
-    first, *others = tables
-    if any(set(table) != set(first) for table in others):
-        return None, [f"{_folders(runs)}: seeds with different test images; no interval, no test"]
+def _mean_by_image(tables: Sequence[Images]) -> Images:
+    """Each image's scores, averaged over tables that hold the same images."""
     return {
-        key: {column: float(np.mean([table[key][column] for table in tables])) for column in first[key]}
-        for key in first
-    }, []
-
-
-def _differences(runs: Sequence[Run]) -> Iterable[str]:
-    """What seeds of one mean should have in common, and have not."""
-    facts = {
-        "epochs": [run.results.epochs for run in runs],
-        "base weights": [run.results.checkpoint.base_sha256 for run in runs],
-        "trainable parameters": [run.results.trainable for run in runs],
+        key: {column: float(np.mean([table[key][column] for table in tables])) for column in values}
+        for key, values in tables[0].items()
     }
-    for name, values in facts.items():
-        known = {value for value in values if value is not None}
-        if len(known) > 1:
-            yield f"{_folders(runs)}: seeds with different {name} in one mean"
-
-
-def _folders(runs: Sequence[Run]) -> str:
-    return ", ".join(str(run.folder) for run in runs)

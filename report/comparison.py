@@ -1,4 +1,4 @@
-"""SALT against every other row of a section: which SALT, and the corrected p-values of each dataset."""
+"""Tests SALT against every other row of a section: which SALT row, and the corrected p-values of each dataset."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """One test: `p_holm` corrected over the other rows of the same dataset; or `error`, why there is none."""
+    """One test. `p_holm` is corrected over the other rows of the same dataset; `error` says why there is no test."""
 
     row: Row
     test: PairedTest | None = None
@@ -21,7 +21,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class SectionTests:
-    """The tests of a section, by dataset; `reference` is the SALT row, None where a section has none."""
+    """The tests of a section by dataset. `reference` is the SALT row that is tested, None where there is none."""
 
     reference: Row | None = None
     by_column: Mapping[str, Sequence[Comparison]] = field(default_factory=dict)
@@ -30,8 +30,13 @@ class SectionTests:
         """The test of one row on one dataset."""
         return next((c for c in self.by_column.get(column, ()) if c.row.label == row.label), None)
 
+    def of_row(self, row: Row) -> list[Comparison | None]:
+        """The tests of one row, in the order of `by_column`; empty where it is tested on no dataset."""
+        comparisons = [self.of(row, column) for column in self.by_column]
+        return comparisons if any(comparisons) else []
+
     def errors(self) -> list[str]:
-        """The tests that could not be made, and why."""
+        """The tests that were not possible, and why."""
         return [
             f"{column}: {self.reference.label} against {c.row.label}: {c.error}"
             for column, comparisons in self.by_column.items()
@@ -40,7 +45,7 @@ class SectionTests:
         ]
 
     def too_few_images(self) -> list[str]:
-        """The datasets whose images are too few for any test to be significant after the correction."""
+        """The datasets with too few images for any test to be significant after the correction."""
         lines = []
         for column, comparisons in self.by_column.items():
             tests = [c.test for c in comparisons if c.test]
@@ -67,9 +72,9 @@ def run_tests(rows: Sequence[Row], columns: Sequence[str]) -> SectionTests:
 
 
 def reference_row(rows: Sequence[Row]) -> Row | None:
-    """The SALT that is tested: the paper's SALT 256 where it has runs, else the SALT of the highest LoRA rank.
+    """The SALT row that is tested: the paper's SALT 256 where it has runs, else the one of the highest LoRA rank.
 
-    Among several of these: the one with the most datasets, then the first.
+    Of several such rows, it is the one with the most datasets, then the first.
     """
     salts = [row for row in rows if row.key and row.key.method == "salt" and row.runs]
     if not salts:
@@ -90,8 +95,8 @@ def _compare(reference: Row, others: Sequence[Row], column: str) -> list[Compari
         if not ours.scores or not cell.scores:
             continue
         if ours.dice_by_image is None or cell.dice_by_image is None:
-            who = reference if ours.dice_by_image is None else row
-            comparisons.append(Comparison(row, error=f"no scores image by image of {who.label}"))
+            without = reference if ours.dice_by_image is None else row
+            comparisons.append(Comparison(row, error=f"no scores image by image of {without.label}"))
             continue
         try:
             comparisons.append(Comparison(row, paired_test(ours.dice_by_image, cell.dice_by_image)))

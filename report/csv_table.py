@@ -1,10 +1,11 @@
-"""The table as CSV: a line a row of the table, all numbers unrounded, with columns that name dataset and quantity."""
+"""Writes the table as CSV: a line for each row, unrounded numbers, columns named by dataset and quantity."""
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from report.cells import METRIC_NAMES, Row
+from report.cells import METRICS, Row
 from report.table import Section, Table
 
 ROW_COLUMNS = (
@@ -16,23 +17,26 @@ CELL_COLUMNS = ("seeds", "n", "n_empty", "p", "p_holm", "pairs", "salt_minus_thi
 
 
 def to_csv(table: Table) -> str:
-    """One line a row. For each dataset D: D_dice, D_dice_std, ..., D_hd95, ..., D_seeds, ..., D_p, D_p_holm.
+    """One line for each row. Columns of each dataset D: D_dice, D_dice_std, ..., D_hd95, ..., D_seeds, ..., D_p, ...
 
-    `low` and `high` are the bootstrap interval's ends, `best` is 1 where the table prints bold, `p` is Wilcoxon's test
-    of the section's SALT row (`tested_against`) against this row. Empty: missing.
+    `low` and `high` are the ends of the bootstrap interval, `best` is 1 where the table prints bold. `p` is from
+    Wilcoxon's test of the section's SALT row (`tested_against`) against this row. An empty value is missing.
     """
-    names = []
+    names = list(ROW_COLUMNS)
     for column in dict.fromkeys(column for section in table.sections for column in section.all_columns):
-        names += [f"{column}_{metric}{quantity}" for metric in METRIC_NAMES for quantity in QUANTITIES]
+        names += [f"{column}_{metric}{quantity}" for metric in METRICS for quantity in QUANTITIES]
         if any(column in section.columns for section in table.sections):
             names += [f"{column}_{name}" for name in CELL_COLUMNS]
+    records = [_row(table, section, row) | _cells(section, row) for section in table.sections for row in section.rows]
+    return csv_text(names, ([_text(record.get(name)) for name in names] for record in records))
+
+
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV file's text, with "\\n" at the end of each line."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [*ROW_COLUMNS, *names], restval="", lineterminator="\n")
-    writer.writeheader()
-    for section in table.sections:
-        for row in section.rows:
-            record = {**_row(table, section, row), **_cells(section, row)}
-            writer.writerow({key: _text(value) for key, value in record.items()})
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
     return buffer.getvalue()
 
 
@@ -51,7 +55,7 @@ def _row(table: Table, section: Section, row: Row) -> dict[str, Any]:
         shared = ("arch", "sam_type", "ranks", "prompt", "text_encoder", "profile", "img_size")
         record |= {"strategy": key.method, **{name: getattr(key, name) for name in shared}}
     if runs:
-        # The most over the datasets: labels with a trained embedding each are a few hundred parameters apart.
+        # The maximum over the datasets: a trained embedding for each label makes them differ by some hundreds.
         record |= {name: max(getattr(run.results, name) for run in runs) for name in ("trainable", "percent")}
     return record
 
@@ -60,7 +64,9 @@ def _cells(section: Section, row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for column in section.all_columns:
         cell = section.cell(row, column)
-        for metric in METRIC_NAMES if cell else ():
+        if cell is None:
+            continue
+        for metric in METRICS:
             score, name = cell.scores.get(metric), f"{column}_{metric}"
             record[f"{name}_paper"] = getattr(cell.paper, metric) if cell.paper else None
             if score:
@@ -69,7 +75,7 @@ def _cells(section: Section, row: Row) -> dict[str, Any]:
                 record |= dict(zip((name, f"{name}_std", f"{name}_low", f"{name}_high"), values, strict=True))
                 record[f"{name}_difference"] = cell.difference(metric)
                 record[f"{name}_best"] = int(section.is_best(row, column, metric))
-        if cell and cell.n:
+        if cell.n:
             record |= {f"{column}_seeds": cell.seeds, f"{column}_n": cell.n, f"{column}_n_empty": cell.n_empty}
         comparison = section.tests.of(row, column)
         if comparison and comparison.test:

@@ -1,8 +1,9 @@
-"""The paper's Fig. 4a: Dice of SALT by its ranks, a circle's area the percentage of trained parameters."""
+"""The paper's Fig. 4a: SALT's Dice by its ranks; the area of a circle is the percentage of trained parameters."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from report.cells import Row
@@ -14,17 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LARGEST_AREA = 620.0  # points squared
-SMALLEST_AREA = 14.0  # below it a circle is a dot; its percentage is written beside it
+SMALLEST_AREA = 14.0  # a smaller circle would be a dot
 
 
 def draw_rank_scatter(table: Table, folder: Path) -> Drawn:
-    """One figure for each dataset on which one model was adapted by SALT with two or more combinations of ranks."""
+    """One figure for each dataset and model with SALT runs of two or more combinations of ranks."""
     drawn = Drawn()
-    for number, section in enumerate(table.sections, start=1):
-        suffix = f"_{number}" if len(table.sections) > 1 else ""
+    for suffix, section in table.numbered_sections():
         for column in section.columns:
             groups = _groups(section, column)
-            for letter, rows in zip("abcdefghijklmnopqrstuvwxyz", groups, strict=False):
+            for letter, rows in zip(ascii_lowercase, groups, strict=False):
                 name = f"ranks_{column}{suffix}" + (f"_{letter}" if len(groups) > 1 else "")
                 _draw(rows, table, section, column, folder, name, drawn)
     if not drawn.pictures:
@@ -35,7 +35,7 @@ def draw_rank_scatter(table: Table, folder: Path) -> Drawn:
 
 
 def _groups(section: Section, column: str) -> list[list[Row]]:
-    """SALT rows that differ in nothing but their ranks, where there are several."""
+    """The SALT rows that differ in their ranks alone, where there are several."""
     groups: dict[RowKey, list[Row]] = {}
     for row in section.rows:
         key = row.key
@@ -45,7 +45,7 @@ def _groups(section: Section, column: str) -> list[list[Row]]:
 
 
 def _ranks(row: Row) -> tuple[int | None, int]:
-    """(top rank, LoRA rank); the top rank is None where layers have ranks of their own."""
+    """(top rank, LoRA rank); the top rank is None where it differs between layers."""
     values = row.key.rank_values if row.key else {}
     top = None if "rank_pattern" in values else values.get("svd_rank_linear")
     return top, int(values.get("r_lora") or 0)
@@ -85,7 +85,7 @@ def _draw(
 
 
 def _positions(rows: Sequence[Row]) -> tuple[list[float], dict[int, list[float]]]:
-    """x of each row, with a gap where the top rank changes; and the x of each top rank."""
+    """The x of each row, with a gap where the top rank changes, and the x positions of each top rank."""
     positions: list[float] = []
     groups: dict[int, list[float]] = {}
     for row in rows:

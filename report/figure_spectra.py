@@ -1,4 +1,4 @@
-"""Singular values of adapted layers before and after training: what SALT changed in them."""
+"""Singular values of adapted layers before and after training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,15 @@ import torch
 
 from adapters import adapted_layers
 from adapters.spectral import SpectralLayer
+from evaluation.results import Weights
 from model import load_trained
 from report.drawing import COLOURS, PAGE_WIDTH, Drawn, figure, save
-from report.gather import Run, Weights
+from report.gather import Run
 from report.table import Table
+from training.run_folder import RunFolder
 from utils.errors import UserError
 
-FAMILY = "attn.qkv"  # the layers shown: first, middle and last of this name
-BEST_FILE = "best_val.safetensors"
+LAYER_NAME = "attn.qkv"  # the layers shown: first, middle and last of this name
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class Spectrum:
     """One layer's singular values, largest first.
 
     Attributes:
-        before: of the base weight. after: of the merged weight.
-        scaled: what became of the leading values themselves, in the basis of the base weight.
+        before: of the base weight.
+        after: of the merged weight.
+        scaled: the leading values after SALT's scale and shift, in the basis of the base weight.
         change: ||W~ - W||_F / ||W||_F.
     """
 
@@ -37,9 +39,9 @@ class Spectrum:
 
 
 def draw_spectra(table: Table, folder: Path) -> Drawn:
-    """One figure a section: of its SALT row, the run of the lowest seed on the first dataset."""
+    """One figure for each section: the run of its SALT row with the lowest seed on the first dataset."""
     drawn = Drawn()
-    for number, section in enumerate(table.sections, start=1):
+    for suffix, section in table.numbered_sections():
         row = section.tests.reference
         if row is None:
             continue
@@ -50,34 +52,34 @@ def draw_spectra(table: Table, folder: Path) -> Drawn:
             drawn.notes.append(f"Spectra of {row.label}, {run.column} left out: {error}")
             continue
         if not spectra:
-            drawn.notes.append(f"Spectra of {row.label}, {run.column} left out: it has no layer in singular values")
+            drawn.notes.append(f"Spectra of {row.label}, {run.column} left out: none of its layers has singular values")
             continue
-        suffix = f"_{number}" if len(table.sections) > 1 else ""
         _draw(spectra, f"{row.label}, {run.column}, seed {run.results.seed}", folder, f"spectra{suffix}", drawn)
     return drawn
 
 
 def weights_file(run: Run, weights: Weights) -> Path:
-    """The run's weights file. Raises: UserError where it is not there any more."""
-    recorded = Path(run.results.checkpoint.path or "model.safetensors")
-    # A run's folder may have been moved, and is one below its weights where two runs share theirs.
-    names = [recorded.name] if weights == "last" else [BEST_FILE]
-    places = [run.folder / names[0], run.folder.parent / names[0]] if weights == "last" else [run.folder / BEST_FILE]
-    found = next((path for path in places if path.is_file()), recorded if weights == "last" else places[0])
-    if not found.is_file():
-        raise UserError(f"{found}: no such file of weights")
-    return found
+    """The run's weights file. Raises: UserError for a missing one."""
+    paths = [RunFolder(run.folder).best_weights]
+    if weights == "last":
+        recorded = Path(run.results.checkpoint.path or "model.safetensors")
+        # The folder may have been moved; it is inside the folder of its weights where two runs share that one.
+        paths = [run.folder / recorded.name, run.folder.parent / recorded.name, recorded]
+    for path in paths:
+        if path.is_file():
+            return path
+    raise UserError(f"{paths[-1]}: no such file of weights")
 
 
 def spectra_of(weights: Path) -> list[Spectrum]:
-    """The spectra of the first, middle and last layer of `FAMILY` (of all adapted layers, where none has that name).
+    """The spectra of the first, middle and last layer named `LAYER_NAME` (of all adapted layers where none is).
 
     Raises:
         UserError: no such file, or its base weights are missing.
     """
     model, _ = load_trained(weights)
     layers = [(name, layer) for name, layer in adapted_layers(model) if isinstance(layer, SpectralLayer)]
-    layers = [(name, layer) for name, layer in layers if name.endswith(FAMILY)] or layers
+    layers = [(name, layer) for name, layer in layers if name.endswith(LAYER_NAME)] or layers
     chosen = sorted({0, len(layers) // 2, len(layers) - 1}) if layers else []
     with torch.no_grad():
         return [_spectrum(*layers[index]) for index in chosen]

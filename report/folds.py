@@ -1,85 +1,82 @@
-"""The folds of a cross-validation as one run: each image is tested in one fold, and counts once."""
+"""Joins the folds of a cross-validation into one run: each image is tested in one fold, and counts once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from evaluation.metrics import bootstrap_interval
-from report.gather import AtSize, Images, Measure, Run, Scores
+from evaluation.results import AtSize, Distance, EpochScores, Images, Measure, Weights
+from report.gather import Run, differing_settings
 from report.rows import RowKey
 
 
 def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
-    """Runs with the folds of one row, dataset and seed as one, and what is not right with those folds.
+    """Joins the folds of each row, dataset and seed into one run.
 
-    Their scores are the mean over the folds, each counted by its test samples: the mean over all tested images. What is
-    no score, folder and figures included, is the first fold's, but for the memory peak, which is the highest.
+    Its scores are the mean over the folds, weighted by their test samples: the mean over all tested images. Its peak
+    memory is the highest of the folds. Everything else, folder and figures included, is the first fold's.
 
     Returns:
-        The runs, one for each row, dataset and seed, in the order of the first of each; lines that name folders.
+        The runs, one for each row, dataset and seed, in the order of their first fold; and the problems found, each a
+        line that names the folders.
     """
     groups: dict[tuple[RowKey, str, int], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.key, run.column, run.results.seed), []).append(run)
-    joined, problems = [], []
-    for group in groups.values():
-        if len(group) > 1:
-            problems += _differences(group)
-        joined.append(_one_run(group) if len(group) > 1 else group[0])
-    return joined, problems
+    problems = [line for folds in groups.values() if len(folds) > 1 for line in _problems(folds)]
+    return [_join(folds) if len(folds) > 1 else folds[0] for folds in groups.values()], problems
 
 
-def _one_run(folds: Sequence[Run]) -> Run:
+def _join(folds: Sequence[Run]) -> Run:
     folds = sorted(folds, key=lambda run: run.results.fold)
     first = folds[0]
-    images = {weights: table for weights in first.images if (table := _all_images(folds, weights))}
+    images = {weights: joined for weights in first.images if (joined := _join_images(folds, weights))}
     peaks = [run.results.peak_memory_bytes for run in folds if run.results.peak_memory_bytes]
     changes = {
-        "last": _mean_scores([run.results.last for run in folds], images.get("last")),
-        "best_val": _mean_scores([run.results.best_val for run in folds], images.get("best_val")),
+        "last": _mean_scores(folds, "last", images.get("last")),
+        "best_val": _mean_scores(folds, "best_val", images.get("best_val")),
         "peak_memory_bytes": max(peaks, default=None),
     }
     results = first.results.model_copy(update=changes)
     return replace(first, results=results, images=images, folds=tuple(run.results.fold for run in folds))
 
 
-def _all_images(folds: Sequence[Run], weights: str) -> Images | None:
-    """The scores of every fold's images; None where a fold has none, or two folds tested one image."""
+def _join_images(folds: Sequence[Run], weights: str) -> Images | None:
+    """The scores of every fold's images; None where a fold has none, or two folds tested the same image."""
     tables = [run.images.get(weights, {}) for run in folds]
     joined = {key: scores for table in tables for key, scores in table.items()}
     return joined if all(tables) and len(joined) == sum(map(len, tables)) else None
 
 
-def _mean_scores(of_folds: Sequence[Scores | None], images: Images | None) -> Scores | None:
-    scores = [of_fold for of_fold in of_folds if of_fold]
-    if len(scores) < len(of_folds):
+def _mean_scores(folds: Sequence[Run], weights: Weights, images: Images | None) -> EpochScores | None:
+    """The mean over the folds, each weighted by its test samples; None where a fold has no scores."""
+    scores = [of_fold for run in folds if (of_fold := run.results.scores(weights))]
+    if len(scores) < len(folds):
         return None
-    at_sizes = {
-        size: _at_size([getattr(of_fold, size) for of_fold in scores], suffix, images)
-        for size, suffix in (("img_size", ""), ("native", "_native"))
-    }
-    return Scores(epoch=None, **at_sizes)
+    return EpochScores(
+        img_size=_mean_at_size([of_fold.img_size for of_fold in scores], "", images),
+        native=_mean_at_size([of_fold.native for of_fold in scores], "_native", images),
+    )
 
 
-def _at_size(folds: Sequence[AtSize], suffix: str, images: Images | None) -> AtSize:
+def _mean_at_size(folds: Sequence[AtSize], suffix: str, images: Images | None) -> AtSize:
     n = sum(fold.n for fold in folds)
-    measures = {}
-    for metric in ("dice", "hd95"):
-        mean = sum(getattr(fold, metric).mean * fold.n for fold in folds) / n
-        values = [scores[metric + suffix] for scores in images.values()] if images else None
-        measures[metric] = Measure(mean=mean, ci95=bootstrap_interval(values) if values else None)
-    return AtSize(**measures, n=n, n_empty=sum(fold.n_empty for fold in folds))
+
+    def interval(metric: str) -> tuple[float, float] | None:
+        return bootstrap_interval([scores[metric + suffix] for scores in images.values()]) if images else None
+
+    return AtSize(
+        dice=Measure(mean=sum(fold.dice.mean * fold.n for fold in folds) / n, ci95=interval("dice")),
+        hd95=Distance(mean=sum(fold.hd95.mean * fold.n for fold in folds) / n, ci95=interval("hd95")),
+        n=n,
+        n_empty=sum(fold.n_empty for fold in folds),
+    )
 
 
-def _differences(folds: Sequence[Run]) -> list[str]:
+def _problems(folds: Sequence[Run]) -> list[str]:
     """What the folds of one mean should have in common, or apart, and have not."""
-    facts = {
-        "epochs": {run.results.epochs for run in folds},
-        "base weights": {run.results.checkpoint.base_sha256 for run in folds},
-        "trainable parameters": {run.results.trainable for run in folds},
-    }
     names = ", ".join(str(run.folder) for run in folds)
-    lines = [f"{names}: folds with different {fact} in one mean" for fact, values in facts.items() if len(values) > 1]
-    tested = [set(run.images["last"]) for run in folds if run.images.get("last")]
-    if sum(map(len, tested)) > len(set().union(*tested)):
+    lines = [f"{names}: folds with different {setting} in one mean" for setting in differing_settings(folds)]
+    tested = [key for run in folds for key in run.images.get("last", ())]
+    if len(tested) > len(set(tested)):
         lines.append(f"{names}: folds that tested the same images; no interval, no test")
     return lines

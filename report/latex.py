@@ -1,11 +1,11 @@
-"""The table as LaTeX, with booktabs: a file to \\input."""
+"""Writes the table as LaTeX with booktabs: a file to \\input."""
 
 from collections.abc import Sequence
 
-from report.cells import Row
-from report.numbers import METRICS, cell_text, comparison_text, paper_trainable_text, ranks_text, trainable_text
+from report.cells import METRICS, Row
+from report.numbers import cell_text, comparison_text, paper_trainable_text, ranks_beside_label, trainable_text
 from report.table import Section, Table
-from report.words import left_out, notes, test_caption
+from report.words import notes, test_caption
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -18,22 +18,25 @@ _PREAMBLE = r"""% Needs \usepackage{booktabs} and \usepackage{graphicx} in the p
 \providecommand{\stacked}[2][c]{\begin{tabular}[t]{@{}#1@{}}#2\end{tabular}}"""
 
 
-def to_latex(table: Table, problems: Sequence[str] = (), evaluations: int = 0) -> str:
-    """Three floats a section: Dice, HD95, tests. Missing cells and notes are comments at the end."""
+def to_latex(table: Table, left_out: Sequence[str] = ()) -> str:
+    """Three floats for each section: Dice, HD95 and tests. Missing cells and notes are comments.
+
+    Args:
+        left_out: a line for each file that is not in the table, or incomplete.
+    """
     parts = [_PREAMBLE]
     for number, section in enumerate(table.sections, start=1):
         title = f"{section.title}. {table.title[0].upper()}{table.title[1:]}."
         label = f"{table.weights}-{table.size}-{number}".replace("_", "-")
         for metric in METRICS:
-            caption = f"{METRICS[metric].direction}. {title}"
+            caption = f"{METRICS[metric].heading}. {title}"
             head = ["Method", "Trainable", *section.all_columns]
             parts.append(_float(caption, f"{metric}-{label}", "ll", head, _rows(section, metric)))
         if section.tests.reference:
-            columns = list(section.tests.by_column)
-            head = ["Against", *columns]
-            parts.append(_float(test_caption(section), f"tests-{label}", "l", head, _tests(section, columns)))
+            head = ["Against", *section.tests.by_column]
+            parts.append(_float(test_caption(section), f"tests-{label}", "l", head, _tests(section)))
         parts.append("\n".join(_comment(f"missing: {line}") for line in section.missing()))
-    parts.append("\n".join(_comment(f"note: {line}") for line in left_out(problems, evaluations) + notes(table)))
+    parts.append("\n".join(_comment(f"note: {line}") for line in [*left_out, *notes(table)]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -72,8 +75,7 @@ def _rows(section: Section, metric: str) -> list[list[str]]:
     for row in section.rows:
         paper = paper_trainable_text(row)
         trainable = _stack([escape(trainable_text(row)), f"paper {escape(paper)}" if paper else ""], "l")
-        ranks = ranks_text(row) if "(top" not in row.label and "top" in ranks_text(row) else ""
-        method = _stack([escape(row.label), escape(ranks) if row.key else ""], "l")
+        method = _stack([escape(row.label), escape(ranks_beside_label(row))], "l")
         cells = [_cell(section, row, column, metric) for column in section.all_columns]
         rows.append([method, trainable, *cells])
     return rows
@@ -84,29 +86,24 @@ def _cell(section: Section, row: Row, column: str, metric: str) -> str:
     mean = f"\\textbf{{{text.mean}}}" if section.is_best(row, column, metric) else text.mean
     std = f" $\\pm$ {text.std}" if text.std else ""
     seeds = f" ({text.seeds.split()[0]})" if text.seeds else ""
-    difference = f" ({_minus(text.difference)})" if text.difference else ""
+    difference = f" (${text.difference}$)" if text.difference else ""
     return _stack(
         [f"{mean}{std}{seeds}", escape(text.interval), f"paper {text.paper}{difference}" if text.paper else ""]
     )
 
 
-def _tests(section: Section, columns: Sequence[str]) -> list[list[str]]:
-    rows = []
-    for row in section.rows:
-        comparisons = [section.tests.of(row, column) for column in columns]
-        if any(comparisons):
-            rows.append([escape(row.label), *(escape(comparison_text(c)) if c else "" for c in comparisons)])
-    return rows
+def _tests(section: Section) -> list[list[str]]:
+    return [
+        [escape(row.label), *(escape(comparison_text(c)) if c else "" for c in comparisons)]
+        for row in section.rows
+        if (comparisons := section.tests.of_row(row))
+    ]
 
 
 def _stack(lines: Sequence[str], align: str = "c") -> str:
-    """The lines that are not empty, one over the other."""
+    """The lines that are not empty, one above the other."""
     lines = [line for line in lines if line]
     if len(lines) < 2:
         return "".join(lines)
     option = "" if align == "c" else f"[{align}]"
     return f"\\stacked{option}{{{_NEW_LINE.join(lines)}}}"
-
-
-def _minus(number: str) -> str:
-    return f"${number}$"

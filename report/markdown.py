@@ -1,15 +1,19 @@
-"""The table as Markdown."""
+"""Writes the table as Markdown."""
 
 from collections.abc import Sequence
 
-from report.cells import Row
-from report.numbers import METRICS, cell_text, comparison_text, paper_trainable_text, ranks_text, trainable_text
+from report.cells import METRICS, Row
+from report.numbers import cell_text, comparison_text, paper_trainable_text, ranks_text, trainable_text
 from report.table import Section, Table
-from report.words import HOW_TO_READ, TITLE, left_out, notes, test_caption
+from report.words import HOW_TO_READ, TITLE, notes, test_caption
 
 
-def to_markdown(table: Table, problems: Sequence[str] = (), evaluations: int = 0) -> str:
-    """A heading, how to read it, the tables of each section, what is missing, and notes."""
+def to_markdown(table: Table, left_out: Sequence[str] = ()) -> str:
+    """A heading, how to read the table, each section's tables and missing cells, and notes.
+
+    Args:
+        left_out: a line for each file that is not in the table, or incomplete.
+    """
     lines = [
         f"# {TITLE}",
         "",
@@ -20,21 +24,25 @@ def to_markdown(table: Table, problems: Sequence[str] = (), evaluations: int = 0
     for section in table.sections:
         lines += ["", f"## {escape(section.title)}"]
         for metric in METRICS:
-            lines += ["", f"### {METRICS[metric].direction}", "", *_scores(section, metric)]
+            lines += ["", f"### {METRICS[metric].heading}", "", *_scores(section, metric)]
         lines += ["", "### Tests", "", escape(test_caption(section))]
         if section.tests.reference:
             lines += ["", *_tests(section)]
         missing = section.missing()
         lines += ["", "### Missing", "", *([f"- {escape(line)}" for line in missing] or ["Nothing."])]
-    more = left_out(problems, evaluations) + notes(table)
-    if more:
-        lines += ["", "## Notes", "", *(f"- {escape(line)}" for line in more)]
+    if remarks := [*left_out, *notes(table)]:
+        lines += ["", "## Notes", "", *(f"- {escape(line)}" for line in remarks)]
     return "\n".join(lines) + "\n"
 
 
 def escape(text: str) -> str:
-    """`text` with what Markdown would take for markup escaped."""
+    """`text` with Markdown's special characters escaped."""
     return "".join(f"\\{c}" if c in "\\`*_|<>[]#" else c for c in text)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose cells are Markdown."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _scores(section: Section, metric: str) -> list[str]:
@@ -45,7 +53,7 @@ def _scores(section: Section, metric: str) -> list[str]:
         return [escape(row.label), escape(ranks_text(row)), trainable, *cells]
 
     head = ["Method", "Ranks", "Trainable", *(escape(column) for column in section.all_columns)]
-    return _grid(head, [line(row) for row in section.rows])
+    return markdown_table(head, [line(row) for row in section.rows])
 
 
 def _cell(section: Section, row: Row, column: str, metric: str) -> str:
@@ -61,15 +69,10 @@ def _cell(section: Section, row: Row, column: str, metric: str) -> str:
 
 
 def _tests(section: Section) -> list[str]:
-    def cell(row: Row, column: str) -> str:
-        comparison = section.tests.of(row, column)
-        return escape(comparison_text(comparison)) if comparison else ""
-
-    columns = list(section.tests.by_column)
-    others = [row for row in section.rows if any(section.tests.of(row, column) for column in columns)]
-    head = ["Against", *(escape(column) for column in columns)]
-    return _grid(head, [[escape(row.label), *(cell(row, column) for column in columns)] for row in others])
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    head = ["Against", *(escape(column) for column in section.tests.by_column)]
+    rows = [
+        [escape(row.label), *(escape(comparison_text(c)) if c else "" for c in comparisons)]
+        for row in section.rows
+        if (comparisons := section.tests.of_row(row))
+    ]
+    return markdown_table(head, rows)

@@ -1,33 +1,16 @@
-"""How numbers are written, the same in every format."""
+"""Formats numbers, the same for every kind of document."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from report.cells import Cell, Row
+from report.cells import METRICS, Cell, Row
 from report.comparison import Comparison
 from report.rows import rank_text
 
 
 @dataclass(frozen=True)
-class Metric:
-    """Name, decimals and direction of a metric."""
-
-    name: str
-    decimals: int
-    higher_is_better: bool
-
-    @property
-    def direction(self) -> str:
-        """The metric's heading."""
-        return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
-
-
-METRICS = {"dice": Metric("Dice", 3, True), "hd95": Metric("HD95 in pixels", 2, False)}
-
-
-@dataclass(frozen=True)
 class CellText:
-    """A cell's parts, "" for what is not there.
+    """The texts of a cell, "" for a missing one.
 
     Attributes:
         mean: "0.812"; std: "0.004"; seeds: "2 seeds".
@@ -46,7 +29,7 @@ class CellText:
 
 
 def cell_text(cell: Cell | None, metric: str) -> CellText:
-    """A cell in words and figures."""
+    """The texts of a cell for one metric."""
     if cell is None:
         return CellText()
     decimals = METRICS[metric].decimals
@@ -68,7 +51,7 @@ def cell_text(cell: Cell | None, metric: str) -> CellText:
 
 
 def signed(value: float, decimals: int) -> str:
-    """A number with its sign; what rounds to zero has none."""
+    """A number with its sign; one that rounds to zero has none."""
     rounded = round(value, decimals)
     return f"{rounded:+.{decimals}f}" if rounded else f"{0:.{decimals}f}"
 
@@ -111,10 +94,16 @@ def count_text(count: float) -> str:
 
 
 def ranks_text(row: Row) -> str:
-    """The ranks of a row's runs in words; without a run, the paper's rank."""
+    """The ranks of a row's runs; without a run, the paper's rank."""
     if row.key is not None:
         return rank_text(row.key)
     return row.paper.rank.strip("-") if row.paper else ""
+
+
+def ranks_beside_label(row: Row) -> str:
+    """The ranks of a row's runs where its label does not give the top rank, else ""."""
+    ranks = ranks_text(row)
+    return ranks if "top" in ranks and "(top" not in row.label else ""
 
 
 def _range(values: Iterable[float], text: Callable[[float], str]) -> str:

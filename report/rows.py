@@ -4,8 +4,9 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from evaluation.results import RunResults
 from report.paper import IMG_SIZE, PAPER_ROWS, SAM, SAM2, PaperRow
 
 METHODS = {
@@ -27,20 +28,6 @@ BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, 
 }
 PROFILES = ("official", "released")
 _OFFICIAL_SAM = re.compile(r"(?<!med)sam_vit_[bhl]", re.IGNORECASE)
-
-
-class ResultsLike(Protocol):
-    """The keys of a results.json that say which row it belongs to."""
-
-    method: str
-    arch: str
-    sam_type: str | None
-    profile: str
-    ranks: dict[str, Any]
-    prompt: str
-    text_encoder: str | None
-    weights: str | None
-    img_size: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,7 @@ class RowKey:
         return "sam2" if self.arch == SAM2 and self.img_size == IMG_SIZE else str(self.img_size)
 
 
-def row_key(results: ResultsLike) -> RowKey:
+def row_key(results: RunResults) -> RowKey:
     """The row that a run belongs to."""
     prompted = results.arch not in BASELINES
     ranks = {key: value for key, value in results.ranks.items() if value not in ({}, None)}
@@ -100,14 +87,14 @@ def row_key(results: ResultsLike) -> RowKey:
     )
 
 
-def paper_row(results: ResultsLike) -> PaperRow | None:
+def paper_row(results: RunResults) -> PaperRow | None:
     """The paper's row that a run repeats: same network, method, LoRA rank and prompt, at 512 pixels."""
     if results.img_size != IMG_SIZE or results.profile not in PROFILES:
         return None
     return next((row for row in PAPER_ROWS if _matches(row, results)), None)
 
 
-def _matches(row: PaperRow, results: ResultsLike) -> bool:
+def _matches(row: PaperRow, results: RunResults) -> bool:
     if (row.arch, row.method) != (results.arch, results.method):
         return False
     if row.sam_type is None:

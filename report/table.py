@@ -1,12 +1,12 @@
-"""Table 1 as data, whatever it is written as: sections of rows, which cells are best, which are missing."""
+"""Table 1 as data: sections of rows, which cells are best, and which are missing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from report.cells import Cell, Row, average_cell, make_cell
+from evaluation.results import Size, Weights
+from report.cells import METRICS, Cell, Row, average_cell, make_cell
 from report.comparison import SectionTests, run_tests
-from report.gather import Run, Size, Weights
-from report.numbers import METRICS
+from report.gather import Run
 from report.paper import DATASETS, SAM2_DATASETS, SAM2_TABLE, TABLE1, PaperRow
 from report.rows import labels, order
 
@@ -16,9 +16,10 @@ SIZE_WORDS = {"img_size": "at the model's image size, as in the paper", "native"
 
 @dataclass(frozen=True)
 class Section:
-    """Rows that are compared with each other: best in bold and tests hold within a section.
+    """Rows that are compared with each other, by bold numbers and by tests.
 
-    `average_title` heads the last column, the mean over the columns `averaged`; () and "" where there is none.
+    `average_title` is the heading of the last column, the mean over the columns `averaged`. Without such a column they
+    are "" and ().
     """
 
     title: str
@@ -35,7 +36,7 @@ class Section:
 
     @property
     def seeds(self) -> int:
-        """How many seeds every number is a mean of; 0 where they differ."""
+        """How many seeds every number is a mean over; 0 where this differs."""
         counts = {cell.seeds for row in self.rows for cell in row.cells.values() if cell.scores}
         counts |= {row.average.seeds for row in self.rows if row.average and row.average.scores}
         return counts.pop() if len(counts) == 1 else 0
@@ -70,7 +71,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Table:
-    """All sections for one set of weights and one size; never of both."""
+    """All sections, for one set of weights and one size."""
 
     weights: Weights
     size: Size
@@ -78,16 +79,21 @@ class Table:
 
     @property
     def title(self) -> str:
-        """Which numbers these are."""
+        """The weights and the size."""
         return f"{WEIGHTS_WORDS[self.weights]}, {SIZE_WORDS[self.size]}"
 
+    def numbered_sections(self) -> list[tuple[str, Section]]:
+        """Each section with a suffix for the names of its figures: "_1", "_2"; "" for a single section."""
+        single = len(self.sections) == 1
+        return [("" if single else f"_{number}", section) for number, section in enumerate(self.sections, start=1)]
+
     def remarks(self) -> list[str]:
-        """What is not right with single cells, each once."""
+        """Problems of single cells, each once."""
         cells = [cell for section in self.sections for row in section.rows for cell in row.cells.values()]
         return [*dict.fromkeys(remark for cell in cells for remark in cell.remarks), *self._picked_on_test()]
 
     def cross_validated(self) -> list[str]:
-        """Which numbers stand for the folds of a cross-validation, a line for each dataset and set of folds."""
+        """Which numbers are means over folds of a cross-validation, a line for each dataset and set of folds."""
         runs = [run for section in self.sections for row in section.rows for run in row.runs if run.folds]
         found = sorted({(run.column, run.folds) for run in runs})
         return [f"{column}: cross-validation, folds {', '.join(map(str, folds))}" for column, folds in found]
@@ -100,10 +106,10 @@ class Table:
 
 
 def build_table(runs: Sequence[Run], weights: Weights, size: Size) -> Table:
-    """The table of one set of weights at one size. Sections: Table 1 and all else at 512, SAM2, then other sizes.
+    """The table of one set of weights at one size. Its sections: all models at 512, SAM2 at 512, then other sizes.
 
     Args:
-        runs: one for each row, dataset and seed: the folds of a cross-validation are joined (`report.folds`).
+        runs: one for each row, dataset and seed; the folds of a cross-validation are joined (`report.folds`).
     """
     names = sorted({run.key.section for run in runs}, key=lambda name: (name != "512", name != "sam2", name.zfill(8)))
     by_name = {name: [run for run in runs if run.key.section == name] for name in names}
@@ -145,7 +151,7 @@ def _title(name: str, in_paper: bool) -> str:
 
 
 def _averaged(columns: Sequence[str], rows: Sequence[Row]) -> tuple[Sequence[str], str]:
-    """The paper's average where its five datasets are columns; else over those that every row with scores has."""
+    """The columns to average and the average's title: the paper's five, else those that every row with scores has."""
     if set(DATASETS) <= set(columns):
         return DATASETS, "Average" if len(columns) == len(DATASETS) else "Average of the paper's five"
     filled = [row for row in rows if row.runs]

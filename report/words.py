@@ -1,8 +1,6 @@
-"""The sentences that stand around the numbers, the same in every format."""
+"""The sentences around the numbers, the same in every document."""
 
-from collections.abc import Sequence
-
-from report.numbers import ranks_text
+from report.numbers import ranks_beside_label
 from report.table import Section, Table
 
 TITLE = "SALT: results beside the paper's Table 1"
@@ -17,12 +15,12 @@ HOW_TO_READ = (
 
 
 def test_caption(section: Section) -> str:
-    """What the tests compare, or why there are none."""
+    """What the tests compare, or why there are no tests."""
     reference = section.tests.reference
     if reference is None:
         return "No SALT run among these rows, so nothing is tested."
-    ranks = ranks_text(reference)
-    name = reference.label if not ranks or "(top" in reference.label else f"{reference.label} ({ranks})"
+    ranks = ranks_beside_label(reference)
+    name = f"{reference.label} ({ranks})" if ranks else reference.label
     return (
         f"Wilcoxon's signed-rank test, two-sided, of {name} against each row, by the Dice of each test image and label "
         "averaged over the seeds. First p after Holm's correction over the rows of a dataset, then p alone, the number "
@@ -31,7 +29,7 @@ def test_caption(section: Section) -> str:
 
 
 def notes(table: Table) -> list[str]:
-    """What to know of a table: numbers over folds, remarks on cells, tests that could not be made or cannot tell."""
+    """Notes to a table: means over folds, remarks on cells, tests that are not possible or can show nothing."""
     lines = [
         f"{line}: each seed's number is the mean over its folds, a fold counting by its test images; figures show the "
         "first fold"
@@ -42,9 +40,3 @@ def notes(table: Table) -> list[str]:
         lines += [f"No test: {error}" for error in section.tests.errors()]
         lines += section.tests.too_few_images()
     return lines
-
-
-def left_out(problems: Sequence[str], evaluations: int) -> list[str]:
-    """What of the folder is not in the tables, or not whole."""
-    passed = f"{evaluations} results.json written by the test command are no runs and were passed over"
-    return [*problems, *([passed] if evaluations else [])]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from evaluation.results import Size, Weights
 from report.csv_table import to_csv
 from report.drawing import Drawn
 from report.figure_curves import draw_curves
@@ -12,7 +13,7 @@ from report.figure_grid import draw_grid
 from report.figure_ranks import draw_rank_scatter
 from report.figure_spectra import draw_spectra
 from report.folds import join_folds
-from report.gather import Size, Weights, gather
+from report.gather import gather
 from report.html import to_html
 from report.latex import to_latex
 from report.markdown import to_markdown
@@ -48,8 +49,12 @@ def write_report(runs: Path, output: Path, weights: Weights = "last", size: Size
     for problem in gathered.problems:
         log.warning("warning: %s", problem)
     table = build_table(joined, weights, size)
-    more = gathered.problems, gathered.evaluations
-    texts = {"table.md": to_markdown(table, *more), "table.tex": to_latex(table, *more), "table.csv": to_csv(table)}
+    left_out = gathered.left_out()
+    texts = {
+        "table.md": to_markdown(table, left_out),
+        "table.tex": to_latex(table, left_out),
+        "table.csv": to_csv(table),
+    }
     for name, text in texts.items():
         write_text(output / name, text)
     drawn = _draw(table, output / FIGURES)
@@ -67,5 +72,5 @@ def _draw(table: Table, folder: Path) -> Drawn:
     drawn = draw_grid(table, folder)
     drawn.add(draw_rank_scatter(table, folder))
     drawn.add(draw_spectra(table, folder))
-    drawn.add(draw_curves(table.sections, folder))
+    drawn.add(draw_curves(table, folder))
     return drawn

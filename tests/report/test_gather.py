@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from report.gather import gather, read_per_image
+from evaluation.results import read_per_image
+from report.gather import gather
 from utils.errors import UserError
 
 
@@ -56,6 +57,7 @@ def test_evaluations_of_the_test_command_are_no_runs(maker):
     (folder / "model_DRIVE_test" / "results.json").write_text(json.dumps(results))
     gathered = gather(maker.root)
     assert (len(gathered.runs), gathered.evaluations, gathered.problems) == (1, 1, [])
+    assert gathered.left_out() == ["1 results.json written by the test command are no runs and were passed over"]
 
 
 def test_two_runs_of_one_cell_and_seed_are_both_named(maker):
@@ -88,7 +90,7 @@ def test_a_damaged_per_image_file_costs_its_tests_not_the_run(maker, content, me
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError) as error:
-        read_per_image(path)
+        read_per_image(path.parent)
     assert message in str(error.value)
     gathered = gather(maker.root)
     assert [run.images for run in gathered.runs] == [{}]

@@ -115,7 +115,7 @@ def test_a_missing_prediction_is_named_and_the_others_are_drawn(trained, tmp_pat
 
 
 def test_many_methods_make_several_figures(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(figure_grid, "METHODS_A_FIGURE", 1)
+    monkeypatch.setattr(figure_grid, "METHODS_PER_FIGURE", 1)
     drawn = draw_grid(table_of(trained), tmp_path)
     assert [picture.name for picture in drawn.pictures] == ["qualitative_1", "qualitative_2"]
 
@@ -159,7 +159,7 @@ def test_learning_curves_hold_every_trained_row(trained, tmp_path, monkeypatch):
         return plain(axis, epochs, values, **options)
 
     monkeypatch.setattr(matplotlib.axes.Axes, "plot", plot)
-    drawn = draw_curves(table_of(trained).sections, tmp_path)
+    drawn = draw_curves(table_of(trained), tmp_path)
     assert drawn.notes == []
     (picture,) = drawn.pictures
     assert picture.name == "curves_set"
@@ -172,7 +172,7 @@ def test_learning_curves_hold_every_trained_row(trained, tmp_path, monkeypatch):
 
 def test_a_run_without_its_log_is_said_to_have_no_curve(maker, tmp_path):
     folder = maker.run("salt_256")
-    drawn = draw_curves(table_of(maker.root).sections, tmp_path)
+    drawn = draw_curves(table_of(maker.root), tmp_path)
     assert drawn.pictures == []
     assert drawn.notes == [f"Learning curves: 1 runs have no metrics.jsonl, such as {folder}"]
 

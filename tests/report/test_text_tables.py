@@ -155,7 +155,6 @@ def test_names_that_mean_something_to_a_format_are_escaped(maker):
 def test_what_is_missing_or_left_out_is_listed(maker):
     maker.run("salt_256")
     table = build_table(gather(maker.root).runs, "last", "img_size")
-    for text in (to_markdown(table, ["x: damaged"], 2), to_latex(table, ["x: damaged"], 2)):
+    for text in (to_markdown(table, ["x: damaged"]), to_latex(table, ["x: damaged"])):
         for line in ("UNETR: no run", "SALT 256: ARCADE, DIAS, ROSE, XRay-Angio, Average", "x: damaged"):
             assert line in text
-        assert "2 results.json written by the test command are no runs" in text
