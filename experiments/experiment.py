@@ -10,7 +10,6 @@ import torch
 
 from checkpointing import weights_file
 from datasets.data import GeneralDataset, read_split
-from evaluation.overlays import plot_curves
 from evaluation.results import (
     EpochScores,
     ImageScore,
@@ -25,6 +24,7 @@ from model import build_model, save_model
 from networks.base import SegmentationModel
 from networks.encoder_options import checkpoint_blocks, compile_encoder
 from train import fit
+from training.curves import plot_curves
 from training.processes import Processes
 from training.run import Progress, Run
 from training.run_folder import Resume, RunFolder, decide_start

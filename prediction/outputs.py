@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from datasets.preparation.writer import write_png
-from prediction.overlay import mask_overlay
 from prediction.predictor import Predictor, index_map, logit
+from utils.drawing import draw_masks
 from utils.files import atomic_path
 
 ProbabilityFormat = Literal["png", "npy"]
@@ -48,7 +48,7 @@ class Outputs:
         if self.overlay:
             values = index_map(logits, range(len(logits) + 1), level)
             masks = np.stack([values == i + 1 for i in range(len(logits))])
-            _write_png(self._overlay_path(stem), mask_overlay(self.predictor.shown(image), masks))
+            _write_png(self._overlay_path(stem), draw_masks(self.predictor.shown(image), masks))
         if len(logits) == 1:
             mask = (logits[0] > level).numpy().astype(np.uint8) * 255
         else:

@@ -18,9 +18,9 @@ from PIL import Image
 
 from evaluation.metrics import dice
 from model import load_model
-from prediction.overlay import mask_overlay
 from prediction.predictor import Predictor
 from prediction.sources import Source
+from utils.drawing import draw_masks
 from utils.errors import UserError
 from utils.extras import extra
 
@@ -152,7 +152,7 @@ def pictures(viewed: Viewed | None, threshold: float, checkpoints: int) -> list:
         note += f" Dice between the two: {dice(*masks):.3f}."
     drawn = []
     for mask in masks:
-        drawn += [_reduced(mask.astype(np.uint8) * 255), _reduced(mask_overlay(viewed.image, mask[None]))]
+        drawn += [_reduced(mask.astype(np.uint8) * 255), _reduced(draw_masks(viewed.image, mask[None]))]
     return [note, _reduced(viewed.image), *drawn]
 
 

@@ -1,17 +1,17 @@
-"""A contact sheet: some images of every split with their masks outlined, to see at a glance whether they belong."""
+"""A contact sheet: some images of every split with their masks outlined, to see whether image and mask match."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import binary_dilation
+from PIL import Image, ImageDraw
 
 from datasets.checks.examine import Files
 from datasets.io import read_image
 from datasets.masks import read_labels
 from datasets.split import SPLITS
+from utils.drawing import draw_caption, draw_masks, label_colour
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -23,8 +23,6 @@ CAPTION_HEIGHT = 26
 HEADER_HEIGHT = 52
 
 GROUND, TEXT, FAINT = (24, 26, 30), (235, 235, 235), (150, 155, 165)
-# Outlines of the foreground labels, in turn; colours that neither retinas nor angiograms have.
-COLOURS = ((0, 230, 118), (64, 196, 255), (255, 214, 0), (255, 82, 190), (255, 145, 0), (179, 136, 255))
 
 # Drawn twice as large and then reduced, so that outlines are smooth.
 _FACTOR = 2
@@ -45,6 +43,7 @@ def save_contact_sheet(path: Path, data: Any, files: Sequence[Files], splits: Ma
     for one in _chosen(files, splits):
         try:
             image = read_image(one.image)
+            assert one.mask is not None  # of those chosen
             positions = read_labels(one.mask, list(data.label_list), one.image, image.shape[:2])
         except UserError:
             continue
@@ -72,14 +71,15 @@ def _chosen(files: Sequence[Files], splits: Mapping[str, str]) -> list[Files]:
 def _outlined(image: np.ndarray, positions: np.ndarray) -> Image.Image:
     """The image, reduced, with a line around every label's area; the area itself stays as it is."""
     scale = TILE * _FACTOR / max(image.shape[:2])
-    size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
-    picture = np.asarray(Image.fromarray(_visible(image)).resize(size, Image.Resampling.LANCZOS)).copy()
-    for position in range(1, int(positions.max()) + 1):
-        area = Image.fromarray(((positions == position) * 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
-        inside = np.asarray(area) > 100  # a little below half, for vessels thinner than a pixel of the sheet
-        picture[binary_dilation(inside, iterations=2) & ~inside] = COLOURS[(position - 1) % len(COLOURS)]
-    small = tuple(max(1, side // _FACTOR) for side in size)
-    return Image.fromarray(picture).resize(small, Image.Resampling.BOX)
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    picture = np.asarray(Image.fromarray(_visible(image)).resize((width, height), Image.Resampling.LANCZOS))
+    masks = np.zeros((int(positions.max()), height, width), bool)
+    for index, mask in enumerate(masks):
+        area = Image.fromarray(((positions == index + 1) * 255).astype(np.uint8))
+        # A little below half, for vessels thinner than a pixel of the sheet.
+        mask[:] = np.asarray(area.resize((width, height), Image.Resampling.BOX)) > 100
+    outlined = Image.fromarray(draw_masks(picture, masks, opacity=0, line_width=_FACTOR))
+    return outlined.resize((max(1, width // _FACTOR), max(1, height // _FACTOR)), Image.Resampling.BOX)
 
 
 def _visible(image: np.ndarray) -> np.ndarray:
@@ -105,24 +105,11 @@ def _sheet(
         for column, (tile, name, split) in enumerate(tiles[row * columns : (row + 1) * columns]):
             left = MARGIN + column * (TILE + MARGIN)
             canvas.paste(tile, (left + (TILE - tile.width) // 2, top + (height - tile.height) // 2))
-            _draw_words(draw, left, top + height + CAPTION_HEIGHT // 2, 15, [(split, FAINT), (name, TEXT)], TILE)
+            draw_caption(draw, left, top + height + CAPTION_HEIGHT // 2, TILE, [(split, FAINT), (name, TEXT)], 15)
         top += height + CAPTION_HEIGHT + MARGIN
     return canvas
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, title: str, label_names: Sequence[str], width: int) -> None:
-    labels = [(name, COLOURS[i % len(COLOURS)]) for i, name in enumerate(label_names[1:])]
-    _draw_words(draw, MARGIN, HEADER_HEIGHT // 2, 20, [(title, TEXT), *labels], width - 2 * MARGIN)
-
-
-def _draw_words(
-    draw: ImageDraw.ImageDraw, left: float, middle: float, size: int, words: Sequence[tuple[str, tuple]], room: float
-) -> None:
-    """Write words of several colours on one line; what doesn't fit is cut off."""
-    font = ImageFont.load_default(size=size)
-    end = left + room
-    for text, colour in words:
-        while text and left + font.getlength(text) > end:
-            text = text[:-1]
-        draw.text((left, middle), text, fill=colour, font=font, anchor="lm")
-        left += font.getlength(text) + size * 0.7
+    labels = [(name, label_colour(index)) for index, name in enumerate(label_names[1:])]
+    draw_caption(draw, MARGIN, HEADER_HEIGHT // 2, width - 2 * MARGIN, [(title, TEXT), *labels], 20)

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from datasets.checks.check import check
-from datasets.checks.contact_sheet import COLOURS, TILES, save_contact_sheet
+from datasets.checks.contact_sheet import TILES, save_contact_sheet
+from utils.drawing import label_colour
 
 
 def test_the_card_says_what_the_files_are(make_set):
@@ -81,11 +82,11 @@ def test_the_outline_lies_around_the_label_and_not_on_it(make_set):
     save_contact_sheet(root / "s.png", config.data, report.files, report.splits)
     with Image.open(root / "s.png") as sheet:
         pixels = np.asarray(sheet).astype(int)
-    coloured = np.abs(pixels - COLOURS[1]).sum(-1) < 30
+    coloured = np.abs(pixels - label_colour(1)).sum(-1) < 30
     rows, columns = np.nonzero(coloured[60:])  # below the header, whose text has the colour too
     height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
     assert 120 <= height <= 126  # a third of a tile of 360, and a line on each side
     assert 120 <= width <= 126
     middle = pixels[60 + rows.min() + height // 2, columns.min() + width // 2]
     np.testing.assert_array_equal(middle, [90, 90, 90])
-    assert not (np.abs(pixels[60:] - COLOURS[0]).sum(-1) < 30).any()  # label 1 is nowhere
+    assert not (np.abs(pixels[60:] - label_colour(0)).sum(-1) < 30).any()  # label 1 is nowhere
