@@ -1,1 +1,1 @@
-"""One file a public data set: its archive's layout, masks and split."""
+"""One file for each public data set: the layout of its archive, its masks and its split."""

@@ -10,13 +10,13 @@ import numpy as np
 from pycocotools import mask as coco_masks
 
 from datasets.converters.plan import Case, Pair, Plan
-from datasets.converters.search import files_by, find_path, natural
+from datasets.converters.search import find_path, match_files, natural
 from datasets.io import read_image
 from utils.errors import UserError
 
 DIGESTS = {"arcade.zip": "sha256:a396cdea7c92c55dc97bbf3dd8e3df517d76872b289a8bcb45513bdb3350837f"}
 
-_DRAW = {"train": 700, "test": 300}
+_SPLIT_SIZES = {"train": 700, "test": 300}
 _STENOSIS = 26  # the one category that is no vessel segment
 _OFFICIAL = ("train", "val", "test")
 _FARTHEST = 1e5  # pixels; pycocotools crashes on coordinates near the largest integer
@@ -44,13 +44,13 @@ def convert(source: Path | None, *, seed: int, split: str = "paper") -> Plan:
         found, without = _cases(root, part, None if split == "paper" else part)
         cases += found
         bare += without
-    return Plan(cases, _DRAW if split == "paper" else {}, {"images_without_annotation": bare})
+    return Plan(cases, _SPLIT_SIZES if split == "paper" else {}, {"images_without_annotation": bare})
 
 
 def _cases(root: Path, part: str, split: str | None) -> tuple[list[Case], int]:
     """Return the cases of a folder, and how many of them have no vessel annotation."""
     path = root / part / "annotations" / f"{part}.json"
-    files = files_by(root / part / "images", r"(.+\.png)")
+    files = match_files(root / part / "images", r"(.+\.png)")
     drawn = _read_drawings(path)
     if missing := sorted(drawn.keys() - files.keys(), key=natural):
         raise UserError(f"{root / part / 'images' / missing[0]}: missing; {path.name} lists it")

@@ -2,28 +2,28 @@
 
 from pathlib import Path
 
-from datasets.converters.plan import Case, Plan, one_to_one, pair_of_files
-from datasets.converters.search import files_by, find_path
+from datasets.converters.plan import Case, Plan, check_pairs, pair_reader
+from datasets.converters.search import find_path, match_files
 
-_DRAW = {"train": 20, "test": 8}
+_SPLIT_SIZES = {"train": 20, "test": 8}
 
 
 def convert(source: Path | None, *, seed: int, observer: int = 1) -> Plan:
-    """Pair Image_01L.jpg with Image_01L_1stHO.png, a 1-bit file. The two eyes of a child stay together.
+    """Pair Image_01L.jpg with Image_01L_1stHO.png, a 1-bit file. Both eyes of a child go to the same split.
 
-    The set has no official split and isn't in the paper: 20 train and 8 test, sizes common in publications, are drawn
-    child by child.
+    The set has no official split and is not in the paper. 20 train and 8 test images are drawn, the sizes that
+    publications commonly use.
 
     Args:
-        observer: 2 takes the masks of the second observer.
+        observer: 1 or 2, whose masks to use.
 
     Raises: UserError that names what is missing.
     """
     kind = ("1stHO", "2ndHO")[observer - 1]
     folder = find_path(source, f"Image_01L_{kind}.png", "Image_01L.jpg").parent
-    images = files_by(folder, r"Image_(\d\d)([LR])\.jpg", lambda child, eye: (child, eye.upper()))
-    masks = files_by(folder, rf"Image_(\d\d)([LR])_{kind}\.png", lambda child, eye: (child, eye.upper()))
-    one_to_one(images, masks, kind)
+    images = match_files(folder, r"Image_(\d\d)([LR])\.jpg", lambda child, eye: (child, eye.upper()))
+    masks = match_files(folder, rf"Image_(\d\d)([LR])_{kind}\.png", lambda child, eye: (child, eye.upper()))
+    check_pairs(images, masks, kind)
     return Plan(
-        [Case(image.stem, pair_of_files(image, masks[eye]), group=eye[0]) for eye, image in images.items()], _DRAW
+        [Case(image.stem, pair_reader(image, masks[eye]), group=eye[0]) for eye, image in images.items()], _SPLIT_SIZES
     )

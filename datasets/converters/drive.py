@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from datasets.converters.plan import Case, Plan, pair_of_files
-from datasets.converters.search import files_by, find_path
+from datasets.converters.plan import Case, Plan, pair_reader
+from datasets.converters.search import find_path, match_files
 from utils.errors import ConfigError, UserError
 
 DIGESTS = {
@@ -12,19 +12,19 @@ DIGESTS = {
 }
 
 _NUMBERS = {"training": range(21, 41), "test": range(1, 21)}
-_DRAW = {"train": 14, "test": 6}
+_SPLIT_SIZES = {"train": 14, "test": 6}
 
 
 def convert(
     source: Path | None, *, seed: int, split: str = "paper", observer: int = 1, include_test: bool = False
 ) -> Plan:
-    """Pair training/images with training/1st_manual; `mask/` holds the field of view, no vessels.
+    """Pair training/images with training/1st_manual. The folder mask/ is ignored: it holds the fields of view.
 
     Args:
-        split: `paper`: 14 train and 6 test, drawn from the 20 training images. `official`: the 20 training images
-            train, the 20 official test images test.
-        observer: 2 takes the masks of the official test images from 2nd_manual; training images have one observer.
-        include_test: add the official test images to the paper's split, as test images: 14 train and 26 test.
+        split: `paper`: 14 train and 6 test, drawn from the 20 training images. `official`: the 20 training images for
+            training, the 20 official test images for testing.
+        observer: 2 takes the masks of the official test images from 2nd_manual. The training images have one observer.
+        include_test: add the official test images to the test images of the paper's split: 14 train and 26 test.
 
     Raises: UserError that names what is missing; ConfigError for observer 2 without test images.
     """
@@ -35,17 +35,17 @@ def convert(
     cases = _cases(source, "training", "1st_manual", None if drawn else "train")
     if with_test:
         cases += _cases(source, "test", "1st_manual" if observer == 1 else "2nd_manual", "test")
-    return Plan(cases, _DRAW if drawn else {})
+    return Plan(cases, _SPLIT_SIZES if drawn else {})
 
 
 def _cases(source: Path | None, part: str, observer: str, split: str | None) -> list[Case]:
     folder = find_path(source, f"{part}/images").parent
-    images = files_by(folder / "images", rf"(\d\d)_{part}\.tif", int)
-    masks = files_by(folder / observer, rf"(\d\d)_manual{observer[0]}\.gif", int)
+    images = match_files(folder / "images", rf"(\d\d)_{part}\.tif", int)
+    masks = match_files(folder / observer, rf"(\d\d)_manual{observer[0]}\.gif", int)
     for number in _NUMBERS[part]:
         for kind, found in (("images", images), (observer, masks)):
             if number not in found:
                 more = "; the official test.zip may come without it" if part == "test" and kind != "images" else ""
-                raise UserError(f"{part}/{kind}: no file of image {number:02d}; the set is not whole{more}")
+                raise UserError(f"{part}/{kind}: no file of image {number:02d}; the set is incomplete{more}")
     numbers = _NUMBERS[part]
-    return [Case(images[n].stem, pair_of_files(images[n], masks[n]), split) for n in numbers]
+    return [Case(images[n].stem, pair_reader(images[n], masks[n]), split) for n in numbers]

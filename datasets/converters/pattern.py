@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, by a pattern over the stems of their file names."""
+"""Pairing images with masks by a pattern over the stems of their file names."""
 
 import os
 import re
@@ -10,75 +10,79 @@ from utils.errors import ConfigError, UserError
 
 _PLACEHOLDER = re.compile(r"(\{[a-z]+\}|\*)")
 _NAMES = ("id", "group")
-_USUAL = ("{id}={id}", "{id}={id}_mask")
+_COMMON_PATTERNS = ("{id}={id}", "{id}={id}_mask")
 
 
 @dataclass(frozen=True)
 class Pairing:
-    """Images with their masks, by stem, and what has no partner."""
+    """The pairs of image and mask, the group of each image that has one, and the unpaired files."""
 
     pattern: str
     pairs: Sequence[tuple[Path, Path]]
     groups: Mapping[Path, str]
-    lone_images: Sequence[Path]
-    lone_masks: Sequence[Path]
+    unpaired_images: Sequence[Path]
+    unpaired_masks: Sequence[Path]
 
 
 def pair_by(pattern: str, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing:
-    """Pair files by `IMAGE=MASK`, each side a pattern of whole stems, or by the mask's side alone.
+    """Pair files by the pattern `IMAGE=MASK`, whose two sides match whole stems.
 
-    In a side, {id} stands for what both stems share, {group} for the patient, and * for any text that doesn't matter:
-    `{id}_training={id}_manual1` pairs 21_training with 21_manual1. A mask's side alone has {id} as the image's:
-    `{id}_manual1` pairs 21 with 21_manual1. What the mask's side names must be equal on both sides. A file that both
-    sides match, where images and masks share a folder, is a mask.
+    {id} stands for the text that both stems share, {group} for the patient, and * for any text:
+    `{id}_training={id}_manual1` pairs 21_training with 21_manual1. A pattern without = is the mask's side, and the
+    image's side is then {id}: `{id}_manual1` pairs 21 with 21_manual1. Placeholders of the mask's side must match the
+    same text on both sides. Where images and masks share a folder, a file that matches both sides is a mask.
 
     Args:
         images, masks: files by stem, in the order of the pairs.
 
-    Raises: ConfigError for a pattern that is none; UserError that names the files if two images or two masks are alike.
+    Raises: ConfigError for an invalid pattern; UserError that names the files if two images or two masks match alike.
     """
     image_side, equals, mask_side = pattern.partition("=")
     if not equals:
         image_side, mask_side = "{id}", pattern
     image_rule, mask_rule = (_compile(side, pattern) for side in (image_side, mask_side))
     if missing := set(mask_rule.groupindex) - set(image_rule.groupindex):
-        raise ConfigError(f"--pattern {pattern}: {{{missing.pop()}}} is missing in the images' side")
+        raise ConfigError(f"--pattern {pattern}: {{{missing.pop()}}} is missing on the image's side")
     shared = sorted(mask_rule.groupindex)
     mask_of: dict[tuple[str, ...], Path] = {}
     for stem, path in masks.items():
         if match := mask_rule.fullmatch(stem):
-            _put(mask_of, match.group(*shared, 0)[:-1], path, pattern)
+            _add(mask_of, match.group(*shared, 0)[:-1], path, pattern)
     taken = set(mask_of.values())
     image_of: dict[tuple[str, ...], Path] = {}
     groups: dict[Path, str] = {}
     for stem, path in images.items():
         if path not in taken and (match := image_rule.fullmatch(stem)):
-            _put(image_of, match.group(*shared, 0)[:-1], path, pattern)
+            _add(image_of, match.group(*shared, 0)[:-1], path, pattern)
             if "group" in image_rule.groupindex:
                 groups[path] = match["group"]
     pairs = [(path, mask_of[key]) for key, path in image_of.items() if key in mask_of]
     paired = {path for pair in pairs for path in pair}
     no_masks = set(images.values()) - taken
-    lone_masks = [path for path in masks.values() if path not in paired and path not in no_masks]
-    lone_images = [path for path in images.values() if path not in paired and path not in taken]
-    return Pairing(pattern, pairs, groups, lone_images, lone_masks)
+    unpaired_masks = [path for path in masks.values() if path not in paired and path not in no_masks]
+    unpaired_images = [path for path in images.values() if path not in paired and path not in taken]
+    return Pairing(pattern, pairs, groups, unpaired_images, unpaired_masks)
 
 
 def propose(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairing:
     """Return the pairing by the pattern, among likely ones, that pairs the most files; it may pair none.
 
-    Likely are equal stems, stems with _mask, and what is left of the stems when the text that all images share at the
-    end, or at the beginning and the end, is cut off, and that all masks share.
+    The candidates are equal stems, stems with _mask, and stems without the text that all images share, and all masks
+    share, at the end, or at both ends.
     """
     (start, end), (mask_start, mask_end) = _affixes(images), _affixes(masks)
-    candidates = [*_USUAL, f"{{id}}{end}={{id}}{mask_end}", f"{start}{{id}}{end}={mask_start}{{id}}{mask_end}"]
+    candidates = [
+        *_COMMON_PATTERNS,
+        f"{{id}}{end}={{id}}{mask_end}",
+        f"{start}{{id}}{end}={mask_start}{{id}}{mask_end}",
+    ]
     pairings = []
     for pattern in candidates:
         try:
             pairings.append(pair_by(pattern, images, masks))
-        except UserError:  # it makes two files alike
+        except UserError:  # two files match alike
             continue
-    return max(pairings, key=lambda pairing: len(pairing.pairs), default=Pairing(_USUAL[0], [], {}, [], []))
+    return max(pairings, key=lambda pairing: len(pairing.pairs), default=Pairing(_COMMON_PATTERNS[0], [], {}, [], []))
 
 
 def _compile(side: str, pattern: str) -> re.Pattern[str]:
@@ -88,7 +92,7 @@ def _compile(side: str, pattern: str) -> re.Pattern[str]:
             pieces.append(".*?")
         elif _PLACEHOLDER.fullmatch(piece):
             if piece[1:-1] not in _NAMES or f"(?P<{piece[1:-1]}>" in "".join(pieces):
-                raise ConfigError(f"--pattern {pattern}: {piece} is unknown or stands twice; use {{id}}, {{group}}, *")
+                raise ConfigError(f"--pattern {pattern}: {piece} is unknown or used twice; use {{id}}, {{group}}, *")
             pieces.append(f"(?P<{piece[1:-1]}>.+?)")
         else:
             pieces.append(re.escape(piece))
@@ -98,20 +102,22 @@ def _compile(side: str, pattern: str) -> re.Pattern[str]:
     return rule
 
 
-def _put(found: dict[tuple[str, ...], Path], key: tuple[str, ...], path: Path, pattern: str) -> None:
+def _add(found: dict[tuple[str, ...], Path], key: tuple[str, ...], path: Path, pattern: str) -> None:
     if key in found:
-        raise UserError(f"{path}: like {found[key].name} by the pattern {pattern}; name another with --pattern")
+        raise UserError(
+            f"{path}: not distinguished from {found[key].name} by the pattern {pattern}; give another --pattern"
+        )
     found[key] = path
 
 
 def _affixes(stems: Iterable[str]) -> tuple[str, str]:
-    """What stems share at the beginning and at the end; digits next to the rest are no part: they tell files apart."""
+    """Return what all stems share at the start and at the end, without the digits next to the rest: they are numbers."""
     stems = list(stems)
     if len(stems) < 2:
         return "", ""
     start = _common_start(stems)
     end = _common_start([stem[len(start) :][::-1] for stem in stems])[::-1]
-    return re.sub("[{}=]", "*", start), re.sub("[{}=]", "*", end)  # what can't stand in a pattern as it is
+    return re.sub("[{}=]", "*", start), re.sub("[{}=]", "*", end)  # characters with a meaning in a pattern
 
 
 def _common_start(texts: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a converter hands over: the cases of a set and how they are split. Nothing is written yet."""
+"""What a converter returns: the cases of a set and how to split them. Nothing is written yet."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ class Case:
 
     Attributes:
         stem: of the two files to be written; unique in the set.
-        read: makes the pair; it runs in another process, so it is a function of a module, or a `partial` of one.
-        split: where the converter decides it; None is drawn.
-        group: cases of one group (a patient) are never drawn apart; None is a group of its own.
+        read: returns the pair. It runs in another process, so it is a module's function, or a `partial` of one.
+        split: train, val or test if the converter decides it; None if it is drawn.
+        group: cases of one group (a patient) go to the same split; None is a group of its own.
     """
 
     stem: str
@@ -43,19 +43,19 @@ class Plan:
 
     Attributes:
         cases: in the order of the split file.
-        draw: how many of the cases without a split go to each split.
-        notes: what the summary says besides, such as counts; for dataset.json.
-        lines: what the user should see before anything is written.
+        split_sizes: how many of the cases without a split go to each split.
+        notes: further entries of the summary and of dataset.json, such as counts.
+        lines: text to show to the user.
     """
 
     cases: Sequence[Case]
-    draw: Mapping[str, int] = field(default_factory=dict)
+    split_sizes: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
 
 
-def pair_of_files(image: Path, mask: Path, threshold: int = 0) -> partial[Pair]:
-    """Return the `read` of a case whose image and vessel mask are files; see `binary_mask` for the threshold."""
+def pair_reader(image: Path, mask: Path, threshold: int = 0) -> partial[Pair]:
+    """Return the function `Case.read` for an image file and a vessel mask file; see `binary_mask` for the threshold."""
     return partial(_read_pair, image, mask, threshold)
 
 
@@ -66,7 +66,7 @@ def _read_pair(image: Path, mask: Path, threshold: int) -> Pair:
 
 
 def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path) -> None:
-    """Raise UserError that names both files unless image and mask are of one size."""
+    """Raise UserError that names both files unless image and mask have the same size."""
     if image.shape[:2] != mask.shape[:2]:
         ours, theirs = (f"{values.shape[1]} x {values.shape[0]}" for values in (mask, image))
         raise UserError(f"{mask_path}: mask of {ours} pixels, but image {image_path.name} is {theirs} (width x height)")
@@ -75,10 +75,10 @@ def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path
 def binary_mask(values: np.ndarray, path: Path, threshold: int = 0) -> np.ndarray:
     """Return `values > threshold`, (H, W) bool.
 
-    With the default threshold the file must hold 0 and one other value, whatever that is: 1-bit files, palette indices
-    and 0/255 alike, but no grey edges, which would turn to vessel.
+    With the default threshold the mask must hold 0 and one other value, as 1-bit files, palette indices and 0/255 do.
+    Grey edges are refused, because they would all become vessel.
 
-    Raises: UserError if a vessel mask is not what it should be, which includes one without a vessel.
+    Raises: UserError for a mask of other values, or without a vessel.
     """
     found = np.unique(values)
     shown = ", ".join(str(value) for value in found[:8])
@@ -89,17 +89,17 @@ def binary_mask(values: np.ndarray, path: Path, threshold: int = 0) -> np.ndarra
     return values > threshold
 
 
-def one_to_one(images: Mapping[Any, Path], masks: Mapping[Any, Path], kind: str) -> None:
+def check_pairs(images: Mapping[Any, Path], masks: Mapping[Any, Path], kind: str) -> None:
     """Raise UserError that names the first image without a mask, or mask without an image.
 
     Args:
-        images, masks: files by what pairs them.
-        kind: what the masks are, for the error ("label", "1st_manual").
+        images, masks: files by the key that pairs them.
+        kind: name of the masks in the error ("label", "1st_manual").
     """
     if not images:
-        raise UserError(f"no images beside the {kind} files; is it the official archive?")
+        raise UserError(f"no images for the {kind} files; is it the official archive?")
     for key in sorted(images.keys() | masks.keys()):
         if key not in masks:
-            raise UserError(f"{images[key]}: no {kind} file belongs to it; the set is not whole")
+            raise UserError(f"{images[key]}: no {kind} file belongs to it; the set is incomplete")
         if key not in images:
-            raise UserError(f"{masks[key]}: no image belongs to it; the set is not whole")
+            raise UserError(f"{masks[key]}: no image belongs to it; the set is incomplete")

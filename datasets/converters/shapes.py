@@ -1,4 +1,4 @@
-"""The pretraining set of nano SAM: generated blobs, textures and curves on varied grounds, and no vessel trees."""
+"""The pretraining set of nano SAM: generated blobs, textures and curves on varied backgrounds, without vessel trees."""
 
 from functools import partial
 from pathlib import Path
@@ -11,16 +11,16 @@ from datasets.converters.plan import Case, Pair, Plan
 from utils.errors import ConfigError
 
 LABELS = ("Blob", "Texture", "Curve")
-_CYCLE = 40  # of so many images in a row one is for validation and one for testing
+_CYCLE = 40  # one of 40 images is for validation, one for testing
 
 
 def convert(source: Path | None, *, seed: int, count: int = 5000, size: int = 128, labels: int = 1) -> Plan:
     """Draw `count` images of `size` x `size` pixels; one in forty is for validation, one for testing.
 
-    With one label, masks are 0/255 curves, and blobs and textures only distract. With three they hold 1, 2, 3: LABELS.
-    Image i depends on (seed, i) alone, not on the number of processes.
+    With one label, masks are 0/255 curves, and blobs and textures are background. With three labels, masks hold 1, 2, 3
+    in the order of LABELS. Image i depends only on (seed, i), not on the number of processes.
 
-    Raises: ConfigError for a source, which this set has not, or an option out of its range.
+    Raises: ConfigError if a source is given, or for an option out of its range.
     """
     if source is not None:
         raise ConfigError("prepare shapes draws its images and takes no --source")
@@ -43,7 +43,7 @@ def _draw(seed: int, index: int, size: int, labels: int) -> Pair:
 
 
 def draw_shapes(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One image (size, size, 3) uint8 and its labels (size, size) uint8: 0 ground, 1 blob, 2 texture, 3 curve.
+    """Draw one image (size, size, 3) uint8 and its labels (size, size) uint8: 0 background, 1 blob, 2 texture, 3 curve.
 
     Objects drawn later hide those drawn earlier, in the image and in the labels.
     """
@@ -53,7 +53,7 @@ def draw_shapes(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
     kinds = [1] * int(rng.integers(1, 4)) + [2] * int(rng.integers(1, 3))
     kinds += [3] * int(rng.integers(6, 18) if many else rng.integers(2, 6))
     contrast = _curve_contrast(rng)
-    # Curves of one image share a colour more often than not, as the structures of a medical image do.
+    # Most curves of an image share a colour, as the structures of a medical image do.
     for kind in rng.permutation(kinds):
         if kind == 3:
             covered = _curve(rng, size, thin=many)
@@ -61,15 +61,15 @@ def draw_shapes(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
             painted = image + change * rng.uniform(0.6, 1.2)
         else:
             covered = _region(rng, size)
-            painted = _filled(rng, image, covered) if kind == 1 else _textured(rng, image, covered)
+            painted = _fill(rng, image, covered) if kind == 1 else _texturize(rng, image, covered)
         image += covered[..., None] * (painted - image)
         labels[covered >= 0.5] = kind
-    image, visible = _photographed(rng, image)
+    image, visible = _degrade(rng, image)
     return image, labels * visible
 
 
 def _ground(rng: Rng, size: int) -> np.ndarray:
-    """A ground (size, size, 3) float of uneven colour: cloudy noise of several scales over a palette's colour."""
+    """Draw a background (size, size, 3) float: a base colour with cloudy noise of several scales."""
     base = rng.uniform(0.15, 0.85, 3)
     palette = rng.random()
     if palette < 0.4:
@@ -82,12 +82,12 @@ def _ground(rng: Rng, size: int) -> np.ndarray:
         tint = rng.uniform(0.5, 1.0, 3) if palette >= 0.4 else np.ones(3)
         image += amplitude * 0.4 * clouds(rng, size, cells)[..., None] * tint
     if rng.random() < 0.15:
-        image += rng.uniform(0.01, 0.05) * _pattern(rng, size)[..., None]
+        image += rng.uniform(0.01, 0.05) * _texture(rng, size)[..., None]
     return image
 
 
-def _pattern(rng: Rng, size: int) -> np.ndarray:
-    """A texture (size, size) in -1..1: stripes, checks, grain or spots."""
+def _texture(rng: Rng, size: int) -> np.ndarray:
+    """Draw a texture (size, size) in -1..1: stripes, checks, grain or spots."""
     y, x = np.mgrid[:size, :size].astype(np.float64)
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 24)
     along = x * np.cos(angle) + y * np.sin(angle) + rng.uniform(0, 6) * clouds(rng, size, 3)
@@ -103,8 +103,8 @@ def _pattern(rng: Rng, size: int) -> np.ndarray:
     return np.sin(2 * np.pi * along / period) * np.sin(2 * np.pi * across / period)
 
 
-def _filled(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """Another colour inside, flat or shaded."""
+def _fill(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Return the image in another colour, flat or shaded, to be used where `covered`."""
     change = rng.choice([-1, 1]) * rng.uniform(0.08, 0.4) * rng.uniform(0.5, 1, 3)
     shade = rng.uniform(0, 0.1) * clouds(rng, len(image), 3)[..., None]
     mean = image[covered > 0.5].mean(0) if (covered > 0.5).any() else image.mean((0, 1))
@@ -112,13 +112,13 @@ def _filled(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return mixed * mean + (1 - mixed) * image + change + shade
 
 
-def _textured(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
-    """A texture of the surround's own mean: nothing but the pattern tells it from the ground."""
+def _texturize(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
+    """Return the image with a texture that keeps its mean where `covered`, so only the pattern shows the object."""
     inside = covered > 0.5
-    pattern = _pattern(rng, len(image))
+    texture = _texture(rng, len(image))
     if inside.any():
-        pattern = pattern - pattern[inside].mean()
-    return image + rng.uniform(0.08, 0.25) * pattern[..., None] * rng.uniform(0.6, 1, 3)
+        texture = texture - texture[inside].mean()
+    return image + rng.uniform(0.08, 0.25) * texture[..., None] * rng.uniform(0.6, 1, 3)
 
 
 def _curve_contrast(rng: Rng) -> np.ndarray:
@@ -127,7 +127,7 @@ def _curve_contrast(rng: Rng) -> np.ndarray:
 
 
 def _region(rng: Rng, size: int) -> np.ndarray:
-    """Coverage (size, size) in 0..1 of a filled shape: an ellipse, a smooth blob or a polygon."""
+    """Return the coverage (size, size) in 0..1 of a filled shape: an ellipse, a smooth blob or a polygon."""
     centre, radius = rng.uniform(0.1, 0.9, 2) * size, rng.uniform(0.06, 0.25) * size
     kind = rng.integers(3)
     corners = int(rng.integers(3, 8)) if kind == 2 else 64
@@ -146,7 +146,7 @@ def _region(rng: Rng, size: int) -> np.ndarray:
 
 
 def _curve(rng: Rng, size: int, thin: bool) -> np.ndarray:
-    """Coverage (size, size) in 0..1 of an open stroke, 1..10 pixels wide, of constant or drifting width."""
+    """Return the coverage (size, size) in 0..1 of an open stroke, 1..10 pixels wide, of constant or varying width."""
     points = _CURVES[rng.integers(len(_CURVES))](rng) * size
     width = np.exp(rng.uniform(np.log(1.0), np.log(4.0 if thin else 10.0)))
     drift = np.linspace(1, rng.uniform(0.4, 1), len(points)) if rng.random() < 0.5 else np.ones(len(points))
@@ -155,7 +155,7 @@ def _curve(rng: Rng, size: int, thin: bool) -> np.ndarray:
     return stroke_coverage(size, points, widths)
 
 
-# Curves as points (n, 2) in units of the image's side; they may leave the image.
+# Curves as points (n, 2) in units of the image's side. They may leave the image.
 
 
 def _bezier(rng: Rng) -> np.ndarray:
@@ -194,10 +194,10 @@ def _wander(rng: Rng) -> np.ndarray:
 _CURVES = (_bezier, _arc, _spiral, _zigzag, _wander, _wander, _wander)
 
 
-def _photographed(rng: Rng, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Uneven light, a vignette or a dark surround, blur, noise and sometimes inversion.
+def _degrade(rng: Rng, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add uneven light, a vignette or a dark surround, blur, noise and sometimes inversion.
 
-    Returns the image, uint8, and where it shows anything (size, size) bool: nothing can be seen in a dark surround.
+    Returns: the image as uint8, and (size, size) bool, which is False in the dark surround, where nothing is visible.
     """
     size = len(image)
     image = image * (1 + rng.uniform(0, 0.15) * clouds(rng, size, 2)[..., None])

@@ -1,4 +1,4 @@
-"""STARE: retinal vessels, 20 images, each file packed by itself."""
+"""STARE: retinal vessels, 20 images, each file compressed on its own."""
 
 import gzip
 import tempfile
@@ -8,48 +8,48 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_sizes, one_to_one
-from datasets.converters.search import files_below
+from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_pairs, check_sizes
+from datasets.converters.search import match_files_below
 from datasets.io import MAX_PIXELS, read_image, read_mask
 from utils.errors import UserError
 
-_DRAW = {"train": 14, "test": 6}
+_SPLIT_SIZES = {"train": 14, "test": 6}
 _THRESHOLD = 128
 _OBSERVERS = {1: "ah", 2: "vk"}
-_MAX_BYTES = 3 * MAX_PIXELS + 4096  # of a PPM of 8 bits
+_MAX_BYTES = 3 * MAX_PIXELS + 4096  # of an 8-bit PPM
 
 
 def convert(source: Path | None, *, seed: int, observer: int = 1) -> Plan:
-    """Pair im0001.ppm.gz with im0001.ah.ppm.gz, wherever in the source they lie: images and labels are two archives.
+    """Pair im0001.ppm.gz with im0001.ah.ppm.gz. They may be in different folders, since they come in two archives.
 
-    Files may be unpacked already. The set has no official split and isn't in the paper: 14 train and 6 test are drawn,
-    as many as DRIVE's.
+    Uncompressed .ppm files are read as well. The set has no official split and is not in the paper: 14 train and 6 test
+    images are drawn, as many as DRIVE's.
 
     Args:
-        observer: 2 takes the masks of the second observer, named vk.
+        observer: 1 (ah) or 2 (vk), whose masks to use.
 
     Raises: UserError that names what is missing.
     """
     kind = _OBSERVERS[observer]
-    images = files_below(source, r"im(\d{4})\.ppm(?:\.gz)?", int)
-    masks = files_below(source, rf"im(\d{{4}})\.{kind}\.ppm(?:\.gz)?", int)
-    one_to_one(images, masks, f".{kind}.ppm")
+    images = match_files_below(source, r"im(\d{4})\.ppm(?:\.gz)?", int)
+    masks = match_files_below(source, rf"im(\d{{4}})\.{kind}\.ppm(?:\.gz)?", int)
+    check_pairs(images, masks, f".{kind}.ppm")
     cases = [Case(f"im{n:04d}", partial(_read, image, masks[n])) for n, image in images.items()]
-    return Plan(cases, _DRAW)
+    return Plan(cases, _SPLIT_SIZES)
 
 
 def _read(image: Path, mask: Path) -> Pair:
-    with _unpacked(image) as copy:
+    with _decompressed(image) as copy:
         values = read_image(copy)
-    with _unpacked(mask) as copy:
+    with _decompressed(mask) as copy:
         vessels = binary_mask(read_mask(copy), mask, _THRESHOLD)
     check_sizes(values, image, vessels, mask)
     return values, vessels
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[Path]:
-    """Yield a copy of a .gz file without its packing, or any other file itself; errors name the file, not the copy."""
+def _decompressed(path: Path) -> Iterator[Path]:
+    """Yield a decompressed copy of a .gz file, or any other file itself. Errors name the file, not the copy."""
     if path.suffix.lower() != ".gz":
         yield path
         return
@@ -61,7 +61,9 @@ def _unpacked(path: Path) -> Iterator[Path]:
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"{path}: not a readable gzip file ({error}); download it again") from error
         if len(content) > _MAX_BYTES:
-            raise UserError(f"{path}: unpacks to more than {_MAX_BYTES} bytes, which no image of this set does")
+            raise UserError(
+                f"{path}: unpacks to more than {_MAX_BYTES} bytes, more than any image of this set; download it again"
+            )
         copy.write_bytes(content)
         try:
             yield copy

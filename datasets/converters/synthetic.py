@@ -1,4 +1,4 @@
-"""The demo's data: generated vessel trees on fundus-like and angiogram-like grounds, with exact masks."""
+"""The demo's data: generated vessel trees on fundus-like and angiogram-like backgrounds, with exact masks."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,19 +13,19 @@ from utils.errors import ConfigError
 
 LABELS = ("Vessel", "Disc")
 _TRAIN_SHARE, _VAL_SHARE = 2 / 3, 1 / 6
-_THINNEST = 0.45  # radius in pixels below which a branch ends
+_MIN_RADIUS = 0.45  # in pixels; a branch that is thinner ends
 
 Stroke = tuple[np.ndarray, np.ndarray]  # points (n, 2) as (x, y), radii (n,), in pixels
 
 
 def convert(source: Path | None, *, seed: int, count: int = 48, size: int = 256, labels: int = 1) -> Plan:
-    """Draw `count` images of `size` x `size`, fundus-like and angiogram-like in turn; 2/3 train, 1/6 val, 1/6 test.
+    """Draw `count` images of `size` x `size`, alternately fundus-like and angiogram-like; 2/3 train, 1/6 val, 1/6 test.
 
-    With one label, masks are 0/255 vessels. With two they hold 1 for vessels and 2 for a disc: the optic disc of
-    the fundus, a round marker of the angiogram. A vessel before the disc is a vessel. Image i depends on (seed, i)
-    alone.
+    With one label, masks are 0/255 vessels. With two they hold 1 for vessels and 2 for a disc: the optic disc of the
+    fundus or a round marker in the angiogram. Where a vessel crosses the disc, the label is 1. Image i depends only on
+    (seed, i).
 
-    Raises: ConfigError for a source, which this set has not, or an option out of its range.
+    Raises: ConfigError if a source is given, or for an option out of its range.
     """
     if source is not None:
         raise ConfigError("prepare synthetic draws its images and takes no --source")
@@ -46,13 +46,13 @@ def _draw(seed: int, index: int, size: int, labels: int) -> Pair:
 
 
 def draw_vessels(rng: Rng, size: int, fundus: bool) -> tuple[np.ndarray, np.ndarray]:
-    """One image (size, size, 3) uint8 and its labels (size, size) uint8: 0 ground, 1 vessel, 2 disc.
+    """Draw one image (size, size, 3) uint8 and its labels (size, size) uint8: 0 background, 1 vessel, 2 disc.
 
-    The mask is of the very coverage that the image is painted with: a pixel is vessel where vessels cover half of it.
+    Image and labels use the same coverage: a pixel is vessel if vessels cover at least half of it.
     """
     ground, disc, view, roots = (_fundus if fundus else _angiogram)(rng, size)
     strokes = [stroke for root in roots for stroke in _grow(rng, size, *root)]
-    # Thin vessels are fainter: less blood in the light's way.
+    # Thin vessels are fainter, because less blood absorbs the light.
     depth = np.zeros((size, size))
     vessels = np.zeros((size, size))
     for points, radii in strokes:
@@ -77,7 +77,7 @@ Ground = tuple[np.ndarray, np.ndarray, np.ndarray, list[Root]]
 
 
 def _fundus(rng: Rng, size: int) -> Ground:
-    """A retina in its round field of view: ground, optic disc, view, and the arcades' roots at the disc."""
+    """Draw a retina in its round field of view: ground, optic disc, view, and the roots of the arcades at the disc."""
     y, x = np.mgrid[:size, :size].astype(np.float64)
     radius = np.hypot(x - size / 2, y - size / 2)
     view = radius < rng.uniform(0.46, 0.49) * size
@@ -104,7 +104,7 @@ def _fundus(rng: Rng, size: int) -> Ground:
 
 
 def _angiogram(rng: Rng, size: int) -> Ground:
-    """An X-ray projection: grey clouds, rib-like bands, a marker, a full view, and roots near the upper border."""
+    """Draw an X-ray projection: grey clouds, rib-like bands, a marker, a full view, and roots near the upper border."""
     y, x = np.mgrid[:size, :size].astype(np.float64)
     light = rng.uniform(0.5, 0.8) + 0.07 * clouds(rng, size, 2) + 0.05 * clouds(rng, size, 6)
     angle, period = rng.uniform(-0.6, 0.6), rng.uniform(0.22, 0.4) * size
@@ -125,15 +125,15 @@ def _angiogram(rng: Rng, size: int) -> Ground:
 
 
 def _grow(rng: Rng, size: int, start: np.ndarray, heading: float, radius: float) -> Iterator[Stroke]:
-    """A vessel and all its branches: smooth walks that taper, and fork so that the cubes of the radii are kept.
+    """Yield a vessel and all its branches: smooth random walks that taper and fork.
 
-    Murray's law: r^3 = r1^3 + r2^3 where a vessel of radius r forks (J. Gen. Physiol. 1926).
+    A vessel of radius r forks by Murray's law, r^3 = r1^3 + r2^3 (J. Gen. Physiol. 1926).
     """
     step = 0.01 * size
     turn = rng.normal(0, 0.02)
     points, radii = [start], [radius]
     until_fork = int(rng.integers(5, 16))
-    while radius > _THINNEST and -0.05 * size < min(points[-1]) and max(points[-1]) < 1.05 * size:
+    while radius > _MIN_RADIUS and -0.05 * size < min(points[-1]) and max(points[-1]) < 1.05 * size:
         turn = 0.9 * turn + rng.normal(0, 0.035)
         heading += turn
         points.append(points[-1] + step * np.array([np.cos(heading), np.sin(heading)]))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from datasets.converters.plan import Case, Plan, pair_of_files
-from datasets.converters.search import files_by, find_path
+from datasets.converters.plan import Case, Plan, pair_reader
+from datasets.converters.search import find_path, match_files
 from utils.errors import UserError
 
 DIGESTS = {
@@ -11,20 +11,20 @@ DIGESTS = {
 }
 
 _NUMBERS = range(1, 135)
-_DRAW = {"train": 93, "test": 41}
-_THRESHOLD = 100  # masks are bright where there is a vessel, but not 255 everywhere
+_SPLIT_SIZES = {"train": 93, "test": 41}
+_THRESHOLD = 100  # vessels are bright in the masks, but not 255 everywhere
 
 
 def convert(source: Path | None, *, seed: int) -> Plan:
-    """Pair N.pgm with N_gt.pgm, N from 1 to 134; the split is the paper's 93 train and 41 test.
+    """Pair N.pgm with N_gt.pgm, N from 1 to 134. 93 train and 41 test images are drawn, as many as the paper's.
 
     Raises: UserError that names what is missing.
     """
     folder = find_path(source, "1_gt.pgm", "1.pgm").parent
-    images, masks = files_by(folder, r"(\d+)\.pgm", int), files_by(folder, r"(\d+)_gt\.pgm", int)
+    images, masks = match_files(folder, r"(\d+)\.pgm", int), match_files(folder, r"(\d+)_gt\.pgm", int)
     for number in _NUMBERS:
         for name, found in ((f"{number}.pgm", images), (f"{number}_gt.pgm", masks)):
             if number not in found:
-                raise UserError(f"{folder / name}: missing; the set is not whole")
-    cases = [Case(str(n), pair_of_files(images[n], masks[n], _THRESHOLD)) for n in _NUMBERS]
-    return Plan(cases, _DRAW)
+                raise UserError(f"{folder / name}: missing; the set is incomplete")
+    cases = [Case(str(n), pair_reader(images[n], masks[n], _THRESHOLD)) for n in _NUMBERS]
+    return Plan(cases, _SPLIT_SIZES)

@@ -1,1 +1,1 @@
-"""From an archive and a converter to a folder of images, masks and data_split.csv."""
+"""Turning an archive, with its converter, into a folder of images, masks and data_split.csv."""

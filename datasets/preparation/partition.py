@@ -1,4 +1,4 @@
-"""Drawing splits and folds: repeatable from a seed, and never through the middle of a group."""
+"""Drawing splits and folds, reproducibly from a seed, without dividing a group."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,18 +10,18 @@ from utils.errors import ConfigError, UserError
 
 
 def draw_splits(cases: Sequence[Case], counts: Mapping[str, int], seed: int) -> dict[str, str]:
-    """Return {image name: split}: the cases' own, and for those without one `counts` images in each, drawn from `seed`.
+    """Return {image name: split}. Cases keep the split they have; the others are drawn, `counts` images for each split.
 
-    Groups are taken in a random order, and each goes to the first of train, val, test that has room for all of it, or
-    else to the one with the most room, which then has some images more than asked for.
+    Groups are taken in a random order. Each goes to the first of train, val, test that has room for all of it, or else
+    to the one with the most room, which then exceeds its count.
 
-    Raises: UserError if the counts don't add up to the cases, or a group is so large that a split stays empty.
+    Raises: UserError if the counts do not add up to the cases, or groups are so large that a split is empty.
     """
     undecided = [case for case in cases if case.split is None]
     wanted = " + ".join(f"{count} {split}" for split, count in counts.items())
     if sum(counts.values()) != len(undecided):
         raise UserError(
-            f"{len(undecided)} images don't make {wanted}: the set is not whole, or not the one the split is of; "
+            f"{len(undecided)} images cannot be split into {wanted}: the set is incomplete, or another edition; "
             "--folds splits any number"
         )
     drawn: dict[str, str] = {}
@@ -33,7 +33,7 @@ def draw_splits(cases: Sequence[Case], counts: Mapping[str, int], seed: int) -> 
         drawn |= {case.name: split for case in group}
     splits = {case.name: case.split or drawn[case.name] for case in cases}
     if empty := [split for split, count in counts.items() if count and split not in splits.values()]:
-        raise UserError(f"groups of images are too large for {wanted}: {empty[0]} stays empty; ask for other sizes")
+        raise UserError(f"groups of images are too large for {wanted}: {empty[0]} is empty; choose other sizes")
     return splits
 
 
@@ -48,7 +48,7 @@ def draw_folds(cases: Sequence[Case], number: int, seed: int) -> dict[str, int]:
         raise ConfigError(f"--folds {number}: must be from 2 to {len(groups)}, the number of {kind}")
     sizes = [0] * number
     folds: dict[str, int] = {}
-    # The largest groups first, each to the smallest fold: the sort is stable, so equal ones stay in their random order.
+    # The largest groups first, each to the smallest fold. The sort is stable: equal groups keep their random order.
     for group in sorted(groups, key=len, reverse=True):
         fold = sizes.index(min(sizes))
         sizes[fold] += len(group)
@@ -57,7 +57,7 @@ def draw_folds(cases: Sequence[Case], number: int, seed: int) -> dict[str, int]:
 
 
 def group_of(case: Case) -> str:
-    """The case's group, or its own stem where it has none."""
+    """Return the case's group, or its stem if it has none."""
     return case.group if case.group is not None else case.stem
 
 

@@ -1,4 +1,4 @@
-"""Opening what a converter reads: a folder, or zip and tar archives, as one folder."""
+"""Opening the source of a converter, a folder or zip and tar archives, as one folder."""
 
 import errno
 import stat
@@ -15,8 +15,8 @@ from tqdm import tqdm
 from datasets.preparation.digests import check_digest
 from utils.errors import UserError
 
-# Archives that unpack to more than this, or to more files, are refused, and so are those that grow by more than the
-# ratio. Text images shrink to a tenth, zeros to a thousandth; small archives may do as they like.
+# Limits of what an archive may unpack to, against zip bombs. The ratio of unpacked to packed bytes is about 10 for
+# images stored as text and 1000 for zeros. It applies to archives that unpack to more than ALWAYS_ALLOWED bytes.
 MAX_BYTES = 64 << 30
 MAX_FILES = 500_000
 MAX_RATIO = 100
@@ -24,7 +24,7 @@ ALWAYS_ALLOWED = 1 << 30
 
 _CHUNK = 1 << 20
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_NO_DATA = ("__MACOSX/", ".DS_Store", "._")
+_IGNORED = ("__MACOSX/", ".DS_Store", "._")
 _OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG)
 
 
@@ -32,15 +32,16 @@ _OUR_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG)
 def open_sources(
     sources: Sequence[Path], scratch: Path, digests: Mapping[str, str] | None = None, max_bytes: int = MAX_BYTES
 ) -> Iterator[Path | None]:
-    """Yield the folder of a source: itself, or what archives hold, unpacked under `scratch` and removed at the end.
+    """Yield the source folder, or a folder of the unpacked archives under `scratch`, which is removed at the end.
 
-    Several archives, as some sets come in, are unpacked side by side. Links, devices and names that leave the folder
-    are refused, and so is what grows too much: see the limits above. Errors raised in the block name the archive and
-    the member, not the place where it was unpacked.
+    Several archives are unpacked side by side. Links, devices, names that lead out of the folder and archives beyond
+    the limits above are refused. A UserError raised in the block names the archive and the member instead of the
+    temporary path.
 
     Args:
         sources: one folder, or archives; none yields None.
         digests: {file name: "sha256:..." or "md5:..."} of the official archives; others are used, with a warning.
+        max_bytes: of an unpacked archive.
 
     Raises: UserError that names the archive and the member.
     """
@@ -55,9 +56,11 @@ def open_sources(
         return
     for source in sources:
         if not source.is_file():
-            raise UserError(f"{source}: several sources must all be archives; put folders into one and name that")
+            raise UserError(
+                f"{source}: several sources must all be archives; put the folders into one folder and give that"
+            )
     if len({source.name for source in sources}) < len(sources):
-        raise UserError(f"{sources[0].name}: several sources of that name; name each once")
+        raise UserError(f"{sources[0].name}: given twice, or two sources have this name; give each once")
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=scratch) as folder:
         for source in sources:
             check_digest(source, digests or {})
@@ -82,7 +85,7 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
             target = folder / _safe_name(archive, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             with stream, open(target, "xb") as file:
-                # The size in the header may lie: count what comes out.
+                # The size in the header may be false: count the bytes that are unpacked.
                 while chunk := stream.read(_CHUNK):
                     left -= len(chunk)
                     if left < 0:
@@ -95,7 +98,7 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         raise UserError(f"{archive}: two members named {Path(error.filename).name}; unpack it yourself") from error
     except Exception as error:  # damaged archives raise zlib.error, EOFError, BadZipFile, TarError, OSError, ...
         if isinstance(error, OSError) and error.errno in _OUR_DISK:
-            raise UserError(f"{archive}: can't be unpacked in {folder.parents[1]} ({error.strerror})") from error
+            raise UserError(f"{archive}: cannot be unpacked in {folder.parents[1]} ({error.strerror})") from error
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise UserError(f"{archive}: not a readable archive ({reason}); download it again") from error
     finally:
@@ -120,12 +123,12 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 
 
 def _is_data(name: str) -> bool:
-    """Whether it is a file of the set, not what a Mac adds to archives."""
-    return not (name.startswith(_NO_DATA) or PurePosixPath(name).name.startswith(_NO_DATA))
+    """Return whether a member belongs to the set; macOS adds files of its own to archives."""
+    return not (name.startswith(_IGNORED) or PurePosixPath(name).name.startswith(_IGNORED))
 
 
 def _safe_name(archive: Path, name: str) -> PurePosixPath:
-    """The member's name, if it stays inside the folder on every system."""
+    """Return the member's path. Raises: UserError if it leads out of the folder on any operating system."""
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
         raise UserError(f"{archive}: member {name} leads out of the folder, which is refused")

@@ -15,31 +15,31 @@ from datasets.preparation.partition import group_of
 from datasets.split import COLUMNS, FOLD_COLUMNS
 from utils.errors import UserError
 
-# PNG's compression: level 3 is three times as fast as the default and 3% larger on photographs.
+# Level 3 is three times as fast as PNG's default and makes photographs 3% larger.
 _COMPRESSION = 3
 
 
 def write_png(path: Path, values: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3), uint8 or uint16, losslessly; three equal channels become one.
+    """Write (H, W) or (H, W, 3), uint8 or uint16, as PNG; three equal channels become one.
 
-    Raises: UserError for 16-bit colour, which Pillow can't write.
+    Raises: UserError for 16-bit colour, which Pillow cannot write.
     """
     if values.ndim == 3 and (values == values[..., :1]).all():
         values = values[..., 0]
     elif values.ndim == 3 and values.dtype == np.uint16:
-        raise UserError(f"{path.name}: 16-bit colour can't be written as PNG here; convert it to 8 bits first")
+        raise UserError(f"{path.name}: 16-bit colour cannot be written as PNG; convert it to 8 bits first")
     Image.fromarray(np.ascontiguousarray(values)).save(path, format="PNG", compress_level=_COMPRESSION)
 
 
 def write_cases(root: Path, cases: Sequence[Case], title: str) -> None:
     """Write images/ and masks/ of all cases under `root`, as PNGs, on all cores.
 
-    Raises: UserError that names the image: two of one name, sizes that differ, mask values above 255, and what reading
-        the case raises.
+    Raises: UserError that names the image: two of the same name, a mask of another size or with values above 255, or a
+        case that cannot be read.
     """
     for name, number in Counter(case.name.lower() for case in cases).items():
-        if number > 1:  # also where only the case of letters differs: some file systems see one name
-            raise UserError(f"{name}: two images of that name in one set")
+        if number > 1:  # some file systems ignore the case of letters
+            raise UserError(f"{name}: two images of this name in one set")
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
     parallel_map(partial(_write_case, root), cases, title)
@@ -52,7 +52,7 @@ def _write_case(root: Path, case: Case) -> None:
     if mask.dtype == bool:
         mask = mask * np.uint8(255)
     elif mask.max() > 255:
-        raise UserError(f"{case.stem}: a mask with label {mask.max()}; labels end at 255 here")
+        raise UserError(f"{case.stem}: a mask with label {mask.max()}; the largest allowed is 255")
     write_png(root / "images" / case.name, image)
     write_png(root / "masks" / case.name, mask.astype(np.uint8))
 
@@ -60,7 +60,7 @@ def _write_case(root: Path, case: Case) -> None:
 def write_split(
     root: Path, cases: Sequence[Case], splits: Mapping[str, str], folds: Mapping[str, int] | None = None
 ) -> None:
-    """Write data_split.csv: a row a case, in order, with fold and group where there are folds."""
+    """Write data_split.csv: one row per case, in order, with fold and group if there are folds."""
     with open(root / "data_split.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(COLUMNS if folds is None else (*COLUMNS, *FOLD_COLUMNS))

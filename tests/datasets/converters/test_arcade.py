@@ -35,7 +35,7 @@ def arcade(tmp_path, monkeypatch):
 
     Image 2 of every part has no annotation, image 3 only a stenosis, image 4 an annotation of three polygons.
     """
-    monkeypatch.setattr(module, "_DRAW", {"train": 9, "test": 3})
+    monkeypatch.setattr(module, "_SPLIT_SIZES", {"train": 9, "test": 3})
     root, rng, truth = tmp_path / "arcade", np.random.default_rng(0), {}
     for part, count in COUNTS.items():
         images, annotations = [], []
@@ -81,7 +81,7 @@ def test_the_papers_split_is_drawn_from_the_training_part(arcade, tmp_path, rows
 
 
 def test_the_paper_draws_700_and_300():
-    assert module._DRAW == {"train": 700, "test": 300}
+    assert module._SPLIT_SIZES == {"train": 700, "test": 300}
 
 
 def test_the_official_split_keeps_the_same_numbers_apart(arcade, tmp_path, rows, assert_written):
@@ -222,8 +222,8 @@ def test_slanted_outlines_differ_from_the_exact_polygon_by_less_than_a_pixel(arc
 
 
 def test_another_number_of_images_needs_folds(arcade, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_DRAW", {"train": 700, "test": 300})
-    with pytest.raises(UserError, match=r"12 images don't make 700 train \+ 300 test: .*--folds"):
+    monkeypatch.setattr(module, "_SPLIT_SIZES", {"train": 700, "test": 300})
+    with pytest.raises(UserError, match=r"12 images cannot be split into 700 train \+ 300 test: .*--folds"):
         prepare("arcade", arcade[0], tmp_path / "out")
     assert prepare("arcade", arcade[0], tmp_path / "out", folds=4)["folds"] == [3, 3, 3, 3]
 

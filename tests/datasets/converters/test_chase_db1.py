@@ -72,5 +72,5 @@ def test_what_is_missing_is_named_and_there_is_no_official_split(chase, tmp_path
         prepare("chase_db1", root, tmp_path / "out")
     for path in root.glob("Image_05*"):
         path.unlink()
-    with pytest.raises(UserError, match=r"26 images don't make 20 train \+ 8 test"):
+    with pytest.raises(UserError, match=r"26 images cannot be split into 20 train \+ 8 test"):
         prepare("chase_db1", root, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""DIAS: frames in the order of their numbers become one image; scribbles are no masks."""
+"""DIAS: frames in the order of their numbers become one image; scribbles are not masks."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ Frames = dict[str, list[np.ndarray]]
 @pytest.fixture
 def dias(tmp_path, monkeypatch) -> tuple[Path, Frames, dict[str, np.ndarray]]:
     """The official layout with fewer and smaller sequences; frames in their order and masks, by the set's names."""
-    monkeypatch.setattr(module, "_DRAW", {"train": 4, "test": 2})
+    monkeypatch.setattr(module, "_SPLIT_SIZES", {"train": 4, "test": 2})
     root, rng, frames, masks = tmp_path / "DIAS", np.random.default_rng(0), {}, {}
     for part, count in COUNTS.items():
         for folder in ("images", "labels", "scribble_labels"):
@@ -55,7 +55,7 @@ def test_one_image_a_sequence(dias, tmp_path, rows, assert_written, projection):
 
 
 def test_the_paper_draws_20_and_10():
-    assert module._DRAW == {"train": 20, "test": 10}
+    assert module._SPLIT_SIZES == {"train": 20, "test": 10}
 
 
 def test_the_official_split(dias, tmp_path, rows, assert_written):
@@ -77,7 +77,7 @@ def test_an_archive_gives_the_same_files(dias, tmp_path, pack, contents, top):
 def test_what_is_missing_or_odd_is_named(dias, tmp_path):
     folder = dias[0] / "training"
     Image.new("L", (3, 3)).save(folder / "images" / "image_s9_i5.png")
-    with pytest.raises(UserError, match=r"image_s9_i5\.png: not of the size and depth of image_s9_i0\.png"):
+    with pytest.raises(UserError, match=r"image_s9_i5\.png: size or bit depth differs from image_s9_i0\.png"):
         prepare("dias", dias[0], tmp_path / "out")
     (folder / "labels" / "label_s9.png").unlink()
     with pytest.raises(UserError, match=r"image_s9_i0\.png: no training/labels file belongs to it"):

@@ -26,7 +26,7 @@ def test_the_rule_in_shapes(monkeypatch, share, belongs):
     covered = bar(share)
     assert covered[19, 0] == pytest.approx(share, abs=1 / 255)
     monkeypatch.setattr(shapes, "_curve", lambda *_, **__: covered)
-    monkeypatch.setattr(shapes, "_photographed", lambda _, image: (image, np.ones((SIZE, SIZE), bool)))
+    monkeypatch.setattr(shapes, "_degrade", lambda _, image: (image, np.ones((SIZE, SIZE), bool)))
     monkeypatch.setattr(shapes, "_region", lambda *_: np.zeros((SIZE, SIZE)))
     _, labels = shapes.draw_shapes(np.random.default_rng(0), SIZE)
     expected = np.zeros((SIZE, SIZE))
@@ -42,7 +42,7 @@ def test_what_is_drawn_later_hides_what_was_before(monkeypatch):
 
     monkeypatch.setattr(shapes, "_curve", lambda *_, **__: half(slice(0, 40)))
     monkeypatch.setattr(shapes, "_region", lambda *_: half(slice(30, 64)))
-    monkeypatch.setattr(shapes, "_photographed", lambda _, image: (image, np.ones((SIZE, SIZE), bool)))
+    monkeypatch.setattr(shapes, "_degrade", lambda _, image: (image, np.ones((SIZE, SIZE), bool)))
     tops = set()
     for seed in range(20):
         _, labels = shapes.draw_shapes(np.random.default_rng(seed), SIZE)
@@ -57,7 +57,7 @@ def test_nothing_can_be_seen_in_a_dark_surround(monkeypatch):
     visible[:22] = True
     monkeypatch.setattr(shapes, "_curve", lambda *_, **__: bar(0))
     monkeypatch.setattr(shapes, "_region", lambda *_: np.zeros((SIZE, SIZE)))
-    monkeypatch.setattr(shapes, "_photographed", lambda _, image: (image, visible))
+    monkeypatch.setattr(shapes, "_degrade", lambda _, image: (image, visible))
     _, labels = shapes.draw_shapes(np.random.default_rng(0), SIZE)
     assert sorted(set(np.nonzero(labels)[0].tolist())) == [20, 21]
 

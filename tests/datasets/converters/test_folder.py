@@ -1,4 +1,4 @@
-"""A user's own pairs: the pairing is shown, values stay, what can't be used is named."""
+"""A user's own pairs: the pairing is shown, values stay, what cannot be used is named."""
 
 from pathlib import Path
 
@@ -38,9 +38,9 @@ def test_the_pairing_is_proposed_and_shown_and_values_stay(mine, tmp_path):
         "pairing by {id}_photo={id}_manual1: 10 pairs",
         *[f"  p{i // 2}_{i}_photo.png  <->  p{i // 2}_{i}_manual1.gif" for i in range(5)],
         "  ... and 5 more",
-        f"left out, images without a partner in {mine / 'photos'}: 1",
+        f"left out, images in {mine / 'photos'} that have no partner: 1",
         "  stray.tif",
-        f"left out, masks without a partner in {mine / 'drawings'}: 1",
+        f"left out, masks in {mine / 'drawings'} that have no partner: 1",
         "  other.png",
     ]
     assert summary["unmatched"] == ["stray.tif", "other.png"]
@@ -81,14 +81,14 @@ def test_groups_of_different_sizes_are_split_as_near_as_they_go(mine, tmp_path, 
 def test_masks_with_grey_edges_are_cut(mine, tmp_path):
     grey = np.arange(72, dtype=np.uint8).reshape(8, 9)
     Image.fromarray(grey).save(mine / "drawings" / "p0_0_manual1.gif", optimize=False)
-    with pytest.raises(UserError, match=r"p0_0_manual1\.gif: 72 values up to 71 are no labels; .*--threshold"):
+    with pytest.raises(UserError, match=r"p0_0_manual1\.gif: 72 values up to 71 are not labels; .*--threshold"):
         run(mine, tmp_path / "out")
     run(mine, tmp_path / "out", threshold=40)
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/p0_0_photo.png"), (grey > 40) * 255)
 
 
 def test_what_can_t_be_used_is_named_and_nothing_is_left(mine, tmp_path):
-    with pytest.raises(UserError, match=r"none of 10 images pairs with one of 10 files .* by \{id\}=\{id\}_gt"):
+    with pytest.raises(UserError, match=r"none of 10 images pairs with any of 10 files .* by \{id\}=\{id\}_gt"):
         run(mine, tmp_path / "out", pattern="{id}={id}_gt")
     Image.new("L", (3, 4)).save(mine / "drawings" / "p4_9_manual1.gif")
     with pytest.raises(UserError, match=r"p4_9_manual1\.gif: mask of 3 x 4 pixels, but image p4_9_photo\.png is 9 x 8"):
@@ -121,5 +121,5 @@ def test_everything_may_train_and_one_pair_is_too_few_to_split(mine, tmp_path):
         path.unlink()
     assert run(mine, tmp_path / "two")["splits"] == {"train": 1, "val": 0, "test": 1}
     (mine / "photos" / "p0_1_photo.png").unlink()
-    with pytest.raises(UserError, match="1 pairs can't be split into train, 0 val and 1 test"):
+    with pytest.raises(UserError, match="1 pairs cannot be split into train, 0 val and 1 test"):
         run(mine, tmp_path / "out", pattern="{id}_photo={id}_manual1")

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image."""
+"""Pairing images with masks by the patterns of their names."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def stems(pairing):
 def test_patterns(pattern, images, masks):
     pairing = pair_by(pattern, files("i", *images), files("m", *masks))
     assert stems(pairing) == list(zip(images, masks, strict=True))
-    assert (pairing.lone_images, pairing.lone_masks) == ([], [])
+    assert (pairing.unpaired_images, pairing.unpaired_masks) == ([], [])
     if "{group}" in pattern:
         assert [pairing.groups[image].removeprefix("p") for image, _ in pairing.pairs] == ["1", "1", "2"]
     else:
@@ -42,16 +42,16 @@ def test_patterns(pattern, images, masks):
 def test_what_has_no_partner_is_listed():
     pairing = pair_by("{id}_gt", files("i", "1", "2", "3", "x"), files("m", "1_gt", "4_gt", "3_gt", "notes"))
     assert stems(pairing) == [("1", "1_gt"), ("3", "3_gt")]
-    assert [path.stem for path in pairing.lone_images] == ["2", "x"]
-    assert [path.stem for path in pairing.lone_masks] == ["4_gt", "notes"]
+    assert [path.stem for path in pairing.unpaired_images] == ["2", "x"]
+    assert [path.stem for path in pairing.unpaired_masks] == ["4_gt", "notes"]
 
 
 def test_images_and_masks_in_one_folder():
     both = files("f", "1", "1_gt", "2", "2_gt", "3", "4_gt")
     for pairing in (pair_by("{id}_gt", both, both), pair_by("{id}={id}_gt", both, both)):
         assert stems(pairing) == [("1", "1_gt"), ("2", "2_gt")]
-        assert [path.stem for path in pairing.lone_images] == ["3"]
-        assert [path.stem for path in pairing.lone_masks] == ["4_gt"]
+        assert [path.stem for path in pairing.unpaired_images] == ["3"]
+        assert [path.stem for path in pairing.unpaired_masks] == ["4_gt"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_pattern_is_proposed(images, masks, pattern):
 def test_the_proposal_pairs_the_most():
     pairing = propose(files("i", "1", "2", "3"), files("m", "1_mask", "2_mask", "3"))
     assert pairing.pattern == "{id}={id}_mask"
-    assert [path.stem for path in pairing.lone_masks] == ["3"]
+    assert [path.stem for path in pairing.unpaired_masks] == ["3"]
     assert propose(files("i", "cat"), files("m", "dog")).pairs == []
     assert propose({}, {}).pairs == []
 
@@ -85,18 +85,18 @@ def test_the_proposal_pairs_the_most():
     [
         ("{id}=mask", r"needs \{id\} on each side"),
         ("image={id}", r"needs \{id\} on each side"),
-        ("{id}_{id}={id}", r"\{id\} is unknown or stands twice"),
+        ("{id}_{id}={id}", r"\{id\} is unknown or used twice"),
         ("{nr}_{id}={id}", r"\{nr\} is unknown"),
-        ("{id}={id}_{group}", r"\{group\} is missing in the images' side"),
+        ("{id}={id}_{group}", r"\{group\} is missing on the image's side"),
     ],
 )
-def test_patterns_that_are_none(pattern, message):
+def test_invalid_patterns(pattern, message):
     with pytest.raises(ConfigError, match=message):
         pair_by(pattern, files("i", "1"), files("m", "1"))
 
 
 def test_files_that_a_pattern_makes_alike():
-    with pytest.raises(UserError, match=r"1_b\.png: like 1_a\.png by the pattern"):
+    with pytest.raises(UserError, match=r"1_b\.png: not distinguished from 1_a\.png by the pattern"):
         pair_by("{id}_*={id}", files("i", "1_a", "1_b"), files("m", "1"))
-    with pytest.raises(UserError, match=r"1_y\.png: like 1_x\.png by the pattern"):
+    with pytest.raises(UserError, match=r"1_y\.png: not distinguished from 1_x\.png by the pattern"):
         pair_by("{id}={id}_*", files("i", "1"), files("m", "1_x", "1_y"))

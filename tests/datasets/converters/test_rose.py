@@ -76,7 +76,7 @@ def test_the_folder_of_another_subset_is_not_taken_for_the_one_asked_for(rose, t
 
 
 def test_the_papers_split_of_rose_2(rose, tmp_path):
-    with pytest.raises(ConfigError, match="no split of ROSE-2"):
+    with pytest.raises(ConfigError, match="ROSE-2 has no such split"):
         prepare("rose", rose[0], tmp_path / "out", subset="ROSE-2", split="paper")
     assert prepare("rose", rose[0], tmp_path / "out", subset="ROSE-2", folds=8)["folds"] == [14] * 8
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.converters.search import files_below, files_by, find_path, images_by_stem, natural
+from datasets.converters.search import find_path, images_by_stem, match_files, match_files_below, natural
 from utils.errors import UserError
 
 
@@ -44,25 +44,25 @@ def test_the_nearest_place_of_the_first_path_that_is_anywhere(tmp_path):
 def test_what_a_mac_adds_and_hidden_folders_are_passed_over(tmp_path):
     touch(tmp_path, "__MACOSX/set/images/._1.png", ".trash/set/images/1.png", "top/set/images/1.png")
     assert find_path(tmp_path, "set/images") == tmp_path / "top/set/images"
-    assert files_below(tmp_path, r"(?:\._)?(\d+)\.png", int) == {1: tmp_path / "top/set/images/1.png"}
+    assert match_files_below(tmp_path, r"(?:\._)?(\d+)\.png", int) == {1: tmp_path / "top/set/images/1.png"}
 
 
 def test_files_by_number(tmp_path):
     touch(tmp_path, "10.pgm", "9.PGM", "1_gt.pgm", "x10.pgm", "sub/3.pgm", "2.pgm.txt")
     (tmp_path / "4.pgm").mkdir()
-    found = files_by(tmp_path, r"(\d+)\.pgm", int)
+    found = match_files(tmp_path, r"(\d+)\.pgm", int)
     assert list(found.items()) == [(9, tmp_path / "9.PGM"), (10, tmp_path / "10.pgm")]
-    assert files_by(tmp_path / "none", ".*") == {}
+    assert match_files(tmp_path / "none", ".*") == {}
     touch(tmp_path, "09.pgm")
-    with pytest.raises(UserError, match=r"9\.PGM: a second file like .*09\.pgm; keep one"):
-        files_by(tmp_path, r"(\d+)\.pgm", int)
+    with pytest.raises(UserError, match=r"9\.PGM: has the same number or name as .*09\.pgm; keep one"):
+        match_files(tmp_path, r"(\d+)\.pgm", int)
 
 
 def test_images_by_stem(tmp_path):
     touch(tmp_path, "i10.tif", "i2.png", "i2.txt", "._i2.png", "Thumbs.db")
     assert list(images_by_stem(tmp_path)) == ["i2", "i10"]
     touch(tmp_path, "i2.jpg")
-    with pytest.raises(UserError, match=r"i2\.png: a second image of the stem of i2\.jpg"):
+    with pytest.raises(UserError, match=r"i2\.png: a second image with the stem of i2\.jpg"):
         images_by_stem(tmp_path)
     with pytest.raises(UserError, match="none: no such folder"):
         images_by_stem(tmp_path / "none")

@@ -90,7 +90,7 @@ def test_what_is_missing_or_damaged_is_named(stare, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"im0044\.ppm\.gz: no \.ah\.ppm file belongs to it"):
         prepare("stare", stare[0], tmp_path / "out")
     image.with_suffix("").write_bytes(b"twice")
-    with pytest.raises(UserError, match=r"im0044\.ppm\.gz: a second file like .*im0044\.ppm; keep one"):
+    with pytest.raises(UserError, match=r"im0044\.ppm\.gz: has the same number or name as .*im0044\.ppm; keep one"):
         prepare("stare", stare[0], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -100,7 +100,7 @@ def test_images_without_labels_and_nothing_at_all(stare, tmp_path, pack):
     with pytest.raises(UserError, match=r"im0001\.ppm\.gz: no \.ah\.ppm file belongs to it"):
         prepare("stare", only_images, tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no images beside the \.ah\.ppm files"):
+    with pytest.raises(UserError, match=r"no images for the \.ah\.ppm files"):
         prepare("stare", tmp_path / "empty", tmp_path / "out")
     with pytest.raises(UserError, match="give --source"):
         prepare("stare", None, tmp_path / "out")

@@ -37,7 +37,7 @@ def test_cases_with_a_split_keep_it():
 
 
 def test_counts_that_don_t_add_up():
-    with pytest.raises(UserError, match=r"20 images don't make 14 train \+ 7 test: .*--folds"):
+    with pytest.raises(UserError, match=r"20 images cannot be split into 14 train \+ 7 test: .*--folds"):
         draw_splits(cases(20), {"train": 14, "test": 7}, 0)
 
 
@@ -56,7 +56,7 @@ def test_groups_that_don_t_fit_stay_whole_too(seed):
 
 
 def test_a_group_that_leaves_nothing_to_test():
-    with pytest.raises(UserError, match=r"too large for 4 train \+ 2 test: test stays empty"):
+    with pytest.raises(UserError, match=r"too large for 4 train \+ 2 test: test is empty"):
         draw_splits(cases(6, groups=6), {"train": 4, "test": 2}, 0)
 
 

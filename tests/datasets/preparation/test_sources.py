@@ -88,7 +88,10 @@ def test_several_sources_are_archives_of_different_names(tmp_path, scratch):
         pass
     (tmp_path / "more").mkdir()
     other = zip_of(tmp_path / "more" / "a.zip", ("x.txt", b"x"))
-    with pytest.raises(UserError, match=r"a\.zip: several sources of that name"), open_sources([one, other], scratch):
+    with (
+        pytest.raises(UserError, match=r"a\.zip: given twice, or two sources have this name"),
+        open_sources([one, other], scratch),
+    ):
         pass
 
 
@@ -143,7 +146,7 @@ def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path, scratch, monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(module, "open", full, raising=False)
-    assert "can't be unpacked in" in (message := refusal(source, scratch))
+    assert "cannot be unpacked in" in (message := refusal(source, scratch))
     assert "No space left on device" in message
 
 

@@ -1,4 +1,4 @@
-"""What is written can be read back to the bit; what can't be kept is refused."""
+"""What is written can be read back to the bit; what cannot be kept is refused."""
 
 from functools import partial
 
@@ -51,8 +51,8 @@ def test_masks_of_integers_are_kept(tmp_path):
 @pytest.mark.parametrize(
     ("cases", "message"),
     [
-        ([case("a"), case("a")], r"a\.png: two images of that name"),
-        ([case("a"), case("A")], r"a\.png: two images of that name"),
+        ([case("a"), case("a")], r"a\.png: two images of this name"),
+        ([case("a"), case("A")], r"a\.png: two images of this name"),
         ([case("a"), case("b", mask=MASK.T)], r"b: image of \(2, 3\), but mask of \(3, 2\)"),
         ([case("a"), case("b", mask=MASK * 256)], "b: a mask with label 256"),
         ([case("a"), case("b", np.array([[[1, 2, 3]]], np.uint16), MASK[:1, :1])], r"b\.png: 16-bit colour"),
