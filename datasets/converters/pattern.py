@@ -111,7 +111,7 @@ def _add(found: dict[tuple[str, ...], Path], key: tuple[str, ...], path: Path, p
 
 
 def _affixes(stems: Iterable[str]) -> tuple[str, str]:
-    """Return what all stems share at the start and at the end, without the digits next to the rest: they are numbers."""
+    """Return what all stems share at the start and at the end, without digits, which number the files."""
     stems = list(stems)
     if len(stems) < 2:
         return "", ""

@@ -61,7 +61,7 @@ def draw_shapes(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
             painted = image + change * rng.uniform(0.6, 1.2)
         else:
             covered = _region(rng, size)
-            painted = _fill(rng, image, covered) if kind == 1 else _texturize(rng, image, covered)
+            painted = _fill(rng, image, covered) if kind == 1 else _add_texture(rng, image, covered)
         image += covered[..., None] * (painted - image)
         labels[covered >= 0.5] = kind
     image, visible = _degrade(rng, image)
@@ -112,7 +112,7 @@ def _fill(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
     return mixed * mean + (1 - mixed) * image + change + shade
 
 
-def _texturize(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
+def _add_texture(rng: Rng, image: np.ndarray, covered: np.ndarray) -> np.ndarray:
     """Return the image with a texture that keeps its mean where `covered`, so only the pattern shows the object."""
     inside = covered > 0.5
     texture = _texture(rng, len(image))
