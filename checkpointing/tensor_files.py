@@ -1,6 +1,7 @@
-"""Reading files of tensors without running anything that is in them."""
+"""Reads files of tensors without running any code in them."""
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ from safetensors import safe_open
 from torch import Tensor
 
 from checkpointing.published import download_hint
-from checkpointing.torchscript import is_torchscript, read_torchscript
 from utils.errors import ConfigError, UserError
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -19,18 +19,16 @@ _WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
 def check_writable_name(path: Path, option: str) -> None:
-    """Raises ConfigError unless `path` has a suffix that tensors can be written by, and is no folder."""
+    """Raises ConfigError for a folder, or a suffix that stands for no format of tensors."""
     if path.suffix not in SUFFIXES or path.is_dir():
         raise ConfigError(f"{option} {path}: must be a file name that ends in {', '.join(SUFFIXES)}")
 
 
 def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
-    """(content, metadata) of a .safetensors file, of one written by torch.save, or of a TorchScript archive.
-
-    The latter two may have any other name and have no metadata.
+    """(content, metadata) of a .safetensors file, or of one written by torch.save, which has no metadata.
 
     Raises:
-        UserError: a file that is missing, truncated, of another kind, or that holds pickled code, which is refused.
+        UserError: a file that is missing, truncated or of another kind, or that holds pickled or TorchScript code.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file of weights; {download_hint(path.name)}")
@@ -38,9 +36,14 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        if is_torchscript(path):
-            return read_torchscript(path), {}
+        if _is_torchscript(path):
+            raise UserError(
+                f"{path}: refused, it is a TorchScript archive, which holds code; give a file of its state dict, or "
+                "for CLIP OpenAI's own ViT-B-32.pt (python main.py download clip_vit_b32)"
+            )
         return torch.load(path, map_location="cpu", weights_only=True), {}
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: refused, it is no plain file of tensors: it holds pickled code, or is damaged"
@@ -52,8 +55,16 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
         ) from error
 
 
+def _is_torchscript(path: Path) -> bool:
+    """Whether `torch.load` would take the file for a TorchScript archive."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict of a weights file, unwrapped ("model", "state_dict") and without "module." prefixes.
+    """The state dict in a weights file, without wrappers ("model", "state_dict") and "module." prefixes.
 
     Raises:
         UserError: as `read_tensor_file`, and for a file that holds no state dict.
@@ -62,7 +73,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def unwrapped_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what `read_tensor_file` gave. Raises: UserError where there is none."""
+    """The state dict in the content that `read_tensor_file` returned. Raises: UserError if there is none."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:

@@ -1,4 +1,4 @@
-"""CLIP's features of texts: encoded once, and kept on disk so that a second run needs no CLIP file."""
+"""CLIP's text features, encoded once and cached on disk, so that later runs need no CLIP file."""
 
 import hashlib
 import logging
@@ -23,7 +23,7 @@ _FORMAT = "clip-text-features-1"
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """Features (L, 512) float32 of L texts, and the hash of the CLIP weights that made them."""
+    """Features (L, 512) float32 of L texts, or (512,) of one, and the hash of the CLIP weights behind them."""
 
     features: Tensor
     weights_sha256: str
@@ -32,38 +32,41 @@ class TextFeatures:
 def clip_text_features(texts: Sequence[str], clip_path: Path) -> TextFeatures:
     """CLIP ViT-B/32's `encode_text` of each text, not normalized: (len(texts), 512) float32.
 
-    Features are kept in the cache folder, a file for each text and weights hash. Where `clip_path` is missing, texts
-    that were encoded before by one and the same CLIP come from there.
+    The cache folder keeps a file for each text and weights hash. If `clip_path` is missing, the features come from
+    there, provided that one and the same CLIP encoded all texts.
 
     Args:
-        texts: at most 77 tokens are read of each, as CLIP does.
+        texts: CLIP reads at most 77 tokens of each.
         clip_path: a file or folder of CLIP weights (`networks.text_prompt.clip_weights`).
 
     Raises:
-        UserError: weights that are missing and not all texts cached, or that are no CLIP ViT-B/32.
+        UserError: the weights are missing and some text is not cached; the weights are not CLIP ViT-B/32's.
     """
     if not clip_path.exists():
         return _without_weights(texts, clip_path)
-    file = weights_file(clip_path)
-    weights = sha256(file)
-    known = {text: _cached(_cache_file(weights, text), text) for text in texts}
-    new = [text for text, features in known.items() if features is None]
-    if new:
-        for text, features in zip(new, encode_texts(new, read_text_tower(clip_path)), strict=True):
-            known[text] = TextFeatures(features, weights)
-            _store(known[text], text)
-    return TextFeatures(torch.stack([known[text].features for text in texts]), weights)
+    weights_sha256 = sha256(weights_file(clip_path))
+    known: dict[str, Tensor] = {}
+    for text in texts:
+        if (cached := _cached(_cache_file(weights_sha256, text), text)) is not None:
+            known[text] = cached.features
+    if new := [text for text in dict.fromkeys(texts) if text not in known]:
+        tower = read_text_tower(clip_path, weights_sha256)
+        for text, features in zip(new, encode_texts(new, tower), strict=True):
+            known[text] = features
+            _store(TextFeatures(features, weights_sha256), text)
+    return TextFeatures(torch.stack([known[text] for text in texts]), weights_sha256)
 
 
 def encode_texts(texts: Sequence[str], tower: dict[str, Tensor]) -> Tensor:
-    """(len(texts), 512) float32 features by the text tower with these weights, always with QuickGELU.
+    """(len(texts), 512) float32 features by open_clip's text tower with these weights and QuickGELU.
 
-    Raises: UserError where the weights are not those of ViT-B/32's text tower.
+    Raises:
+        UserError: the weights are not those of ViT-B/32's text tower.
     """
-    from open_clip.tokenizer import SimpleTokenizer  # seconds of import, and only the first run needs it
+    from open_clip.tokenizer import SimpleTokenizer  # takes seconds, and only the first run needs it
     from open_clip.transformer import QuickGELU, TextTransformer
 
-    with torch.random.fork_rng(devices=[]):  # its initial values must not move a run's random numbers
+    with torch.random.fork_rng(devices=[]):  # its initialization must not change the run's random numbers
         model = TextTransformer(output_dim=TEXT_FEATURES, act_layer=QuickGELU)  # the other defaults are ViT-B/32's
     expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in tower.items()}
@@ -71,7 +74,7 @@ def encode_texts(texts: Sequence[str], tower: dict[str, Tensor]) -> Tensor:
         key = differing[0]
         raise UserError(
             f"the CLIP weights are not those of ViT-B/32: '{key}' is {found.get(key, 'missing')}, "
-            f"not {expected.get(key, 'expected')}"
+            f"not {expected.get(key, 'expected')}; python main.py download clip_vit_b32 fetches the right ones"
         )
     model.load_state_dict(tower)
     with torch.inference_mode():
@@ -84,16 +87,16 @@ def _without_weights(texts: Sequence[str], clip_path: Path) -> TextFeatures:
         for text in texts:
             if (found := _cached(file, text)) is not None:
                 by_weights.setdefault(found.weights_sha256, {})[text] = found.features
-    complete = {weights: found for weights, found in by_weights.items() if set(texts) <= found.keys()}
+    complete = {weights: features for weights, features in by_weights.items() if set(texts) <= features.keys()}
     if len(complete) != 1:
         why = "and features of several CLIPs are cached" if complete else "and not all labels are in the cache"
         raise UserError(
             f"prompts.clip_path {clip_path}: no such file, {why}; python main.py download clip_vit_b32 fetches it, "
             "or set prompts.text_encoder=learned"
         )
-    weights, found = complete.popitem()
+    weights_sha256, features = complete.popitem()
     log.info("%s is missing: CLIP's features of %s come from the cache", clip_path, ", ".join(texts))
-    return TextFeatures(torch.stack([found[text] for text in texts]), weights)
+    return TextFeatures(torch.stack([features[text] for text in texts]), weights_sha256)
 
 
 def _cache_folder() -> Path:
@@ -105,7 +108,7 @@ def _cache_file(weights: str, text: str) -> Path:
 
 
 def _cached(file: Path, text: str) -> TextFeatures | None:
-    """What a cache file holds, if it is whole and of this text."""
+    """The features in a cache file, if it is intact and belongs to this text."""
     if not file.is_file():
         return None
     try:
@@ -113,8 +116,8 @@ def _cached(file: Path, text: str) -> TextFeatures | None:
     except UserError:
         return None
     features = tensors.get("features")
-    is_ours = metadata.get("format") == _FORMAT and metadata.get("text") == text
-    if not is_ours or features is None or features.shape != (TEXT_FEATURES,):
+    belongs = metadata.get("format") == _FORMAT and metadata.get("text") == text
+    if not belongs or features is None or features.shape != (TEXT_FEATURES,):
         return None
     return TextFeatures(features, metadata["weights_sha256"])
 
@@ -124,5 +127,5 @@ def _store(features: TextFeatures, text: str) -> None:
     try:
         with atomic_path(_cache_file(features.weights_sha256, text)) as temporary:
             save_file({"features": features.features.contiguous()}, temporary, metadata=metadata)
-    except OSError as error:  # a full or read-only home must not stop a run
+    except OSError as error:  # a full or read-only disk must not stop a run
         log.warning("CLIP's features are not cached: %s", error)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import pickle
 import zipfile
 
 import clip_files
@@ -11,18 +10,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from checkpointing.published import DOWNLOADS, Download
 from networks.text_prompt import features as features_module
 from networks.text_prompt.clip_weights import read_text_tower
 from networks.text_prompt.features import TEXT_FEATURES, clip_text_features, encode_texts
 from utils.errors import UserError
+from utils.files import sha256
 
 TEXTS = ["Vein", "a photo of the optic disc"]
 
 
 @pytest.fixture(scope="module")
 def clip_file(tmp_path_factory):
-    """OpenAI's format, with random values."""
-    return clip_files.write(tmp_path_factory.mktemp("clip"), "torchscript")
+    return clip_files.write(tmp_path_factory.mktemp("clip"), "safetensors")
+
+
+def publish(path, monkeypatch):
+    """Makes `path` the file that OpenAI published."""
+    monkeypatch.setitem(DOWNLOADS, "clip_vit_b32", Download("https://x/ViT-B-32.pt", sha256=sha256(path)))
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +48,10 @@ def direct(texts, name="ViT-B-32-quickgelu", seed=0):
 
 
 @pytest.mark.parametrize("kind", clip_files.FORMATS)
-def test_features_equal_open_clips_own_from_every_format(tmp_path, kind):
+def test_features_equal_open_clips_own_from_every_format(tmp_path, kind, monkeypatch):
     path = clip_files.write(tmp_path, kind)
+    if kind == "torchscript":
+        publish(path, monkeypatch)
     found = clip_text_features(TEXTS, path)
     assert found.features.shape == (2, TEXT_FEATURES)
     assert found.features.dtype == torch.float32
@@ -58,7 +65,7 @@ def test_the_plain_gelu_variant_would_not_pass():
 
 
 def test_only_the_text_tower_is_read(clip_file):
-    tower = read_text_tower(clip_file)
+    tower = read_text_tower(clip_file, sha256(clip_file))
     assert sum(value.numel() for value in tower.values()) == 63_428_096
     assert all(value.dtype == torch.float32 for value in tower.values())
 
@@ -174,22 +181,17 @@ def test_what_is_not_vit_b32_is_named(tmp_path, kind, message):
     assert "\n" not in str(caught.value)
 
 
-class Attack:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
-
-
-def test_code_in_a_torchscript_archive_is_refused_and_never_run(tmp_path):
-    path = tmp_path / "ViT-B-32.pt"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("ViT-B-32/data.pkl", pickle.dumps({"positional_embedding": Attack(tmp_path / "ran")}, 2))
-        archive.writestr("ViT-B-32/code/__torch__.py", "")
-    with pytest.raises(UserError, match="refused"):
+def test_a_torchscript_archive_that_is_not_the_published_one_is_refused_and_never_opened(tmp_path, monkeypatch):
+    path = clip_files.write(tmp_path, "torchscript")
+    publish(path, monkeypatch)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"changed"
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(
+        UserError, match=r"is a TorchScript archive, which holds code; .*download clip_vit_b32"
+    ) as caught:
         clip_text_features(TEXTS, path)
-    assert not (tmp_path / "ran").exists()
+    assert "\n" not in str(caught.value)
 
 
 def test_features_equal_those_of_transformers(tmp_path):
