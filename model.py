@@ -1,24 +1,36 @@
-"""The model of a config: built, saved and loaded."""
+"""Builds the model of a config, saves it and loads it."""
 
 import logging
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import adapters
 from checkpointing import weights_file
 from checkpointing.svd_cache import cached_decompose
+from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict
 from data_transforms.data_transforms import Data_Transform
 from networks.base import SegmentationModel
+from networks.baselines.model import BaselineModel
 from networks.strategies import apply_strategy
-from networks.text_prompt.encoder import ClipTextEncoder
 from prediction.predictor import Predictor
+from prompt_adapted_SAM2.model import Prompt_Adapted_SAM2
 from prompt_adapted_segment_anything.model import Prompt_Adapted_SAM
 from utils.config import Config
 from utils.config.schema import SAM2_ARCH, SAM_ARCH
 from utils.errors import ConfigError, UserError
 from utils.files import sha256
+
+__all__ = [
+    "Prompt_Adapted_SAM",
+    "Prompt_Adapted_SAM2",
+    "build_model",
+    "load_model",
+    "load_trained",
+    "save_model",
+]
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +38,17 @@ log = logging.getLogger(__name__)
 def build_model(
     config: Config, counted_only: bool = False, encode_text: bool = True, load_base: bool = True
 ) -> SegmentationModel:
-    """The model of a config: architecture, base weights, adapters, and what is trained.
+    """The model of a config: builds the architecture, loads base weights, injects adapters, freezes the rest.
 
     Args:
         config: resolved and checked.
-        counted_only: on the meta device, without weights and decompositions, to count parameters.
+        counted_only: builds on the meta device, without weights and decompositions, to count parameters.
         encode_text: False leaves CLIP's features zero, for a weights file to fill in.
         load_base: False leaves the base weights random, for a weights file that holds the whole model.
 
     Raises:
-        ConfigError: no base weights and `sam.weights` is not "random"; a rank above a layer's; a pattern without match.
+        ConfigError: no base weights and `sam.weights` is not "random"; a rank above a layer's; a pattern that matches
+            no layer.
         UserError: the base weights do not fit; CLIP's weights are missing.
     """
     model = _architecture(config, counted_only, encode_text and not counted_only)
@@ -50,21 +63,17 @@ def build_model(
 def _architecture(config: Config, on_meta: bool, encode_text: bool) -> SegmentationModel:
     labels = config.data.label_names[1:] if config.data else ["Foreground"]
     if config.arch == SAM2_ARCH:
-        from prompt_adapted_SAM2.model import Prompt_Adapted_SAM2  # hydra takes a second to import
-
         model = Prompt_Adapted_SAM2(config, labels, encode_text)
-        return model.to("meta") if on_meta else model  # the package reads numbers from tensors while it builds
+        return model.to("meta") if on_meta else model  # the package reads values from tensors while it builds
     with torch.device("meta") if on_meta else nullcontext():
         if config.arch == SAM_ARCH:
             return Prompt_Adapted_SAM(config, labels, encode_text)
-        from networks.baselines.model import BaselineModel  # its libraries take seconds
-
         return BaselineModel(config, labels)
 
 
 def _load_base_weights(model: SegmentationModel, config: Config) -> None:
     if config.pretrained_path is not None:
-        model.load_base(config.pretrained_path, config)
+        _load_base_file(model, config.pretrained_path, config)
     elif config.arch not in (SAM_ARCH, SAM2_ARCH):
         log.info("%s starts from random weights", config.arch)
     elif config.sam.weights == "random":
@@ -76,27 +85,41 @@ def _load_base_weights(model: SegmentationModel, config: Config) -> None:
         )
 
 
+def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> None:
+    """Loads an official file, or the merged model of this project's weights file with its text prompt."""
+    content, metadata = read_tensor_file(path)
+    if weights_file.as_weights(content, metadata) is None:
+        report = model.load_base(unwrapped_state_dict(content, path), path, config)
+    else:
+        trained, _ = load_trained(path)
+        adapters.merge(trained)
+        report = model.load_base(trained.base_state(), path, config)
+        report.loaded += model.load_text_prompt(trained)
+    model.base_sha256 = sha256(path)
+    log.info("%s: %s", path, report)
+
+
 def _inject_adapters(model: SegmentationModel, method: str, config: Config) -> None:
     ft = config.ft
-    # Random weights are never met again.
-    decomposing = {"decompose": cached_decompose} if ft.svd_cache and model.base_sha256 else {}
-    options = {
+    # Random weights differ in every run, so that caching their decompositions would be of no use.
+    decomposing: dict[str, Any] = {"decompose": cached_decompose} if ft.svd_cache and model.base_sha256 else {}
+    options: dict[str, dict[str, Any]] = {
         "salt": {"init": ft.salt_init, "init_std": ft.salt_init_std, "relu": ft.relu, **decomposing},
         "svd": decomposing,
         "lora": {"dropout": ft.lora_dropout},
-    }[method]
+    }
     pattern = {name: rule.model_dump(exclude_none=True) for name, rule in ft.rank_pattern.items()}
     ranks = adapters.RankRule(
         ft.svd_rank_linear, ft.svd_rank_conv2d, ft.r_lora, pattern, ft.svd_ratio, ft.r_lora_above_rank
     )
     try:
-        adapters.inject(model, method, ft.targets or model.adapted_layers(method), ranks, **options)
+        adapters.inject(model, method, ft.targets or model.adapted_layers(method), ranks, **options[method])
     except adapters.AdapterError as error:
         raise ConfigError(f"ft: {error}") from error
 
 
 def save_model(model: SegmentationModel, config: Config, path: Path, epoch: int) -> None:
-    """Writes the weights file of a trained model: what was trained, and as metadata config, base hash and epoch."""
+    """Writes a trained model's weights file: the trained weights, and as metadata config, hashes and epoch."""
     metadata = {
         "config": config.to_yaml(),
         "base_sha256": model.base_sha256,
@@ -111,12 +134,12 @@ def load_model(
 ) -> Predictor:
     """The trained model of a weights file, ready to use on images: `load_model(path).predict(image, "Vein")`.
 
-    Its adapters are merged into plain layers, so that it is as fast as its base.
+    The adapters are merged into plain layers, so that the model is as fast as its base.
 
     Args:
         path: a weights file of this project: a run's, or one that `export --format full` wrote.
-        pretrained_path: where the base weights lie now, if they have moved since training.
-        device: where it runs.
+        pretrained_path: the base weights, if they have moved since training.
+        device: the device that the model runs on.
 
     Raises:
         UserError: as `load_trained`.
@@ -124,8 +147,9 @@ def load_model(
     model, config = load_trained(path, pretrained_path)
     data = config.require_data()
     transform = Data_Transform(config.data_transforms, train=False)
-    merged = adapters.merge(model).requires_grad_(False).to(device)
-    return Predictor(merged, transform, data.label_names[1:], data.label_list, torch.device(device))
+    adapters.merge(model)
+    model.requires_grad_(False).to(device)
+    return Predictor(model, transform, data.label_names[1:], data.label_list, torch.device(device))
 
 
 def load_trained(path: Path | str, pretrained_path: Path | str | None = None) -> tuple[SegmentationModel, Config]:
@@ -133,10 +157,10 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
 
     Args:
         path: a weights file of this project.
-        pretrained_path: where the base weights lie now, if they have moved since training.
+        pretrained_path: the base weights, if they have moved since training.
 
     Raises:
-        UserError: an unreadable file, or base weights that are missing or not those it was trained on.
+        UserError: an unreadable file; base weights that are missing or are not those of the training.
     """
     path = Path(path)
     saved = weights_file.read_weights(path)
@@ -146,8 +170,8 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
     base_sha256 = saved.metadata["base_sha256"]
     _check_base(path, config, base_sha256)
     model = build_model(config, encode_text=False, load_base=bool(base_sha256))
-    if isinstance(model.text_encoder, ClipTextEncoder):
-        model.text_encoder.weights_sha256 = saved.metadata["clip_sha256"]
+    if model.text_encoder is not None:
+        model.text_encoder.weights_sha256 = saved.metadata.get("clip_sha256", "")
     try:
         weights_file.load_trained_state(model, saved.tensors, everything=not base_sha256)
     except UserError as error:
@@ -156,11 +180,11 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
 
 
 def _check_base(path: Path, config: Config, expected: str) -> None:
-    base = config.pretrained_path
     if not expected:
         return
+    base = config.pretrained_path
     if base is None or not base.is_file():
-        raise UserError(f"{path}: needs its base weights {base}, which are not there; give --pretrained_path")
+        raise UserError(f"{path}: needs its base weights {base}, which do not exist; give --pretrained_path")
     if sha256(base) != expected:
         raise UserError(
             f"{path}: was trained on other base weights than {base} (sha256 {expected[:12]}...); give --pretrained_path"

@@ -1,4 +1,4 @@
-"""What became of every key of a weights file, and of every key of the model that it went into."""
+"""Loading a state dict with a report that accounts for every key of the file and of the model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from utils.errors import UserError
 
 @dataclass
 class LoadReport:
-    """Keys of a weights file: loaded (some of them resized), and without use here, for which `why_unused` gives why."""
+    """The keys of a weights file: loaded, the resized ones among them, and unused, for the reason `why_unused`."""
 
     loaded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
@@ -19,9 +19,11 @@ class LoadReport:
     why_unused: str = ""
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} loaded", f"{len(self.resized)} of them resized to the image size"]
+        parts = [f"{len(self.loaded)} weights loaded"]
+        if self.resized:
+            parts.append(f"{len(self.resized)} of them resized to the image size")
         if self.unused:
-            parts.append(f"{len(self.unused)} without use here ({self.why_unused})")
+            parts.append(f"{len(self.unused)} not used ({self.why_unused})")
         return ", ".join(parts)
 
 
@@ -34,13 +36,14 @@ def load_keys(
     is_unused: Callable[[str], bool] = lambda key: False,
     why_unused: str = "",
 ) -> LoadReport:
-    """Loads `state` into `model`, every key of it and every key of `target`, or nothing.
+    """Loads `state` into `model`, in place: every key of `state` and of `target`, or nothing.
 
     Args:
-        target: the part of the model's state dict that the file must fill.
+        target: the part of the model's state dict that the state must fill.
         path: the file that the state came from, for errors.
-        fit: (key, value, wanted shape) -> the value, resized where the key's kind allows it.
-        is_unused: whether a key that the model does not have may be left out.
+        fit: (key, value, wanted shape) -> the value, resized if the key allows it.
+        is_unused: whether a key that the model does not have may be ignored.
+        why_unused: the reason for that, for the report.
 
     Raises:
         UserError: a key is missing, unexpected or of another shape; the model is then unchanged.

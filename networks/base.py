@@ -75,7 +75,7 @@ class SegmentationModel(nn.Module):
         return ()
 
     def encoder_blocks(self) -> Iterator[nn.Module]:
-        """The image encoder's transformer blocks, which gradient checkpointing recomputes; none where there are none."""
+        """The image encoder's transformer blocks, which gradient checkpointing recomputes; by default none."""
         yield from ()
 
     def always_trained(self) -> Iterator[nn.Parameter]:

@@ -1,33 +1,25 @@
 """What SAM and SAM2 share: a text or box prompt, and the groups of parameters that the strategies train."""
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-import adapters
-from checkpointing import weights_file
-from checkpointing.load_report import LoadReport
-from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict
 from networks.base import SegmentationModel
 from networks.text_prompt.encoder import build_text_affine, build_text_encoder
 from utils.config import Config
-from utils.files import sha256
-
-log = logging.getLogger(__name__)
 
 
 class PromptedModel(SegmentationModel):
-    """A SAM: one prompt an image, a label's text or (for evaluation) a box, and a single mask out.
+    """A SAM with one prompt per image, a label's text or (for evaluation) a box, and a single mask as output.
 
     Subclasses have the modules image_encoder, prompt_encoder and mask_decoder under their package's parameter names.
     """
 
     image_encoder: nn.Module
-    prompt_encoder: nn.Module
-    mask_decoder: nn.Module
+    prompt_encoder: Any  # the package's PromptEncoder
+    mask_decoder: Any  # the package's MaskDecoder
+    text_affine: nn.Sequential
     decode_masks: Callable[..., Tensor]  # (mask decoder, what `embed` gave, its positions, tokens, dense embedding)
 
     def __init__(self, config: Config) -> None:
@@ -37,13 +29,19 @@ class PromptedModel(SegmentationModel):
         self.text_repeat = config.prompts.NUM_TEXT_REPEAT
 
     def add_text_prompt(self, config: Config, labels: Sequence[str], prompt_dim: int, encode: bool) -> None:
-        """Adds text encoder and affine layer, where the prompt is text; last, so that they come last in every list."""
+        """Adds text encoder and affine layer for a text prompt; called last, so that their parameters come last."""
         if self.prompt == "text":
             self.text_encoder = build_text_encoder(config.prompts, labels, encode)
             self.text_affine = build_text_affine(prompt_dim, config.prompts.text_affine_norm)
 
     def text_tokens(self, labels: Sequence[str]) -> Tensor:
-        """The prompt tokens (B, T, C) of B labels, T = NUM_TEXT_REPEAT."""
+        """The prompt tokens (B, T, C) of B labels, T = NUM_TEXT_REPEAT.
+
+        Raises:
+            ValueError: the model is prompted by boxes.
+        """
+        if self.text_encoder is None:
+            raise ValueError(f"the prompt of this model is {self.prompt}: it needs boxes")
         text = self.text_affine(self.text_encoder(labels))  # (B, C)
         return text[:, None].expand(-1, self.text_repeat, -1)
 
@@ -62,44 +60,17 @@ class PromptedModel(SegmentationModel):
         size = (self.img_size, self.img_size)
         return nn.functional.interpolate(low_res[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
 
-    def load_state(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
-        """Loads the state dict of an official file into image encoder, prompt encoder and mask decoder."""
-        raise NotImplementedError
-
-    def base_state(self) -> dict[str, Tensor]:
-        """The state dict that an official file would hold of this model, as far as this model has it."""
-        raise NotImplementedError
-
-    def load_base(self, path: Path, config: Config) -> None:
-        """Loads base weights and logs what became of their keys.
-
-        They are an official file of this architecture, or a weights file of this project: then the trained model,
-        merged, with its text prompt as far as the two have the same.
-        """
-        content, metadata = read_tensor_file(path)
-        if weights_file.as_weights(content, metadata) is None:
-            report = self.load_state(unwrapped_state_dict(content, path), path, config)
-        else:
-            from model import load_trained  # which builds models, this one among them
-
-            trained = adapters.merge(load_trained(path)[0])
-            report = self.load_state(trained.base_state(), path, config)
-            report.loaded += self._take_text_prompt(trained)
-        self.base_sha256 = sha256(path)
-        log.info("%s: %s", path, report)
-
-    def _take_text_prompt(self, other: "PromptedModel") -> list[str]:
-        """Copies the text affine layer, and learned labels, where `other` has the same; returns their keys."""
-        if self.text_encoder is None or type(self.text_encoder) is not type(other.text_encoder):
+    def load_text_prompt(self, other: SegmentationModel) -> list[str]:
+        """Copies the text affine layer, and the learned features if the labels are the same too."""
+        mine, theirs = self.text_encoder, other.text_encoder
+        if mine is None or theirs is None or type(mine) is not type(theirs):
             return []
-        taken = ["text_affine."]
-        if self.text_encoder.labels == other.text_encoder.labels:
-            taken.append("text_encoder.embedding.")
-        mine, theirs = self.state_dict(), other.state_dict()
-        keys = [key for key in mine if key.startswith(tuple(taken)) and key in theirs]
-        if any(mine[key].shape != theirs[key].shape for key in keys):
+        copied = ("text_affine.", "text_encoder.embedding.") if mine.labels == theirs.labels else ("text_affine.",)
+        target, source = self.state_dict(), other.state_dict()
+        keys = [key for key in target if key.startswith(copied) and key in source]
+        if any(target[key].shape != source[key].shape for key in keys):
             return []
-        self.load_state_dict({key: theirs[key] for key in keys}, strict=False)
+        self.load_state_dict({key: source[key] for key in keys}, strict=False)
         return keys
 
     def positions(self) -> Iterator[nn.Parameter]:
@@ -107,7 +78,7 @@ class PromptedModel(SegmentationModel):
         raise NotImplementedError
 
     def always_trained(self) -> Iterator[nn.Parameter]:
-        """What every parameter-efficient strategy trains: positions, LayerNorms, text affine, learned labels.
+        """Positions, LayerNorms, text affine layer and learned features.
 
         LayerNorm2d layers (neck, upscaling) stay frozen, as the paper's parameter counts show.
         """
@@ -127,13 +98,13 @@ class PromptedModel(SegmentationModel):
         yield from self.text_affine.parameters()
         yield from self.text_encoder.parameters()
 
-    def idle_decoder_parts(self) -> Sequence[nn.Module]:
-        """Parts of the mask decoder that the single-mask output does not depend on."""
+    def unused_decoder_parts(self) -> Sequence[nn.Module]:
+        """The parts of the mask decoder on which the single-mask output does not depend."""
         return (self.mask_decoder.iou_prediction_head, *self.mask_decoder.output_hypernetworks_mlps[1:])
 
     def decoder_parameters(self) -> Iterator[nn.Parameter]:
-        idle = {id(p) for part in self.idle_decoder_parts() for p in part.parameters()}
-        yield from (p for p in self.mask_decoder.parameters() if id(p) not in idle)
+        unused = {id(p) for part in self.unused_decoder_parts() for p in part.parameters()}
+        yield from (p for p in self.mask_decoder.parameters() if id(p) not in unused)
 
     def all_used_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.image_encoder.parameters()

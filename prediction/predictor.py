@@ -11,6 +11,7 @@ from torch import Tensor
 from data_transforms.data_transforms import Data_Transform, to_native
 from datasets.cache import compact
 from networks.base import SegmentationModel
+from networks.labels import label_indices
 from prediction.tiles import Window, blend, windows
 from utils.errors import UserError
 
@@ -84,9 +85,7 @@ class Predictor:
     ) -> Tensor:
         """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`."""
         labels = self.labels if labels is None else labels
-        for label in labels:
-            if label not in self.labels:
-                raise UserError(f"label '{label}' is unknown to this model; it knows {', '.join(self.labels)}")
+        label_indices(labels, self.labels)  # raises for an unknown one
         image = as_rgb(image)
         tile = tile and max(image.shape[:2]) > self.model.img_size
         total: Tensor | None = None

@@ -1,4 +1,4 @@
-"""SAM 2 and SAM 2.1 state dicts: the image part is loaded, every key of it accounted for, the memory is left out."""
+"""Loads the image part of SAM 2 and SAM 2.1 state dicts and ignores the memory; accounts for every key."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from checkpointing.load_report import LoadReport, load_keys
 from utils.errors import UserError
 
-# Our module names, and those of a SAM2 file.
+# Our module names, and a SAM2 file's.
 _OFFICIAL_NAMES = {
     "image_encoder.": "image_encoder.",
     "prompt_encoder.": "sam_prompt_encoder.",
@@ -39,7 +39,7 @@ _TRUNKS = {
 def load_sam2(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> LoadReport:
     """Loads a SAM2 state dict into `model` (image_encoder, prompt_encoder, mask_decoder, no_mem_embed), in place.
 
-    Nothing is resized: the trunk interpolates its positions to the image size in every forward.
+    It resizes nothing: the trunk interpolates its positions to the image size in every forward pass.
 
     Args:
         path: the file that the state came from, for errors.
@@ -52,19 +52,19 @@ def load_sam2(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Load
     _check_architecture(state, target, path)
     ours = {theirs: mine for mine, theirs in _OFFICIAL_NAMES.items()}
     renamed = {_renamed(key, ours) or key: value for key, value in state.items()}
-    wanted = {_renamed(key, ours): value for key, value in target.items()}
+    wanted = {_renamed(key, ours) or key: value for key, value in target.items()}
     return load_keys(
         model, renamed, wanted, path, is_unused=lambda key: key.startswith(_MEMORY), why_unused="the video memory"
     )
 
 
 def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a model's state dict that a SAM2 file has, under its names there."""
+    """The part of a model's state dict that a SAM2 file contains, under the file's names."""
     return {name: value for key, value in state.items() if (name := _renamed(key, _OFFICIAL_NAMES))}
 
 
 def sam2_type_of(state: Mapping[str, Tensor]) -> str | None:
-    """Which SAM2 a state dict belongs to, by its trunk's width and depth; None for something else."""
+    """The sam_type of a SAM2 state dict, by its trunk's width and depth; None for another network's."""
     pos_embed = state.get("image_encoder.trunk.pos_embed")
     if pos_embed is None or pos_embed.dim() != 4:
         return None

@@ -4,6 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from sam2.modeling.backbones.image_encoder import ImageEncoder
+from sam2.modeling.sam.mask_decoder import MaskDecoder
+from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport
@@ -13,11 +16,14 @@ from utils.config import Config
 
 
 class Prompt_Adapted_SAM2(PromptedModel):
-    """SAM2 without its memory: one prompt an image, a single mask out.
+    """SAM2 without its memory: one prompt per image and a single mask as output.
 
     Modules image_encoder, prompt_encoder and mask_decoder and the parameter no_mem_embed are the sam2 package's.
     """
 
+    image_encoder: ImageEncoder
+    prompt_encoder: PromptEncoder
+    mask_decoder: MaskDecoder
     decode_masks = staticmethod(decode_masks)
 
     def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
@@ -27,14 +33,14 @@ class Prompt_Adapted_SAM2(PromptedModel):
         self.prompt_encoder = parts.prompt_encoder
         self.mask_decoder = parts.mask_decoder
         self.mask_decoder.use_high_res_features = config.sam.high_res_features
-        # What the package does with a box: where the single mask is unstable, the best of the three. They are not
-        # trained, so a text prompt always takes the single one.
+        # For a box, as in the package: where the single mask is unstable, take the best of the three others. Those are
+        # not trained, so that a text prompt always takes the single one.
         self.mask_decoder.dynamic_multimask_via_stability = self.prompt != "text"
         self.no_mem_embed = parts.no_mem_embed
         self.add_text_prompt(config, labels, parts.prompt_dim, encode_text)
 
     def embed(self, images: Tensor) -> list[Tensor]:
-        """Image embeddings (B, C, S / 16, S / 16), then, where they are used, features at S / 4 and S / 8."""
+        """Image embeddings (B, C, S / 16, S / 16), then features at S / 4 and S / 8 if the decoder uses them."""
         features = self.image_encoder(images)["backbone_fpn"]  # strides 4, 8, 16
         embedding = features[-1] + self.no_mem_embed.view(1, -1, 1, 1)
         if not self.mask_decoder.use_high_res_features:
@@ -47,7 +53,7 @@ class Prompt_Adapted_SAM2(PromptedModel):
         sparse, _ = self.prompt_encoder(points=(boxes.view(-1, 2, 2), corners), boxes=None, masks=None)
         return sparse
 
-    def load_state(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
+    def load_base(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
         return load_sam2(self, state, path)
 
     def base_state(self) -> dict[str, Tensor]:
@@ -63,14 +69,14 @@ class Prompt_Adapted_SAM2(PromptedModel):
         yield self.image_encoder.trunk.pos_embed
         yield self.image_encoder.trunk.pos_embed_window
 
-    def idle_decoder_parts(self) -> Sequence[nn.Module]:
+    def unused_decoder_parts(self) -> Sequence[nn.Module]:
         decoder = self.mask_decoder
         high_res = () if decoder.use_high_res_features else (decoder.conv_s0, decoder.conv_s1)
-        return (*super().idle_decoder_parts(), decoder.pred_obj_score_head, *high_res)
+        return (*super().unused_decoder_parts(), decoder.pred_obj_score_head, *high_res)
 
     def all_used_parameters(self) -> Iterator[nn.Parameter]:
-        idle = set()
-        if not self.mask_decoder.use_high_res_features:  # the neck's finest two levels feed nothing else
-            idle = {id(p) for conv in self.image_encoder.neck.convs[-2:] for p in conv.parameters()}
-        yield from (p for p in super().all_used_parameters() if id(p) not in idle)
+        unused = set()
+        if not self.mask_decoder.use_high_res_features:  # the neck's two finest levels feed nothing else
+            unused = {id(p) for conv in self.image_encoder.neck.convs[-2:] for p in conv.parameters()}
+        yield from (p for p in super().all_used_parameters() if id(p) not in unused)
         yield self.no_mem_embed

@@ -1,4 +1,4 @@
-"""SAM at any image size: build, load official checkpoints, and say which layers are adapted."""
+"""SAM at any image size: builds it, loads official checkpoints, and lists the layers that adapters replace."""
 
 from prompt_adapted_segment_anything.build import (
     ADAPTED_LAYERS,

@@ -1,4 +1,4 @@
-"""SAM state dicts: fitted to another image size, every key accounted for."""
+"""Loads SAM state dicts, resized to the model's image size; accounts for every key."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ def load_sam(
 ) -> LoadReport:
     """Loads a SAM state dict into `model` (modules image_encoder, prompt_encoder, mask_decoder), in place.
 
-    pos_embed and the relative positions are resized where the image size differs from the state's.
+    It resizes pos_embed and the relative positions if the model's image size is not the state's.
 
     Args:
         path: the file that the state came from, for errors.
@@ -43,7 +43,7 @@ def load_sam(
 
 
 def sam_type_of(state: Mapping[str, Tensor]) -> str | None:
-    """Which of GEOMETRIES a state dict belongs to, by its width and depth; None for something else."""
+    """The key of GEOMETRIES for a state dict, by its width and depth; None for another network's."""
     pos_embed = state.get("image_encoder.pos_embed")
     if pos_embed is None or pos_embed.dim() != 4:
         return None
@@ -81,7 +81,7 @@ def _fit(key: str, value: Tensor, shape: Size, pos_embed_resize: PosEmbedResize)
 
 
 def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], how: PosEmbedResize = "bicubic") -> Tensor:
-    """(1, h, w, C) -> (1, *grid, C). "avg_pool" is what the released SALT code does."""
+    """(1, h, w, C) -> (1, *grid, C). "avg_pool" is the released SALT code's method."""
     channels_first = pos_embed.permute(0, 3, 1, 2)
     if how == "avg_pool":
         resized = adaptive_avg_pool2d(channels_first, grid)
@@ -91,5 +91,5 @@ def resize_pos_embed(pos_embed: Tensor, grid: tuple[int, int], how: PosEmbedResi
 
 
 def resize_rel_pos(rel_pos: Tensor, length: int) -> Tensor:
-    """(2 h - 1, d) -> (length, d), linearly, as segment_anything does when the sizes differ at run time."""
+    """(2 h - 1, d) -> (length, d), linearly, as segment_anything does at run time if the sizes differ."""
     return interpolate(rel_pos.T[None], size=length, mode="linear")[0].T.contiguous()

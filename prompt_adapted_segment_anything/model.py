@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder
 from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport
@@ -21,8 +22,11 @@ from utils.config import Config
 
 
 class Prompt_Adapted_SAM(PromptedModel):
-    """SAM with one prompt an image and a single mask out; parameter names are segment_anything's."""
+    """SAM with one prompt per image and a single mask as output; parameter names are segment_anything's."""
 
+    image_encoder: ImageEncoderViT
+    prompt_encoder: PromptEncoder
+    mask_decoder: MaskDecoder
     decode_masks = staticmethod(decode_masks)
 
     def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
@@ -41,7 +45,7 @@ class Prompt_Adapted_SAM(PromptedModel):
         sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
         return sparse
 
-    def load_state(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
+    def load_base(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
         return load_sam(self, state, path, config.sam.pos_embed_resize)
 
     def base_state(self) -> dict[str, Tensor]:
@@ -57,5 +61,5 @@ class Prompt_Adapted_SAM(PromptedModel):
         yield self.image_encoder.pos_embed
 
     def uncounted_parameters(self) -> Iterator[nn.Parameter]:
-        """The tables of relative positions: the model that the paper counted has none."""
+        """The relative positions, which the model that the paper counted does not have."""
         yield from (p for name, p in self.image_encoder.named_parameters() if ".rel_pos_" in name)

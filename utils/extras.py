@@ -1,18 +1,20 @@
-"""Packages that only some uses need."""
+"""Packages that only some uses need, imported where they are used."""
 
 from importlib import import_module
 from types import ModuleType
 
 from utils.errors import UserError
 
+REQUIREMENTS_FILE = "requirements.txt"
 EXTRAS_FILE = "requirements-extras.txt"
 
 
-def extra(module: str, purpose: str) -> ModuleType:
-    """The optional package `module`, imported.
+def extra(module: str, purpose: str, requirements: str = EXTRAS_FILE) -> ModuleType:
+    """Imports an optional package, or one that takes seconds to import.
 
     Args:
-        purpose: what needs it, to begin the error with.
+        purpose: what needs the package, for the error message.
+        requirements: the file that lists the package.
 
     Raises:
         UserError: it is not installed.
@@ -23,5 +25,5 @@ def extra(module: str, purpose: str) -> ModuleType:
         package = module.split(".")[0]
         raise UserError(
             f"{purpose} needs the package {package}, which cannot be imported ({error}); "
-            f"pip install {package}, or all extras: pip install -r {EXTRAS_FILE}"
+            f"pip install {package}, or pip install -r {requirements}"
         ) from error

@@ -1,7 +1,5 @@
-"""What all baselines share: the error, the padding to sizes that a network takes, and late imports of libraries."""
+"""What all baselines share: padding to the image sizes that a network takes."""
 
-from importlib import import_module
-from types import ModuleType
 from typing import Literal
 
 from torch import Tensor, nn
@@ -10,21 +8,17 @@ Size = Literal["paper", "nano"]
 IMAGE_CHANNELS = 3
 
 
-class BaselineError(ValueError):
-    """A network that cannot be built, run or loaded as asked: one line that says why."""
-
-
 class PaddedNetwork(nn.Module):
-    """A network on images of any size: pads right and bottom with 0, and crops the logits back.
+    """A network for images of any size: pads them with 0 at the right and bottom, and crops the logits.
 
-    Each side is padded to the next multiple of `multiple`, and to two multiples at least: at the deepest level, the
-    normalization of a single image needs more than one position. 0 is what the data transforms pad with, too.
+    Each side is padded to the next multiple of `multiple`, and to at least two multiples: at the deepest level, the
+    normalization of a single image needs more than one position. The data transforms pad with 0 too.
 
     Attributes:
         network: images (B, 3, H, W) -> logits (B, out_channels, H, W), H and W multiples of `multiple`.
         multiple: of the pixels a side.
         fixed_size: the padded side that `network` was built for, or None where it takes any.
-        encoder_weights: the torchvision model whose state dict fits `network.encoder`, or None.
+        encoder_weights: the torchvision model whose weights fit `network.encoder`, or None.
     """
 
     def __init__(
@@ -40,12 +34,12 @@ class PaddedNetwork(nn.Module):
         """images (B, 3, H, W) float -> logits (B, out_channels, H, W) float.
 
         Raises:
-            BaselineError: an image size that a network of fixed size was not built for.
+            ValueError: another image size than the one that a network of fixed size was built for.
         """
         height, width = images.shape[-2:]
         padded_height, padded_width = (padded_side(side, self.multiple) for side in (height, width))
         if self.fixed_size is not None and (padded_height, padded_width) != (self.fixed_size, self.fixed_size):
-            raise BaselineError(
+            raise ValueError(
                 f"the network was built for images that pad to {self.fixed_size} x {self.fixed_size} pixels; "
                 f"{height} x {width} do not"
             )
@@ -60,15 +54,3 @@ class PaddedNetwork(nn.Module):
 def padded_side(side: int, multiple: int) -> int:
     """The smallest multiple of `multiple` that is at least `side` and at least twice `multiple`."""
     return max(2, -(-side // multiple)) * multiple
-
-
-def import_library(module: str, package: str) -> ModuleType:
-    """Imports `module` when a network needs it, so that `import baselines` stays quick.
-
-    Raises:
-        BaselineError: it is not installed; the message names the pip package.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise BaselineError(f"no module named '{error.name}': pip install {package}") from error

@@ -1,12 +1,11 @@
-"""Which baselines there are, and the one function that builds them."""
+"""The table of baselines, and the function that builds them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
 
 from torch import nn
 
-from networks.baselines.base import BaselineError, PaddedNetwork, Size, padded_side
+from networks.baselines.base import PaddedNetwork, Size, padded_side
 from networks.baselines.monai_networks import build_regunet, build_segresnet, build_unet, build_unetr
 from networks.baselines.segnet import build_segnet
 from networks.baselines.smp_networks import build_deeplabv3plus, build_segformer, build_unetplusplus
@@ -17,13 +16,13 @@ class Baseline:
     """One traditional network.
 
     Attributes:
-        title: its name as tables print it.
-        parameters: how many it has at the paper's size with one output channel (UNETR: built for 512 pixels).
-        builder: (out_channels, img_size, size) -> network; UNETR's alone heeds img_size, a multiple of `multiple`.
-        multiple: of pixels a side that the network takes; other images are padded.
-        fixed_size: whether it takes no image size but the one that it was built for.
+        title: its name in tables.
+        parameters: their number at the paper's size with one output channel (UNETR: built for 512 pixels).
+        builder: (out_channels, img_size, size) -> network; only UNETR's uses img_size, a multiple of `multiple`.
+        multiple: the network takes images whose sides are multiples of this; others are padded.
+        fixed_size: whether it takes only the image size that it was built for.
         encoder_weights: the torchvision model whose weights its encoder takes at the paper's size, or None.
-        idle: name patterns (fnmatch) of parameters on which the output does not depend: they get no gradient.
+        unused: name patterns (fnmatch) of parameters on which the output does not depend: they get no gradient.
         in_paper: whether the paper's Table 1 has it.
     """
 
@@ -33,14 +32,14 @@ class Baseline:
     multiple: int
     fixed_size: bool = False
     encoder_weights: str | None = None
-    idle: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     in_paper: bool = True
 
 
 BASELINES: dict[str, Baseline] = {
     "unet": Baseline("U-Net", 6_495_868, build_unet, 16),
     "unetr": Baseline(
-        "UNETR", 91_833_569, build_unetr, 16, fixed_size=True, idle=("network.vit.blocks.*.norm_cross_attn.*",)
+        "UNETR", 91_833_569, build_unetr, 16, fixed_size=True, unused=("network.vit.blocks.*.norm_cross_attn.*",)
     ),
     "regunet": Baseline("RegUNet", 7_827_264, build_regunet, 8),
     "segnet": Baseline("SegNet", 29_443_585, build_segnet, 32, encoder_weights="vgg16_bn"),
@@ -61,26 +60,16 @@ def build(name: str, out_channels: int, img_size: int, size: Size = "paper") -> 
     Args:
         name: a key of `BASELINES`.
         out_channels: channels of the logits, one a label.
-        img_size: S in pixels. UNETR takes no other; the rest take any.
+        img_size: S in pixels. UNETR takes no other size, the rest take any.
         size: "paper", or "nano" for tests and small CPU runs (some hundred thousand parameters).
 
     Raises:
-        BaselineError: unknown name or size, a number below 1, a library that is not installed.
+        UserError: a library that is not installed.
     """
-    if name not in BASELINES:
-        raise BaselineError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
-    if size not in get_args(Size):
-        raise BaselineError(f"unknown size '{size}' of a baseline; known: {', '.join(get_args(Size))}")
-    if out_channels < 1 or img_size < 1:
-        raise BaselineError(f"{name}: out_channels {out_channels} and img_size {img_size} must be 1 or more")
     baseline = BASELINES[name]
     side = padded_side(img_size, baseline.multiple)
-    try:
-        network = baseline.builder(out_channels, side, size)
-    except BaselineError as error:
-        raise BaselineError(f"{name}: {error}") from error
     return PaddedNetwork(
-        network,
+        baseline.builder(out_channels, side, size),
         baseline.multiple,
         fixed_size=side if baseline.fixed_size else None,
         encoder_weights=baseline.encoder_weights if size == "paper" else None,

@@ -1,72 +1,46 @@
 """ImageNet weights for a baseline's encoder, from torchvision's state dicts."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from networks.baselines.base import BaselineError, PaddedNetwork
+from checkpointing.load_report import LoadReport, load_keys
+from networks.baselines.base import PaddedNetwork
+from utils.errors import UserError
 
-_HEADS = ("fc.", "classifier.")  # ResNet's and VGG's classifier
-_PREFIXES = {"vgg16_bn": "features.", "resnet101": ""}  # before the keys of the encoder
+_CLASSIFIERS = ("fc.", "classifier.")  # ResNet's and VGG's
 _COUNTER = ".num_batches_tracked"
 
 
-@dataclass(frozen=True)
-class EncoderReport:
-    """What became of every key of a state dict."""
-
-    loaded: tuple[str, ...]
-    ignored: tuple[str, ...]
-
-    def __str__(self) -> str:
-        ignored = f", {len(self.ignored)} of the classifier ignored" if self.ignored else ""
-        return f"{len(self.loaded)} encoder weights loaded{ignored}"
-
-
-def load_encoder_weights(model: PaddedNetwork, state: Mapping[str, Tensor]) -> EncoderReport:
+def load_encoder_weights(model: PaddedNetwork, state: Mapping[str, Tensor], path: Path) -> LoadReport:
     """Loads a torchvision classifier's weights into the encoder of `model`, in place.
 
     Args:
-        model: what `build` gave, at the paper's size: SegNet takes vgg16_bn; DeepLabV3+, Segformer and U-Net++ take
-            resnet101 (`model.encoder_weights` names it).
-        state: its state dict. The classifier's keys are ignored. BatchNorm's counters may be missing, as they are in
-            files from before PyTorch 0.4.1; nothing here depends on them.
+        model: a baseline at the paper's size: SegNet takes vgg16_bn; DeepLabV3+, Segformer and U-Net++ take resnet101
+            (`model.encoder_weights` names it).
+        state: the classifier's state dict. BatchNorm's counters may be missing, as they are in files from before
+            PyTorch 0.4.1; nothing here depends on them.
+        path: the file that the state came from, for errors.
 
     Raises:
-        BaselineError: a network without such an encoder; a key that is missing, unexpected or of another shape. The
-            model is then unchanged.
+        UserError: a network without such an encoder; a key that is missing, unexpected or of another shape. The model
+            is then unchanged.
     """
-    if model.encoder_weights is None:
-        raise BaselineError("this network has no encoder that takes torchvision's weights")
-    prefix = _PREFIXES[model.encoder_weights]
-    encoder = model.network.encoder
-    target = {prefix + key: value for key, value in encoder.state_dict().items()}
-    ignored = tuple(key for key in state if key.startswith(_HEADS))
-    fitting = {key: value for key, value in state.items() if key not in ignored}
-    _check_keys(model.encoder_weights, fitting, target)
-    encoder.load_state_dict({key.removeprefix(prefix): value for key, value in {**target, **fitting}.items()})
-    return EncoderReport(tuple(fitting), ignored)
-
-
-def _check_keys(expected: str, fitting: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    missing = [key for key in target if key not in fitting and not key.endswith(_COUNTER)]
-    unexpected = [key for key in fitting if key not in target]
-    if missing or unexpected:
-        raise BaselineError(
-            f"the weights are not torchvision's {expected}: missing {_some(missing)}; unexpected {_some(unexpected)}"
+    expected = model.encoder_weights
+    if expected is None:
+        raise UserError(f"{path}: this network has no encoder that takes torchvision's weights; leave the file out")
+    encoder = model.network.get_submodule("encoder")
+    classifier = nn.ModuleDict({"features": encoder}) if expected == "vgg16_bn" else encoder  # torchvision's names
+    target = {key: v for key, v in classifier.state_dict().items() if key in state or not key.endswith(_COUNTER)}
+    try:
+        return load_keys(
+            classifier,
+            state,
+            target,
+            path,
+            is_unused=lambda key: key.startswith(_CLASSIFIERS),
+            why_unused="the classifier",
         )
-    for key, value in fitting.items():
-        if value.shape != target[key].shape:
-            raise BaselineError(
-                f"the weights are not torchvision's {expected}: '{key}' has shape {tuple(value.shape)}, "
-                f"the network needs {tuple(target[key].shape)}"
-            )
-
-
-def _some(keys: Sequence[str]) -> str:
-    """'none', or the first keys and how many more there are."""
-    if not keys:
-        return "none"
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return ", ".join(keys[:3]) + more
+    except UserError as error:
+        raise UserError(f"{error}; this network takes torchvision's {expected}") from error

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import nn
 
-from networks.baselines.base import IMAGE_CHANNELS, Size, import_library
+from networks.baselines.base import IMAGE_CHANNELS, Size
+from utils.extras import REQUIREMENTS_FILE, extra
 
 _UNET: dict[Size, dict[str, Any]] = {
     "paper": {"channels": (32, 64, 128, 256, 512)},
@@ -34,9 +35,9 @@ def build_unetr(out_channels: int, img_size: int, size: Size) -> nn.Module:
     """UNETR (arXiv 2103.10504): ViT-B/16 and a convolutional decoder, for images of exactly `img_size`.
 
     MONAI gives each block a cross-attention that this network never calls. Some versions fill it with weights (29 M in
-    all), newer ones with an Identity: here it is always the latter. Its norm remains and gets no gradient.
+    all), newer ones with an Identity, as here. Its norm remains and gets no gradient.
     """
-    import_library("einops", "einops")  # MONAI's own message on it has many lines
+    extra("einops", "arch unetr", REQUIREMENTS_FILE)  # MONAI's own message has many lines
     network = _networks().UNETR(
         in_channels=IMAGE_CHANNELS, out_channels=out_channels, img_size=img_size, spatial_dims=2, **_UNETR[size]
     )
@@ -48,8 +49,8 @@ def build_unetr(out_channels: int, img_size: int, size: Size) -> nn.Module:
 def build_regunet(out_channels: int, img_size: int, size: Size) -> nn.Module:
     """RegUNet, DeepReg's registration network (Fu et al., JOSS 2020), as a segmentation network.
 
-    With the default `extract_levels=(depth,)`, to which the paper's parameter count points, MONAI builds no decoder:
-    the logits are computed at an eighth of the image's side and repeated 8 x 8. All levels, with decoder: 11.7 M.
+    With the default `extract_levels=(depth,)`, which the paper's parameter count indicates, MONAI builds no decoder:
+    it computes the logits at an eighth of the image's side and repeats them 8 x 8. With a decoder: 11.7 M parameters.
     """
     return _networks().RegUNet(
         spatial_dims=2, in_channels=IMAGE_CHANNELS, out_channels=out_channels, depth=3, **_REGUNET[size]
@@ -70,4 +71,4 @@ def build_segresnet(out_channels: int, img_size: int, size: Size) -> nn.Module:
 
 
 def _networks() -> Any:
-    return import_library("monai.networks.nets", "monai")
+    return extra("monai.networks.nets", "this arch", REQUIREMENTS_FILE)  # takes seconds

@@ -1,4 +1,4 @@
-"""SegNet: VGG-16's convolutions as encoder, and a mirrored decoder that unpools with the encoder's pooling indices.
+"""SegNet: VGG-16's convolutions as encoder, and a mirrored decoder that unpools by the encoder's pooling indices.
 
 Badrinarayanan, Kendall, Cipolla: SegNet, arXiv 1511.00561 (PAMI 2017), figures 2 and 3.
 """
@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from networks.baselines.base import IMAGE_CHANNELS, Size
 
-_CONVOLUTIONS = (2, 2, 3, 3, 3)  # a block, in VGG-16
+_CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each block, in VGG-16
 _WIDTHS: dict[Size, tuple[int, ...]] = {"paper": (64, 128, 256, 512, 512), "nano": (8, 16, 32, 64, 64)}
 
 
 class SegNet(nn.Module):
     """images (B, 3, H, W) -> logits (B, out_channels, H, W); H and W multiples of 2^blocks.
 
-    Every convolution (3 x 3, with bias) is followed by batch normalization and ReLU, but for the last, which gives the
-    logits. `encoder` holds its layers under the numbers of `torchvision.models.vgg16_bn().features`.
+    Batch normalization and ReLU follow every convolution (3 x 3, with bias) except the last, which gives the logits.
+    The layers of `encoder` have the numbers of `torchvision.models.vgg16_bn().features`.
 
     Args:
         out_channels: channels of the logits.
@@ -70,7 +70,8 @@ def _block(channels: Sequence[int]) -> list[nn.Module]:
 def _convolution(before: int, after: int) -> nn.Conv2d:
     convolution = nn.Conv2d(before, after, 3, padding=1)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # He et al., as in the paper
-    nn.init.zeros_(convolution.bias)
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
     return convolution
 
 

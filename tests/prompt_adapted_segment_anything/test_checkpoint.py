@@ -96,7 +96,7 @@ def test_released_attention_leaves_relative_positions_and_says_so(tmp_path):
     report = load_file(Sam(attention="released"), tmp_path / "sam.pth")
     assert set(report.unused) == {key for key in state if ".rel_pos_" in key}
     assert set(report.loaded) | set(report.unused) == set(state)
-    assert "8 without use here" in str(report)
+    assert "8 not used (relative positions, encoder_attention: released)" in str(report)
 
 
 def bad_file(tmp_path, kind):

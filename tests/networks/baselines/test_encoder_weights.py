@@ -1,10 +1,15 @@
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 
 from networks import baselines
-from networks.baselines import BaselineError, load_encoder_weights
+from networks.baselines import load_encoder_weights
+from utils.errors import UserError
+
+FILE = Path("imagenet.pth")
 
 
 def randomize(module):
@@ -37,10 +42,10 @@ def vgg():
 def test_segnet_has_the_features_of_vgg16_bn(vgg):
     features, state = vgg
     model = baselines.build("segnet", 1, 64).eval()
-    report = load_encoder_weights(model, state)
+    report = load_encoder_weights(model, state, FILE)
     assert len(report.loaded) == 13 * 7
-    assert report.ignored == tuple(f"classifier.{i}.{kind}" for i in (0, 3, 6) for kind in ("weight", "bias"))
-    assert str(report) == "91 encoder weights loaded, 6 of the classifier ignored"
+    assert report.unused == [f"classifier.{i}.{kind}" for i in (0, 3, 6) for kind in ("weight", "bias")]
+    assert str(report) == "91 weights loaded, 6 not used (the classifier)"
     x = expected = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         for layer in model.network.encoder:
@@ -55,8 +60,8 @@ def test_networks_of_smp_have_the_features_of_resnet101(name, compared, resnet):
     # DeepLabV3+ dilates the last stage instead of halving its side, so that stage differs by design.
     model = baselines.build(name, 1, 64).eval()
     state = resnet.state_dict()
-    report = load_encoder_weights(model, state)
-    assert report.ignored == ("fc.weight", "fc.bias")
+    report = load_encoder_weights(model, state, FILE)
+    assert report.unused == ["fc.weight", "fc.bias"]
     assert len(report.loaded) == len(state) - 2
     assert list(state) == list(resnet.state_dict()), "the caller's state dict stays as it is"
     x = torch.randn(1, 3, 64, 64)
@@ -73,7 +78,7 @@ def test_networks_of_smp_have_the_features_of_resnet101(name, compared, resnet):
 
 def test_files_without_the_counters_of_batch_norms_load(vgg):
     state = {key: value for key, value in vgg[1].items() if not key.endswith("num_batches_tracked")}
-    assert len(load_encoder_weights(baselines.build("segnet", 1, 64), state).loaded) == 13 * 6
+    assert len(load_encoder_weights(baselines.build("segnet", 1, 64), state, FILE).loaded) == 13 * 6
 
 
 def without(key):
@@ -83,32 +88,34 @@ def without(key):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("features.1.running_mean"), "missing features.1.running_mean; unexpected none"),
-        (lambda state: {**state, "extra.weight": torch.zeros(1)}, "missing none; unexpected extra.weight"),
+        (without("features.1.running_mean"), "1 weights are missing, the first is 'features.1.running_mean'"),
+        (
+            lambda state: {**state, "extra.weight": torch.zeros(1)},
+            "unexpected key 'extra.weight'; this model has no such weight",
+        ),
         (
             lambda state: {k.removeprefix("features."): v for k, v in state.items()},
-            "missing features.0.weight, features.0.bias, features.1.weight and 75 more; "
-            "unexpected 0.weight, 0.bias, 1.weight and 88 more",
+            "unexpected key '0.weight'; this model has no such weight",
         ),
         (
             lambda state: {**state, "features.3.weight": torch.zeros(64, 3, 3, 3)},
-            "'features.3.weight' has shape (64, 3, 3, 3), the network needs (64, 64, 3, 3)",
+            "'features.3.weight' has shape (64, 3, 3, 3), the model needs (64, 64, 3, 3)",
         ),
     ],
 )
 def test_weights_that_do_not_fit_change_nothing(change, message, vgg):
     model = baselines.build("segnet", 1, 64)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(BaselineError) as error:
-        load_encoder_weights(model, change(vgg[1]))
-    assert str(error.value) == f"the weights are not torchvision's vgg16_bn: {message}"
+    with pytest.raises(UserError) as error:
+        load_encoder_weights(model, change(vgg[1]), FILE)
+    assert str(error.value) == f"imagenet.pth: {message}; this network takes torchvision's vgg16_bn"
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(("name", "size"), [("unet", "paper"), ("segformer", "nano"), ("segnet", "nano")])
 def test_networks_without_such_an_encoder_say_so(name, size):
-    with pytest.raises(BaselineError, match="no encoder that takes torchvision's weights"):
-        load_encoder_weights(baselines.build(name, 1, 64, size), {})
+    with pytest.raises(UserError, match="no encoder that takes torchvision's weights"):
+        load_encoder_weights(baselines.build(name, 1, 64, size), {}, FILE)
 
 
 def test_every_network_that_names_weights_can_take_them():
