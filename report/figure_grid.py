@@ -135,7 +135,7 @@ def _draw(
             for axis, (panel, text) in zip(of_row, panels, strict=True):
                 axis.set(xticks=[], yticks=[])
                 axis.spines[:].set_visible(False)
-                axis.set_xlabel(textwrap.shorten(text, max(10, int(side * 19)), placeholder="..."), fontsize=6.5)
+                axis.set_xlabel(_shorten(text, max(10, int(side * 19))), fontsize=6.5)
                 if panel is not None:
                     axis.imshow(panel)
         alt = "Grid of pictures. " + "; ".join(
@@ -155,3 +155,7 @@ def _draw(
 
 def _rgb(mask: np.ndarray) -> np.ndarray:
     return np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -66,7 +66,7 @@ class Gathered:
 
     def left_out(self) -> list[str]:
         """What is missing from the tables, or incomplete."""
-        skipped = f"{self.evaluations} results.json written by the test command are no runs and were passed over"
+        skipped = f"{self.evaluations} results.json written by the test command are no runs and were ignored"
         return [*self.problems, *([skipped] if self.evaluations else [])]
 
 

@@ -13,7 +13,7 @@ _SPECIAL = {
 } | {c: f"\\{c}" for c in "&%$#_{}"}  # fmt: skip
 _NEW_LINE = r" \\ "
 _PREAMBLE = r"""% Needs \usepackage{booktabs} and \usepackage{graphicx} in the preamble.
-% In a cell: mean $\pm$ standard deviation over the seeds (number of seeds); 95\% bootstrap interval over the images;
+% A cell: mean $\pm$ standard deviation over the seeds (number of seeds); 95\% bootstrap interval over the images;
 % the paper's number (ours minus the paper's). Bold: the best of a column.
 \providecommand{\stacked}[2][c]{\begin{tabular}[t]{@{}#1@{}}#2\end{tabular}}"""
 

@@ -1,4 +1,4 @@
-"""The paper's own numbers (arXiv 2503.16055, Table 1 and the SAM2 table), and which runs they belong to."""
+"""The paper's numbers (arXiv 2503.16055, Table 1 and the SAM2 table), and the settings of the runs they belong to."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ IMG_SIZE = 512
 
 @dataclass(frozen=True)
 class PaperScore:
-    """Dice and HD95 (pixels) as printed, None where the paper prints none."""
+    """Dice and HD95 (pixels) as printed; None where the paper has no HD95."""
 
     dice: str
     hd95: str | None
@@ -22,8 +22,8 @@ class PaperRow:
 
     Attributes:
         name: of its config in configs/table1.
-        arch, sam_type, method, r_lora, prompt: what a run's results.json holds; None matches everything, prompt "box"
-            every kind of box.
+        arch, sam_type, method, r_lora, prompt: as in results.json of its runs; None matches every value, and prompt
+            "box" matches every kind of box.
         percent, trainable: as printed.
         scores: by dataset, and `average` over them.
     """
@@ -43,7 +43,7 @@ class PaperRow:
 
 
 def _scores(text: str, datasets: tuple[str, ...] = DATASETS) -> dict[str, PaperScore]:
-    """Reads "dice/hd95 dice/hd95 ..." in the order of `datasets`; "-" stands for a number that is not printed."""
+    """Reads "dice/hd95 dice/hd95 ..." in the order of `datasets`; "-" is a number that is not printed."""
     pairs = zip(datasets, text.split(), strict=True)
     return {dataset: score for dataset, pair in pairs if (score := _score(pair))}
 
@@ -102,7 +102,7 @@ PAPER_ROWS = TABLE1 + SAM2_TABLE
 
 
 def column_name(dataset: str) -> str:
-    """The paper's name of a dataset where it is one of the paper's ("xray_angio": "XRay-Angio"), else its own."""
+    """The column of a dataset: the paper's name for its five ("xray_angio": "XRay-Angio"), else the dataset's name."""
     known = {_letters(name): name for name in DATASETS}
     return known.get(_letters(dataset), dataset)
 

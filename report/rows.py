@@ -1,7 +1,8 @@
-"""Which runs make one row of the table, what the row is called, and where it stands."""
+"""The rows of the table: which runs belong to one row, its label, and its place."""
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,19 +27,20 @@ BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, 
     "unetplusplus": "U-Net++",
     "segresnet": "SegResNet",
 }
+RANK_WORDS = {"svd_rank_linear": "top", "svd_rank_conv2d": "neck", "svd_ratio": "top", "r_lora": "LoRA"}
 PROFILES = ("official", "released")
 _OFFICIAL_SAM = re.compile(r"(?<!med)sam_vit_[bhl]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class RowKey:
-    """What runs of one row have in common; they differ in dataset and seed alone.
+    """The settings that the runs of one row share; they differ only in dataset, seed and fold.
 
     Attributes:
-        ranks: the method's ranks as JSON text, keys sorted.
-        prompt, text_encoder: "" for networks without a prompt; text_encoder also where the prompt is no text.
-        base: "random", or "" for pretrained weights (always "" for the traditional networks, which start at random).
-        paper: name of the paper's row that these runs stand beside, or "".
+        ranks: the method's ranks as JSON with sorted keys.
+        prompt, text_encoder: "" for networks without a prompt; text_encoder is also "" where the prompt is not a text.
+        base: "random", or "" for pretrained weights; always "" for the traditional networks.
+        paper: the name of the paper's row that these runs repeat, or "".
     """
 
     arch: str
@@ -54,7 +56,7 @@ class RowKey:
 
     @property
     def rank_values(self) -> dict[str, Any]:
-        """The ranks as results.json holds them."""
+        """The ranks as in results.json."""
         return json.loads(self.ranks)
 
     @property
@@ -64,7 +66,7 @@ class RowKey:
 
     @property
     def section(self) -> str:
-        """Rows of one section are compared with each other: "512", "sam2" (at 512), or another image size."""
+        """The section of the row, within which rows are compared: "512", "sam2" (at 512), or another image size."""
         return "sam2" if self.arch == SAM2 and self.img_size == IMG_SIZE else str(self.img_size)
 
 
@@ -88,7 +90,7 @@ def row_key(results: RunResults) -> RowKey:
 
 
 def paper_row(results: RunResults) -> PaperRow | None:
-    """The paper's row that a run repeats: same network, method, LoRA rank and prompt, at 512 pixels."""
+    """The paper's row that a run repeats: the same network, method, LoRA rank and prompt, at 512 pixels."""
     if results.img_size != IMG_SIZE or results.profile not in PROFILES:
         return None
     return next((row for row in PAPER_ROWS if _matches(row, results)), None)
@@ -104,13 +106,13 @@ def _matches(row: PaperRow, results: RunResults) -> bool:
     if row.r_lora is not None and row.r_lora != results.ranks.get("r_lora"):
         return False
     if row.prompt == "box":
-        # A box prompts the official SAM just as well, and that is no row of the paper.
+        # The official SAM with a box prompt is no row of the paper.
         return results.prompt.startswith("box") and not _OFFICIAL_SAM.search(results.weights or "")
     return row.prompt == results.prompt
 
 
 def order(key: RowKey) -> tuple[Any, ...]:
-    """Sorting key: the paper's rows in the paper's order, then the others by network, method and ranks."""
+    """Sort key: the paper's rows in the paper's order, then the others by network, method and ranks."""
     place = next((i for i, row in enumerate(PAPER_ROWS) if row.name == key.paper), len(PAPER_ROWS))
     methods = list(METHODS)
     method = methods.index(key.method) if key.method in methods else len(methods)
@@ -120,31 +122,26 @@ def order(key: RowKey) -> tuple[Any, ...]:
 
 
 def labels(keys: Sequence[RowKey]) -> dict[RowKey, str]:
-    """A readable name for each row of one section, all different."""
-    alike = [(key.paper, key.profile, key.prompt, key.text_encoder) for key in keys]
-    names = {
-        key: _label(key, not key.paper or alike.count((key.paper, key.profile, key.prompt, key.text_encoder)) > 1)
-        for key in keys
-    }
-    texts = list(names.values())
-    for text in {text for text in texts if texts.count(text) > 1}:
+    """A unique readable name for each row of one section."""
+
+    def settings(key: RowKey) -> tuple[str, ...]:
+        return key.paper, key.profile, key.prompt, key.text_encoder
+
+    alike = Counter(map(settings, keys))
+    names = {key: _label(key, with_ranks=not key.paper or alike[settings(key)] > 1) for key in keys}
+    for text in [text for text, count in Counter(names.values()).items() if count > 1]:
         same = [key for key in keys if names[key] == text]
         names.update({key: f"{text} [{i}]" for i, key in enumerate(same, start=1)})
     return names
 
 
 def rank_text(key: RowKey) -> str:
-    """All ranks in words: "top 410, neck 256, LoRA 256" or "top 10%, LoRA 4"; "" for a method without ranks."""
-    values = key.rank_values
-    words = [("svd_rank_linear", "top"), ("svd_rank_conv2d", "neck"), ("svd_ratio", "top"), ("r_lora", "LoRA")]
-    shown = {**values, **({"svd_ratio": f"{values['svd_ratio']:.0%}"} if "svd_ratio" in values else {})}
-    parts = [f"{word} {shown[name]}" for name, word in words if name in values]
-    known = {name for name, _ in words}
-    parts += [
-        "ranks by layer" if name == "rank_pattern" else f"{name} {value}"
-        for name, value in values.items()
-        if name not in known
-    ]
+    """All ranks as text: "top 410, neck 256, LoRA 256" or "top 10%, LoRA 4"; "" for a method without ranks."""
+    values = dict(key.rank_values)
+    if "svd_ratio" in values:
+        values["svd_ratio"] = f"{values['svd_ratio']:.0%}"
+    parts = [f"{word} {values.pop(name)}" for name, word in RANK_WORDS.items() if name in values]
+    parts += ["ranks by layer" if name == "rank_pattern" else f"{name} {value}" for name, value in values.items()]
     return ", ".join(parts)
 
 
@@ -155,22 +152,20 @@ def _label(key: RowKey, with_ranks: bool) -> str:
         method += f" {key.r_lora}"
     if paper:
         name = paper.label
-    elif key.arch in BASELINES:
-        name = _network(key) if key.method == "full" else f"{_network(key)}, {method}"
+    elif key.arch in BASELINES and key.method == "full":
+        name = _network(key)
     else:
         name = f"{_network(key)}, {method}"
-    remarks = []
-    if with_ranks:
-        remarks.append(re.sub(r",? ?LoRA \d+", "", rank_text(key)).strip(", "))
-    if key.profile != "official":
-        remarks.append(f"{key.profile} profile")
-    if key.prompt in PROMPTS:
-        remarks.append(PROMPTS[key.prompt])
-    if key.text_encoder == "learned" and key.sam_type != "nano":
-        remarks.append("learned prompt")
-    if key.base:
-        remarks.append("random base weights")
-    return f"{name} ({', '.join(remarks)})" if (remarks := [r for r in remarks if r]) else name
+    ranks = [part for part in rank_text(key).split(", ") if not part.startswith("LoRA ")] if with_ranks else []
+    remarks = [
+        *ranks,
+        f"{key.profile} profile" if key.profile != "official" else "",
+        PROMPTS.get(key.prompt, ""),
+        "learned prompt" if key.text_encoder == "learned" and key.sam_type != "nano" else "",
+        "random base weights" if key.base else "",
+    ]
+    shown = ", ".join(filter(None, remarks))
+    return f"{name} ({shown})" if shown else name
 
 
 def _network(key: RowKey) -> str:

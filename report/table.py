@@ -90,7 +90,7 @@ class Table:
     def remarks(self) -> list[str]:
         """Problems of single cells, each once."""
         cells = [cell for section in self.sections for row in section.rows for cell in row.cells.values()]
-        return [*dict.fromkeys(remark for cell in cells for remark in cell.remarks), *self._picked_on_test()]
+        return [*dict.fromkeys(remark for cell in cells for remark in cell.remarks), *self._chosen_on_test()]
 
     def cross_validated(self) -> list[str]:
         """Which numbers are means over folds of a cross-validation, a line for each dataset and set of folds."""
@@ -98,11 +98,11 @@ class Table:
         found = sorted({(run.column, run.folds) for run in runs})
         return [f"{column}: cross-validation, folds {', '.join(map(str, folds))}" for column, folds in found]
 
-    def _picked_on_test(self) -> Iterable[str]:
+    def _chosen_on_test(self) -> Iterable[str]:
         runs = [run for section in self.sections for row in section.rows for run in row.runs]
         datasets = sorted({run.column for run in runs if run.results.val_split == "test"})
         if self.weights == "best_val" and datasets:
-            yield f"best_val was picked on the test images themselves (val: test): {', '.join(datasets)}"
+            yield f"best_val was chosen on the test images themselves (val: test): {', '.join(datasets)}"
 
 
 def build_table(runs: Sequence[Run], weights: Weights, size: Size) -> Table:

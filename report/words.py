@@ -7,10 +7,10 @@ TITLE = "SALT: results beside the paper's Table 1"
 HOW_TO_READ = (
     "Each number is the mean over the seeds, with their standard deviation after ± where there are several.",
     "In brackets: 95% bootstrap interval over the test images, each averaged over the seeds first.",
-    "After it: the paper's number (arXiv 2503.16055) as printed, and ours minus the paper's. The paper rounds Dice "
-    "to two decimals (three for SAM2), so a difference within half of the last one says nothing.",
-    "Bold: the best of a column within its table, as rounded. A row whose prompt came from the truth is not ranked.",
-    "HD95 counts a pair with one empty mask with the image's diagonal; how many there were is said.",
+    "Then: the paper's number (arXiv 2503.16055) as printed, and ours minus the paper's. The paper rounds Dice to two "
+    "decimals (three for SAM2), so a difference below half of its last decimal means nothing.",
+    "Bold: the best of a column within its table, as rounded. A row whose prompt is made from the truth is not ranked.",
+    "Where exactly one of two masks is empty, HD95 is the image diagonal; the number of such pairs is given.",
 )
 
 
@@ -18,21 +18,21 @@ def test_caption(section: Section) -> str:
     """What the tests compare, or why there are no tests."""
     reference = section.tests.reference
     if reference is None:
-        return "No SALT run among these rows, so nothing is tested."
+        return "There is no SALT run among these rows, so nothing is tested."
     ranks = ranks_beside_label(reference)
     name = f"{reference.label} ({ranks})" if ranks else reference.label
     return (
         f"Wilcoxon's signed-rank test, two-sided, of {name} against each row, by the Dice of each test image and label "
-        "averaged over the seeds. First p after Holm's correction over the rows of a dataset, then p alone, the number "
-        "of pairs n, and the mean difference (positive: SALT is better)."
+        "averaged over the seeds: p after Holm's correction over the rows of a dataset, then the uncorrected p, the "
+        "number of pairs n, and the mean difference (positive: SALT is better)."
     )
 
 
 def notes(table: Table) -> list[str]:
     """Notes to a table: means over folds, remarks on cells, tests that are not possible or can show nothing."""
     lines = [
-        f"{line}: each seed's number is the mean over its folds, a fold counting by its test images; figures show the "
-        "first fold"
+        f"{line}: each seed's number is the mean over its folds, weighted by their test images; figures show "
+        "the first fold"
         for line in table.cross_validated()
     ]
     lines += table.remarks()

@@ -1,4 +1,4 @@
-"""The command `table`: runs in, tables, figures and page out."""
+"""Writes the report of the command `table`: tables, figures and page, from the runs of a folder."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ FIGURES = "figures"
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the table, the files, and how many cells of it are empty."""
+    """What was written: the table, the files, and a line for each row with empty cells."""
 
     table: Table
     files: list[Path]
@@ -37,8 +37,8 @@ class Report:
 def write_report(runs: Path, output: Path, weights: Weights = "last", size: Size = "img_size") -> Report:
     """Writes table.md, table.tex, table.csv, index.html and figures/ into `output`.
 
-    The three files hold the table of `weights` at `size` alone; the page holds the other combinations too, each in
-    tables of its own. What is left out is logged as warnings and listed in the files.
+    The three table files hold the numbers of `weights` at `size`. The page also holds the other combinations, each in
+    separate tables. Runs that are left out are logged as warnings and listed in the files.
 
     Raises:
         UserError: no such folder of runs, or no finished run in it.

@@ -57,7 +57,7 @@ def test_evaluations_of_the_test_command_are_no_runs(maker):
     (folder / "model_DRIVE_test" / "results.json").write_text(json.dumps(results))
     gathered = gather(maker.root)
     assert (len(gathered.runs), gathered.evaluations, gathered.problems) == (1, 1, [])
-    assert gathered.left_out() == ["1 results.json written by the test command are no runs and were passed over"]
+    assert gathered.left_out() == ["1 results.json written by the test command are no runs and were ignored"]
 
 
 def test_two_runs_of_one_cell_and_seed_are_both_named(maker):

@@ -12,12 +12,14 @@ from adapters import adapted_layers
 from main import main
 from model import load_trained
 from report import figure_grid
+from report.comparison import SectionTests
+from report.drawing import Drawn
 from report.figure_curves import draw_curves
 from report.figure_grid import draw_grid, prediction_panel
 from report.figure_ranks import draw_rank_scatter
 from report.figure_spectra import draw_spectra, spectra_of
 from report.gather import gather
-from report.table import build_table
+from report.table import Section, build_table
 
 
 def table_of(folder, weights="last"):
@@ -112,6 +114,20 @@ def test_a_missing_prediction_is_named_and_the_others_are_drawn(trained, tmp_pat
     assert len(drawn.pictures) == 1
     assert len(drawn.notes) == 1
     assert "LoRA 2" in drawn.notes[0]
+
+
+def test_a_long_image_name_keeps_its_beginning(tmp_path, monkeypatch):
+    texts = []
+    plain = matplotlib.axes.Axes.set_xlabel
+    monkeypatch.setattr(
+        matplotlib.axes.Axes, "set_xlabel", lambda axis, text, **_: (texts.append(text), plain(axis, text))
+    )
+    truth = np.ones((8, 8), bool)
+    row = figure_grid.GridRow("set", (f"image_{'0' * 40}.png", "Bar"), np.zeros((8, 8, 3), np.uint8), truth, {})
+    figure_grid._draw([row], [], Section("s", (), (), "", (), SectionTests()), tmp_path, "long", Drawn())
+    assert texts[0].startswith("image_000")
+    assert texts[0].endswith("...")
+    assert texts[1] == "Bar"
 
 
 def test_many_methods_make_several_figures(trained, tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def small(maker):
 
 def test_markdown_exactly(small):
     text = to_markdown(small)
-    _, _, body = text.partition("how many there were is said.\n")
+    _, _, body = text.partition("the number of such pairs is given.\n")
     assert body == (
         "\n## Models at 64 pixels\n"
         "\n### Dice (higher is better)\n\n"
@@ -45,8 +45,9 @@ def test_markdown_exactly(small):
         "| **4.00 ± 0.00** [4.00, 4.00]; 2 seeds |\n"
         "\n### Tests\n\n"
         "Wilcoxon's signed-rank test, two-sided, of nano SAM, SALT 8 (top 32, neck 16) against each row, by the Dice "
-        "of each test image and label averaged over the seeds. First p after Holm's correction over the rows of a "
-        "dataset, then p alone, the number of pairs n, and the mean difference (positive: SALT is better).\n\n"
+        "of each test image and label averaged over the seeds: p after Holm's correction over the rows of a "
+        "dataset, then the uncorrected p, the number of pairs n, and the mean difference (positive: SALT "
+        "is better).\n\n"
         "| Against | my\\_set |\n"
         "| --- | --- |\n"
         "| nano SAM, LoRA 8 | 0.031 (p 0.031, n 6, -0.050) |\n"
