@@ -1,5 +1,5 @@
 #!/bin/bash
-# A node's share of slurm/multi_gpu.sbatch. Of Slurm's warning torchrun would die, and its processes go on without it:
-# it gets SIGTERM in its stead, which it passes on to them.
+# One node's part of slurm/multi_gpu.sbatch. Slurm's warning, USR1, would kill torchrun but not its processes. torchrun
+# receives SIGTERM instead, which it forwards to them.
 source slurm/common.sh
-pass_on_warning TERM "$PYTHON" -m torch.distributed.run "$@"
+forward_warning TERM "$PYTHON" -m torch.distributed.run "$@"

@@ -1,4 +1,4 @@
-"""slurm/common.sh without a Slurm: when a job is queued again, and what the command hears."""
+"""slurm/common.sh without Slurm: when a job is requeued, and which signals the command receives."""
 
 import os
 import re
@@ -28,7 +28,7 @@ sys.exit(len(asked) if {count} else {status})
 
 @pytest.fixture
 def job(tmp_path):
-    """Runs a command by run_or_requeue; returns the exit status and whether the job was queued again."""
+    """Run a command with run_or_requeue; return the exit status and the arguments of scontrol."""
     requeue = tmp_path / "scontrol"
     requeue.write_text(f'#!/bin/bash\necho "$@" >> {tmp_path}/requeued\n')
     requeue.chmod(0o755)
@@ -52,26 +52,26 @@ def job(tmp_path):
     return run
 
 
-def test_a_command_that_saves_at_the_warning_is_queued_again(job):
+def test_a_command_that_saves_at_the_warning_is_requeued(job):
     command = COMMAND.format(wait=True, count=False, status=3)
     assert job(command, signal.SIGUSR1) == (3, "requeue 7\n")
 
 
-def test_a_command_that_ends_well_in_spite_of_the_warning_is_not(job):
+def test_a_command_that_succeeds_despite_the_warning_is_not_requeued(job):
     assert job(COMMAND.format(wait=True, count=False, status=0), signal.SIGUSR1) == (0, "")
 
 
-def test_a_command_that_fails_is_not(job):
+def test_a_command_that_fails_without_a_warning_is_not_requeued(job):
     assert job(COMMAND.format(wait=False, count=False, status=1)) == (1, "")
 
 
 def test_a_cancellation_reaches_the_command_once_and_is_final(job):
-    """scancel signals the whole job: were the script to pass it on, it would be the command's second signal."""
+    """scancel signals the whole job; if the script forwarded it, the command would receive a second signal."""
     assert job(COMMAND.format(wait=True, count=True, status=0), signal.SIGTERM, group=True) == (1, "")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_every_script_asks_to_be_warned_and_requeued(script):
+def test_every_script_requests_a_warning_and_requeueing(script):
     text = script.read_text()
     subprocess.run(["bash", "-n", str(script)], check=True)
     options = set(re.findall(r"^#SBATCH (.*)$", text, re.MULTILINE))
@@ -82,7 +82,7 @@ def test_every_script_asks_to_be_warned_and_requeued(script):
 
 @pytest.fixture
 def submit(tmp_path):
-    """Runs slurm/sweep.sbatch outside of a job; returns the finished process and what it gave to sbatch."""
+    """Run slurm/sweep.sbatch outside a job; return the finished process and the arguments of sbatch."""
     sbatch = tmp_path / "sbatch"
     sbatch.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > {tmp_path}/submitted\n')
     sbatch.chmod(0o755)
@@ -97,14 +97,14 @@ def submit(tmp_path):
     return run
 
 
-def test_a_sweep_is_submitted_as_one_task_a_cell(submit):
+def test_a_sweep_is_submitted_with_one_task_per_run(submit):
     plan = "configs/table1/sweep.yaml"
     done, submitted = submit(plan, "--partition=gpu", "--time=12:00:00")
     assert done.returncode == 0, done.stderr
     assert submitted == ["--array=0-224", "--partition=gpu", "--time=12:00:00", "slurm/sweep.sbatch", plan]
 
 
-def test_a_plan_without_cells_is_not_submitted(submit, tmp_path):
+def test_a_plan_without_runs_is_not_submitted(submit, tmp_path):
     done, submitted = submit(tmp_path / "absent.yaml")
     assert (done.returncode, submitted) == (2, None)
-    assert done.stderr.strip().splitlines()[-1] == f"error: {tmp_path / 'absent.yaml'}: no cells"
+    assert done.stderr.strip().splitlines()[-1] == f"error: {tmp_path / 'absent.yaml'}: no runs"
