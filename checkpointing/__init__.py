@@ -1,1 +1,1 @@
-"""The weights file, safe reading of other people's files, load reports, the cache of decompositions, downloads."""
+"""The weights file, safe reading of other weights, load reports, the cache of decompositions, downloads."""

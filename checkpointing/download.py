@@ -1,4 +1,4 @@
-"""Fetching official weights: checked, and in place as a whole or not at all."""
+"""Downloads official weights and verifies them. A failed download leaves no file."""
 
 import contextlib
 import logging
@@ -19,25 +19,25 @@ from utils.files import atomic_path
 
 log = logging.getLogger(__name__)
 
-# A download that has not written for so long was killed; torch.hub removes its own leftovers in every other case.
+# A download that has not written for this long was killed; torch.hub cleans up after itself in all other cases.
 _ABANDONED_SECONDS = 3600
-_SILENCE_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 
 
 def download(name: str, folder: Path = WEIGHTS_FOLDER, url: str | None = None) -> Path:
-    """Fetches one of DOWNLOADS into `folder`, and returns its path; a file that is there already is only checked.
+    """Downloads one of DOWNLOADS into `folder` and returns its path; verifies a file that exists already.
 
-    An interrupted download leaves nothing behind and starts anew.
+    An interrupted download leaves nothing behind; the next one starts from the beginning.
 
     Args:
         name: a key of DOWNLOADS.
-        folder: made if missing.
-        url: another address of the same file (a mirror); its hash is checked all the same.
+        folder: created if missing.
+        url: another address of the same file (a mirror); the hash must be the same.
 
     Raises:
         ConfigError: unknown name.
-        UserError: no connection (the message says the address and where to put the file), a file that is not the
-            published one or no weights file, or another file of that name is in the way.
+        UserError: no connection (the message names the address and the file's place); the file received is not the
+            published one or no weights file; another file has its name.
     """
     if name not in DOWNLOADS:
         raise ConfigError(f"no download {name!r}; known: {', '.join(DOWNLOADS)}")
@@ -46,7 +46,7 @@ def download(name: str, folder: Path = WEIGHTS_FOLDER, url: str | None = None) -
     if path.exists():
         if problem := _problem(path, published):
             raise UserError(f"{path}: exists, but is not {name}: {problem}; remove it and download again")
-        log.info("%s: is there already", path)
+        log.info("%s: exists already", path)
         return path
     _remove_abandoned(path)
     _fetch(url or published.url, name, path, published)
@@ -56,20 +56,20 @@ def download(name: str, folder: Path = WEIGHTS_FOLDER, url: str | None = None) -
 def _fetch(url: str, name: str, path: Path, published: Download) -> None:
     with atomic_path(path) as temporary:
         try:
-            with _patience(_SILENCE_SECONDS):
+            with _socket_timeout(_TIMEOUT_SECONDS):
                 download_url_to_file(url, str(temporary), progress=sys.stderr.isatty())
         except HTTPError as error:
             raise UserError(f"{url}: the server answers {error.code} {error.reason}; try --url") from error
         except (URLError, HTTPException, OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise UserError(
-                f"{url}: cannot be fetched ({reason}); fetch it elsewhere and put it at {path}, "
+                f"{url}: cannot be downloaded ({reason}); download it elsewhere and put it at {path}, "
                 "or give a mirror's address with --url"
             ) from error
         if problem := _problem(temporary, published):
-            raise UserError(f"{url}: sent something else than {name}: {problem}; nothing was kept, try again")
+            raise UserError(f"{url}: sent something else than {name}: {problem}; nothing was saved, try again")
     if not (published.sha256 or published.prefix):
-        log.warning("%s: no hash of this file is published; that it is whole is all that was checked", path)
+        log.warning("%s: no hash of this file is published; only that it reads as weights was checked", path)
 
 
 def _problem(path: Path, published: Download) -> str | None:
@@ -77,7 +77,7 @@ def _problem(path: Path, published: Download) -> str | None:
         return problem
     if published.sha256 or published.prefix:
         return None
-    # No hash is known, but a truncated file or an error page cannot be read as weights.
+    # Without a hash, this still finds a truncated file or an error page.
     try:
         read_tensor_file(path)
     except UserError as error:
@@ -86,8 +86,8 @@ def _problem(path: Path, published: Download) -> str | None:
 
 
 @contextlib.contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """torch.hub sets no timeout, so that a server that falls silent would be waited for without end."""
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    """Limits the wait for a silent server; torch.hub itself sets no timeout."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""The official weights: where they are published, and what proves that a file is one of them."""
+"""The official weights: their addresses and published hashes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ _CLIP_SHA256 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af
 class Download:
     """One published file.
 
-    `sha256` is its whole digest. `prefix` is how its digest begins, of which the publisher names no algorithm: SHA-256
-    or MD5 may match it. Both are empty where nothing is published.
+    Attributes:
+        sha256: the whole digest, or "".
+        prefix: the beginning of the digest, or "". The publisher names no algorithm: SHA-256 or MD5 may match.
     """
 
     url: str
@@ -26,7 +27,7 @@ class Download:
 
     @property
     def file_name(self) -> str:
-        """The name that the file is kept under."""
+        """The name of the file on disk."""
         return self.url.split("?")[0].rsplit("/", 1)[-1]
 
 
@@ -47,7 +48,7 @@ DOWNLOADS: dict[str, Download] = {
 
 
 def download_hint(file_name: str) -> str:
-    """What to do where a weights file of this name is missing."""
+    """The command that downloads a missing weights file of this name, for error messages."""
     for name, download in DOWNLOADS.items():
         if download.file_name == file_name:
             return f"python main.py download {name} fetches it to {WEIGHTS_FOLDER}/{file_name}"
@@ -55,7 +56,7 @@ def download_hint(file_name: str) -> str:
 
 
 def digest_error(path: Path, download: Download) -> str | None:
-    """What speaks against `path` being the published file, or None."""
+    """Why `path` is not the published file, or None."""
     found = digests(path, "sha256", "md5")
     if download.sha256 and found["sha256"] != download.sha256:
         return f"its sha256 is {found['sha256']}, not {download.sha256}"

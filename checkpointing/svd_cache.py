@@ -1,4 +1,4 @@
-"""Singular value decompositions kept on disk: a second run of a large model starts in seconds."""
+"""A cache of singular value decompositions on disk, so that a second run of a large model starts in seconds."""
 
 import hashlib
 import logging
@@ -14,17 +14,17 @@ from utils.files import atomic_path, cache_folder
 
 log = logging.getLogger(__name__)
 
-# Part of every key: another number where `decompose` gives other factors than before.
+# Part of every key; to be raised when `decompose` changes its factors.
 _VERSION = 1
-# Numbers of a weight below which decomposing it is as fast as reading its factors.
+# Decomposing a weight of fewer elements is as fast as reading its factors.
 _SMALLEST = 2**17
 
 
 def cached_decompose(weight: Tensor) -> Decomposition:
-    """`adapters.decompose`, with results kept in the cache folder, a file for each weight, named by its hash.
+    """`adapters.decompose` with a cache on disk: one file per weight, named by its hash.
 
-    A file is used only if it holds a decomposition of this very weight. A folder that can't be written to costs a
-    warning and nothing else. Files are about 4/3 of the size of the weights and may be deleted at any time.
+    A file is used only if it holds a decomposition of this very weight. If the folder cannot be written, it logs a
+    warning. Files are about 4/3 of the size of the weights and may be deleted at any time.
     """
     if weight.numel() < _SMALLEST:
         return decompose(weight)
@@ -37,7 +37,7 @@ def cached_decompose(weight: Tensor) -> Decomposition:
 
 
 def svd_folder() -> Path:
-    """Where the decompositions are. May not exist."""
+    """The folder of the decompositions. May not exist."""
     return cache_folder() / "svd"
 
 
@@ -54,10 +54,10 @@ def _read(file: Path, weight: Tensor) -> Decomposition | None:
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, TypeError) as error:
-        log.warning("%s: is no decomposition and is made anew (%s)", file, error)
+        log.warning("%s: is no decomposition and is recomputed (%s)", file, error)
         return None
     if not is_decomposition(factors, weight):
-        log.warning("%s: is not the decomposition of its weight and is made anew", file)
+        log.warning("%s: is not the decomposition of its weight and is recomputed", file)
         return None
     return factors
 
@@ -65,7 +65,11 @@ def _read(file: Path, weight: Tensor) -> Decomposition | None:
 def _write(file: Path, factors: Decomposition) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file, durable=False) as temporary:  # what a crash leaves is checked when it is read
+        with atomic_path(file, durable=False) as temporary:  # `_read` checks every file
             save_file({"U": factors.U, "s": factors.s, "Vh": factors.Vh}, temporary)
     except (SafetensorError, OSError) as error:
-        log.warning("%s: the decomposition can't be kept (%s); set SALT_CACHE to a folder with room", file, error)
+        log.warning(
+            "%s: the decomposition cannot be saved (%s); set SALT_CACHE to another folder",
+            file,
+            error,
+        )

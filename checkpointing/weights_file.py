@@ -1,4 +1,4 @@
-"""The weights file: what was trained, the config that rebuilds the model around it, and the base it belongs to."""
+"""The weights file: the trained weights, and as metadata the config and the base weights' hash."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,12 @@ FORMAT = "salt-weights-1"
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A weights file: tensors by the model's parameter names; metadata: format, config, base_sha256, epoch."""
+    """The content of a weights file.
+
+    Attributes:
+        tensors: by the model's names of parameters and buffers.
+        metadata: format, config, base_sha256, clip_sha256, epoch.
+    """
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
@@ -28,7 +33,8 @@ class WeightsFile:
 def trained_state(model: nn.Module, everything: bool = False) -> dict[str, Tensor]:
     """The trained parameters, BatchNorm's statistics, text features and the adapters' fingerprints, on the CPU.
 
-    `everything` adds the frozen parameters and buffers, for a model whose base is in no file (random weights).
+    Args:
+        everything: adds the frozen parameters and buffers, for a model that started from random weights.
     """
     parameters = {name: p for name, p in model.named_parameters() if everything or p.requires_grad}
     state = {name: p.detach().cpu().clone() for name, p in parameters.items()}
@@ -36,10 +42,9 @@ def trained_state(model: nn.Module, everything: bool = False) -> dict[str, Tenso
     if everything:
         state.update({key: tensor.detach().cpu().clone() for key, tensor in _base_tensors(model).items()})
     for name, module in model.named_modules():
-        whole = everything or isinstance(module, nn.modules.batchnorm._BatchNorm)
+        every_buffer = everything or isinstance(module, nn.modules.batchnorm._BatchNorm)
         for key, buffer in module.named_buffers(recurse=False):
-            kept = key not in module._non_persistent_buffers_set if whole else key in _saved_buffers(module)
-            if kept:
+            if key not in module._non_persistent_buffers_set if every_buffer else key in _saved_buffers(module):
                 state[f"{name}.{key}"] = buffer.detach().cpu().clone()
     return state
 
@@ -49,12 +54,11 @@ def _saved_buffers(module: nn.Module) -> tuple[str, ...]:
 
 
 def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], everything: bool = False) -> None:
-    """Loads what `trained_state` gave into a model built from the same config.
-
-    Where keys, shapes or bases do not fit, the trained parameters stay as they were.
+    """Loads the result of `trained_state` into a model built from the same config.
 
     Raises:
-        UserError: missing or unexpected keys, other shapes, another singular basis.
+        UserError: missing or unexpected keys, other shapes, another singular basis. The trained parameters are then
+            unchanged.
     """
     adapter_keys = set(adapters.adapter_state_dict(model))
     base = _base_tensors(model) if everything else {}
@@ -65,7 +69,7 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], everything
         missing, unexpected = sorted(wanted - given), sorted(given - wanted)
         example = missing[0] if missing else unexpected[0]
         raise UserError(
-            f"the weights are of another architecture: {len(missing)} missing, {len(unexpected)} unexpected keys, "
+            f"the weights belong to another architecture: {len(missing)} missing, {len(unexpected)} unexpected keys, "
             f"such as '{example}'"
         )
     for key in sorted(given):
@@ -92,7 +96,7 @@ def _base_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes a weights file, atomically: safetensors, or torch's format where the name ends in .pth or .pt."""
+    """Writes a weights file atomically: safetensors, or torch's format if the name ends in .pth or .pt."""
     metadata = {"format": FORMAT, **metadata}
     path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
@@ -118,7 +122,7 @@ def read_weights(path: Path) -> WeightsFile:
 
 
 def as_weights(content: Any, metadata: Mapping[str, str]) -> WeightsFile | None:
-    """What `read_tensor_file` gave as a weights file of this project, or None where it is another's."""
+    """The content that `read_tensor_file` returned as a weights file of this project, or None for any other file."""
     if not metadata and isinstance(content, dict) and set(content) == {"tensors", "metadata"}:
         content, metadata = content["tensors"], content["metadata"]
     return WeightsFile(content, dict(metadata)) if metadata.get("format") == FORMAT else None

@@ -1,1 +1,1 @@
-"""The networks behind one protocol, `SegmentationModel`: prompt-adapted SAM and SAM2, and the baselines."""
+"""`SegmentationModel`, the protocol of all networks; what both SAMs share; and the traditional baselines."""

@@ -1,4 +1,4 @@
-"""What a training strategy trains of a model, and how much that is."""
+"""Training strategies: the parameters that each one trains, and their counts."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ _BIAS_STRATEGIES = ("biastuning", "svdbiastuning")
 
 
 def apply_strategy(model: SegmentationModel, strategy: str, decoder_training: bool = False) -> None:
-    """Sets requires_grad of every parameter to what `strategy` trains; adapters must be in place already."""
+    """Sets requires_grad of every parameter: True for those that `strategy` trains. Inject adapters before."""
     model.requires_grad_(False)
     if strategy == "none":
         return
@@ -30,11 +30,11 @@ def apply_strategy(model: SegmentationModel, strategy: str, decoder_training: bo
 def parameter_counts(model: SegmentationModel) -> dict[str, Any]:
     """{"trainable", "total", "percent", "modules": {module: {"trainable", "total"}}}, counted the paper's way.
 
-    That is: where CLIP gives the prompt, both its towers count; a weight held as singular factors counts once; and
-    what the model that the paper counted does not have (`uncounted_parameters`) counts only where it is trained.
+    That is: a CLIP prompt counts both of CLIP's towers; a weight stored as singular factors counts once; parameters
+    that the paper's model does not have (`uncounted_parameters`) count only if they are trained.
     """
-    modules = {}
-    uncounted = sum(table.numel() for table in model.uncounted_parameters() if not table.requires_grad)
+    modules: dict[str, dict[str, int]] = {}
+    uncounted = sum(p.numel() for p in model.uncounted_parameters() if not p.requires_grad)
     for name, part in model.named_children():
         trainable, total = adapters.count_parameters(part)
         modules[name] = {"trainable": trainable, "total": total + getattr(part, "frozen_parameters", 0)}

@@ -15,7 +15,7 @@ def decode_masks(
         embedded: the image embeddings (B, C, h, w) and, where the decoder uses them, high-resolution features
             (B, C / 8, 4 h, 4 w) and (B, C / 4, 2 h, 2 w).
         image_pe: (1, C, h, w), `PromptEncoder.get_dense_pe()`.
-        sparse: (B, T, C) prompt tokens, T of each image.
+        sparse: (B, T, C) prompt tokens, T for each image.
         dense: (1, C, 1, 1) dense prompt embedding.
 
     Returns:

@@ -10,12 +10,12 @@ def decode_masks(
 ) -> Tensor:
     """Mask logits of the single-mask output (`multimask_output=False`).
 
-    The stock decoder takes one image with many prompts; a loop over images would give the same result.
+    The stock decoder takes one image with many prompts; a loop of it over the images gives the same result.
 
     Args:
         image_embeddings: (B, C, h, w), the image encoder's output.
         image_pe: (1, C, h, w), `PromptEncoder.get_dense_pe()`.
-        sparse: (B, T, C) prompt tokens, T of each image.
+        sparse: (B, T, C) prompt tokens, T for each image.
         dense: (B or 1, C, h, w) or (1, C, 1, 1) dense prompt embedding.
 
     Returns:

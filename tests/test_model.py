@@ -172,7 +172,7 @@ def test_weights_file_rebuilds_the_model(tmp_path, config, base, strategy, suffi
     loaded, again = load_trained(path)
     assert again == c
     expected = model(IMAGES, LABELS)
-    if strategy == "none":  # nothing was trained: the text prompt is noise that is made anew
+    if strategy == "none":  # nothing was trained: the text prompt is random, and is drawn again
         loaded.text_affine, loaded.text_encoder = model.text_affine, model.text_encoder
     assert torch.allclose(loaded(IMAGES, LABELS), expected, atol=1e-5)
     assert weights_file.read_weights(path).metadata["epoch"] == "7"

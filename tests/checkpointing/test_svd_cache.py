@@ -87,7 +87,7 @@ def drop_a_tensor(file):
 
 
 @pytest.mark.parametrize("spoil", [spoil_content, spoil_order, truncate, take_another_weights_file, drop_a_tensor])
-def test_a_damaged_file_is_made_anew(spoil, computed, caplog):
+def test_a_damaged_file_is_recomputed(spoil, computed, caplog):
     right = cached_decompose(weight())
     (file,) = files()
     spoil(file)
@@ -106,4 +106,4 @@ def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch, 
     with caplog.at_level(logging.WARNING):
         cached_decompose(weight())
     assert len(computed) == 1
-    assert "can't be kept" in caplog.text
+    assert "cannot be saved" in caplog.text
