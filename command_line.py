@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn, get_args
 
 from datasets.preparation.options import add_options
-from utils.config.schema import Strategy
+from utils.config.options import Strategy
 from utils.errors import ConfigError
 
 STRATEGIES = get_args(Strategy)

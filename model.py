@@ -19,7 +19,7 @@ from prediction.predictor import Predictor
 from prompt_adapted_SAM2.model import Prompt_Adapted_SAM2
 from prompt_adapted_segment_anything.model import Prompt_Adapted_SAM
 from utils.config import Config
-from utils.config.schema import SAM2_ARCH, SAM_ARCH
+from utils.config.options import SAM2_ARCH, SAM_ARCH
 from utils.errors import ConfigError, UserError
 from utils.files import sha256
 

@@ -25,7 +25,8 @@ from test import evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
 from utils.config import Config
-from utils.config.schema import BASELINE_ARCHS, FtConfig
+from utils.config.options import BASELINE_ARCHS
+from utils.config.schema import FtConfig
 from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture

@@ -12,14 +12,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from evaluation.results import read_run_results
 from training.run_folder import RunFolder
 from training.signals import StoppedError, forwarded_stop_signals
 from utils.config import Config, load_config
-from utils.config.errors import first_error
-from utils.config.schema import FilePath, Section
+from utils.config.errors import validated
+from utils.config.options import FilePath
+from utils.config.schema import Section
 from utils.config.sources import Draft, read_yaml
 from utils.environment import PROJECT_ROOT
 from utils.errors import ConfigError, UserError
@@ -100,10 +101,7 @@ def read_plan(path: Path) -> SweepPlan:
     """Reads a plan. Raises: ConfigError that names file, key and fix."""
     draft = Draft()
     draft.add(read_yaml(path), str(path))
-    try:
-        return SweepPlan.model_validate(draft.values)
-    except ValidationError as error:
-        raise ConfigError(first_error(error, SweepPlan, draft)) from error
+    return validated(SweepPlan, draft)
 
 
 def sweep_runs(plan: SweepPlan, only: Sequence[str] = ()) -> list[SweepRun]:

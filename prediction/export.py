@@ -12,7 +12,7 @@ from checkpointing import weights_file
 from checkpointing.tensor_files import TORCH_SUFFIXES, check_writable_name, read_tensor_file, unwrapped_state_dict
 from model import load_trained
 from networks.prompted import PromptedModel
-from utils.config.schema import SAM2_ARCH
+from utils.config.options import SAM2_ARCH
 from utils.errors import ConfigError, UserError
 from utils.files import atomic_path
 

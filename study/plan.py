@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from datasets.split import read_split
 from experiments.sweep import RowPlan, SweepPlan
 from utils.config import load_config
-from utils.config.errors import first_error
-from utils.config.schema import FilePath, Positive, Section
+from utils.config.errors import validated
+from utils.config.options import FilePath, Positive
+from utils.config.schema import Section
 from utils.config.sources import Draft, dump_yaml, read_yaml
-from utils.errors import ConfigError, UserError
+from utils.errors import UserError
 
 DATASET = "drive"  # the name of the data in the runs' folders
 Rates = Annotated[list[Positive], Field(min_length=1)]
@@ -108,13 +109,10 @@ class Study(Section):
 
 
 def read_study(path: Path) -> Study:
-    """Reads a study. Raises: ConfigError that names file, key and mend."""
+    """Reads a study. Raises: ConfigError that names file, key and fix."""
     draft = Draft()
     draft.add(read_yaml(path), str(path))
-    try:
-        return Study.model_validate(draft.values)
-    except ValidationError as error:
-        raise ConfigError(first_error(error, Study, draft)) from error
+    return validated(Study, draft)
 
 
 def choice_split(study: Study) -> str:

@@ -12,7 +12,7 @@ from main import main
 from model import build_model, load_trained
 from networks import baselines
 from utils.config import load_config
-from utils.config.schema import BASELINE_ARCHS
+from utils.config.options import BASELINE_ARCHS
 
 SAM2 = ["arch=Prompt Adapted SAM 2", "sam.img_size=64", "ft.svd_ratio=0.2"]
 

@@ -4,31 +4,28 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from utils.config.schema import LOSS_PARTS
-from utils.errors import ConfigError
+from utils.config.options import FocalInput, loss_parts
 
-FOCAL_INPUTS = ("logits", "probabilities")
-
-# One pixel of mass: an empty mask scored against an empty prediction gives 0 and the quotient never divides by 0.
+# One pixel: the loss of an empty prediction of an empty mask is 0, and no denominator is 0.
 DICE_SMOOTH = 1.0
 
 
 class SegmentationLoss(nn.Module):
-    """Sum of the parts named in `loss`, each with weight 1.
+    """The sum of the parts that `loss` names, each with weight 1.
 
     - `focal`: (1 - p_t)^gamma * alpha_t * BCE, mean over all pixels (Lin et al., arXiv 1708.02002, eq. 5).
     - `dice`: 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) per image, then the mean over images.
     - `bce`: binary cross-entropy, mean over all pixels.
 
     Args:
-        loss: parts joined by "+", out of `LOSS_PARTS`; each at most once.
+        loss: names of parts joined by "+", each at most once.
         focal_alpha: weight of the foreground in [0, 1]; the background has 1 - focal_alpha.
         focal_gamma: exponent of the modulating factor, 0 or at least 1.
-        focal_on: "logits", or "probabilities" for what the released code of SALT does: the sigmoid's output is taken
-            for a logit, so the focal part sees sigmoid(sigmoid(logits)), which stays within [0.5, 0.731].
+        focal_on: "logits", or "probabilities" as the released code of SALT has it: the focal part takes the sigmoid's
+            output for a logit, so that its probabilities are sigmoid(sigmoid(logits)), in [0.5, 0.731].
 
     Raises:
-        ConfigError: an unknown or repeated part, or a setting out of its range.
+        ValueError: an unknown or repeated part.
     """
 
     def __init__(
@@ -36,31 +33,24 @@ class SegmentationLoss(nn.Module):
         loss: str = "focal+dice",
         focal_alpha: float = 0.75,
         focal_gamma: float = 3.0,
-        focal_on: str = "logits",
+        focal_on: FocalInput = "logits",
     ) -> None:
         super().__init__()
-        self.names = _part_names(loss)
-        if focal_on not in FOCAL_INPUTS:
-            raise ConfigError(f"focal_on: {focal_on!r} is not known, choose one of {', '.join(FOCAL_INPUTS)}")
-        if not 0.0 <= focal_alpha <= 1.0:
-            raise ConfigError(f"focal_alpha: {focal_alpha} is outside [0, 1]")
-        # Between 0 and 1 the factor's slope is infinite at p_t = 1: a saturated pixel would give a NaN gradient.
-        if not (focal_gamma == 0.0 or focal_gamma >= 1.0):
-            raise ConfigError(f"focal_gamma: {focal_gamma} must be 0 or at least 1")
+        self.names = loss_parts(loss)
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
         self.focal_on = focal_on
 
     def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """The summed loss, a float32 scalar; arguments as in `parts`."""
+        """The sum of the parts, a float32 scalar; arguments as in `parts`."""
         return self.parts(logits, masks)["total"]
 
     def parts(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """Every part by its name, and their sum as "total": float32 scalars, all with gradients.
+        """Every part by its name, and their sum as "total": float32 scalars with gradients.
 
         Args:
-            logits: (B, S, S), any real values; computed in float32 whatever the dtype and even under autocast.
-            masks: (B, S, S) with values 0 and 1, of any dtype.
+            logits: (B, S, S) of any dtype; the loss is computed in float32, also under autocast.
+            masks: (B, S, S) of any dtype, with values 0 and 1.
 
         Raises:
             ValueError: the two shapes differ or are not (B, H, W).
@@ -69,7 +59,7 @@ class SegmentationLoss(nn.Module):
             raise ValueError(f"expected logits and masks (B, H, W), got {tuple(logits.shape)} and {tuple(masks.shape)}")
         with torch.autocast(logits.device.type, enabled=False):
             logits, masks = logits.float(), masks.float()
-            values = {name: getattr(self, name)(logits, masks) for name in self.names}
+            values: dict[str, Tensor] = {name: getattr(self, name)(logits, masks) for name in self.names}
             return {**values, "total": torch.stack(list(values.values())).sum()}
 
     def focal(self, logits: Tensor, masks: Tensor) -> Tensor:
@@ -78,7 +68,7 @@ class SegmentationLoss(nn.Module):
         return sigmoid_focal_loss(inputs, masks, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction="mean")
 
     def dice(self, logits: Tensor, masks: Tensor) -> Tensor:
-        """Dice part of float32 (B, S, S) tensors, a scalar in [0, 1]."""
+        """Dice part of float32 (B, S, S) tensors, a scalar in [0, 1]; as MONAI's, whose import takes 4 seconds."""
         p = torch.sigmoid(logits)
         overlap, area = (p * masks).sum((1, 2)), p.sum((1, 2)) + masks.sum((1, 2))  # (B,)
         return (1.0 - (2.0 * overlap + DICE_SMOOTH) / (area + DICE_SMOOTH)).mean()
@@ -86,13 +76,3 @@ class SegmentationLoss(nn.Module):
     def bce(self, logits: Tensor, masks: Tensor) -> Tensor:
         """Binary cross-entropy part of float32 (B, S, S) tensors, a scalar."""
         return nn.functional.binary_cross_entropy_with_logits(logits, masks)
-
-
-def _part_names(loss: str) -> tuple[str, ...]:
-    names = tuple(part.strip() for part in loss.split("+"))
-    for name in names:
-        if name not in LOSS_PARTS:
-            raise ConfigError(f"loss: {name!r} in {loss!r} is not known, join any of {', '.join(LOSS_PARTS)} by '+'")
-    if len(set(names)) != len(names):
-        raise ConfigError(f"loss: {loss!r} names a part twice")
-    return names

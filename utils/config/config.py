@@ -1,51 +1,41 @@
 """Configs: YAML files and `--set` overrides in, one checked and resolved `Config` out.
 
-Any section may stand in either file. A key that stands in both must have one value; the command line overrides both.
-A key set to null is a key left out.
+A section may be in either file. A key in both files must have the same value; the command line overrides both. A null
+value means that the key is not set.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field
 
-from utils.config.errors import first_error
+from utils.config.errors import validated
+from utils.config.options import SAM_ARCH, Architecture, FilePath, NotBuiltUnlessFalse, Profile, Strategy, only
 from utils.config.resolve import STRATEGY_OPTION, resolve
 from utils.config.schema import (
-    ARCHITECTURES,
     BaselineConfig,
     DataConfig,
     DataTransformsConfig,
-    FilePath,
     FtConfig,
-    NotBuiltUnlessFalse,
     PromptsConfig,
     SamConfig,
     Section,
-    Strategy,
     TrainingConfig,
-    only,
 )
 from utils.config.sources import COMMAND_LINE, Draft, dump_yaml, parse_override, parse_yaml, read_yaml
 from utils.errors import ConfigError
 
 
-def _known_architecture(arch: str) -> str:
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"must be one of those built so far: {', '.join(ARCHITECTURES)}")
-    return arch
-
-
 class Config(Section):
-    """A whole run. Make one with `load_config` or `Config.from_yaml`: they fill in what follows from other keys.
+    """The config of a run. `load_config` and `Config.from_yaml` make one, and set the keys that follow from others.
 
-    `data` is None where only a model config was given. `ft.type` agrees with `strategy` (None: no adapters), and
-    `sam.img_size` equals `data_transforms.img_size`. The keys `model`, `Hiera`, `use_salt` and some in `prompts` and
-    `data` are accepted for the sake of published configs and never act; all but `use_salt` are None here.
+    `data` is None if only a model config was given. `ft.type` agrees with `strategy` (None: no adapters), and
+    `sam.img_size` equals `data_transforms.img_size`. Published configs have `model`, `Hiera`, `use_salt` and some keys
+    in `prompts` and `data` that have no effect here; all but `use_salt` are None.
     """
 
-    profile: Literal["official", "released"] = "official"
+    profile: Profile = "official"
     strategy: Strategy = "salt"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     pretrained_path: FilePath | None = None
@@ -54,7 +44,7 @@ class Config(Section):
     sam: SamConfig = SamConfig()
     baseline: BaselineConfig = BaselineConfig()
     img_type: Annotated[str, only("image")] = "image"
-    arch: Annotated[str, AfterValidator(_known_architecture)] = ARCHITECTURES[0]
+    arch: Architecture = SAM_ARCH
     use_fdn: NotBuiltUnlessFalse = False
     decoder_training: bool = False
     mlp_transform: NotBuiltUnlessFalse = False
@@ -66,18 +56,18 @@ class Config(Section):
     ft: FtConfig = FtConfig()
 
     def require_data(self) -> DataConfig:
-        """Return the `data` section. Raises ConfigError where there is none."""
+        """Returns the `data` section. Raises: ConfigError if there is none."""
         if self.data is None:
             raise ConfigError("config: the section data is missing; give --data_config")
         return self.data
 
     def to_yaml(self) -> str:
-        """Return the resolved config as YAML; read back on its own it gives an equal Config."""
+        """Returns the resolved config as YAML, from which `from_yaml` makes an equal Config."""
         return dump_yaml(self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
     def from_yaml(cls, text: str, origin: str) -> Self:
-        """Read a config from YAML text, such as a checkpoint's metadata; `origin` names it in errors.
+        """Reads a config from YAML text, such as a checkpoint's metadata; `origin` names it in errors.
 
         Raises:
             ConfigError: a bad key or value, or two that contradict each other.
@@ -88,17 +78,10 @@ class Config(Section):
 
     @classmethod
     def _from_draft(cls, draft: Draft, file_strategy: Any, file_type: Any) -> Self:
-        """Check what the user wrote, key by key, then resolve it and check the result."""
-        cls._validate(draft)
+        """Checks the user's keys, resolves them, and checks the result."""
+        validated(cls, draft)
         resolve(draft, file_strategy, file_type)
-        return cls._validate(draft)
-
-    @classmethod
-    def _validate(cls, draft: Draft) -> Self:
-        try:
-            return cls.model_validate(draft.values)
-        except ValidationError as error:
-            raise ConfigError(first_error(error, cls, draft)) from error
+        return validated(cls, draft)
 
 
 def load_config(
@@ -109,18 +92,18 @@ def load_config(
     pretrained_path: Path | None = None,
     seed: int | None = None,
 ) -> Config:
-    """Read, merge, check and resolve a config. No file but the configs is opened.
+    """Reads, merges, checks and resolves a config. Opens no other files.
 
     Args:
-        model_config: YAML with the model and training sections, or a run's resolved config. None: `data_config` alone.
+        model_config: YAML with the model and training sections, or a run's resolved config. None: only `data_config`.
         data_config: YAML with the `data` and `data_transforms` sections.
-        overrides: `section.key=value` texts, the value read as YAML; a later one wins.
-        strategy: the command line's `--training_strategy`; see `config_resolve` for how it meets `ft.type`.
+        overrides: `section.key=value` texts, the value in YAML; the last one of a key counts.
+        strategy: the command line's `--training_strategy`; `utils.config.resolve` says how it combines with `ft.type`.
         pretrained_path: the command line's `--pretrained_path`.
         seed: the command line's `--seed`.
 
     Raises:
-        ConfigError: one line that names the file (or option), the key, and the mend.
+        ConfigError: one line that names the file (or option), the key and the fix.
     """
     files = [path for path in (data_config, model_config) if path is not None]
     if not files:

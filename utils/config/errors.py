@@ -1,49 +1,53 @@
-"""Pydantic's errors as one line that names the file, the dotted key, the value and what is allowed."""
+"""Turns pydantic's errors into one line that names the file, the dotted key, the value and what is allowed."""
 
 import difflib
 import re
 import types
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from utils.config.sources import Draft, KeyPath, dotted, show
+from utils.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def first_error(error: ValidationError, schema: type[BaseModel], draft: Draft) -> str:
-    """Return one of `error`'s complaints as a line: an unknown key if there is one, since it may explain the others.
+def validated(schema: type[Model], draft: Draft) -> Model:
+    """The values of a draft as a `schema`.
 
-    Args:
-        error: what validating `draft.values` raised.
-        schema: the model it was checked against, for the names of known keys.
-        draft: where each key was written.
+    Raises:
+        ConfigError: one line on the first error; on an unknown key if there is one, since it may explain the others.
     """
-    complaints = sorted(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
-    line = _describe(complaints[0], schema, draft)
-    return f"{line} (and {len(complaints) - 1} more)" if len(complaints) > 1 else line
+    try:
+        return schema.model_validate(draft.values)
+    except ValidationError as error:
+        errors = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        line = _describe(errors[0], schema, draft)
+        raise ConfigError(f"{line} (and {len(errors) - 1} more)" if len(errors) > 1 else line) from error
 
 
-def _describe(complaint: Any, schema: type[BaseModel], draft: Draft) -> str:
-    location, kind = complaint["loc"], complaint["type"]
+def _describe(error: Any, schema: type[BaseModel], draft: Draft) -> str:
+    location, kind = error["loc"], error["type"]
     origin = draft.origin(tuple(str(part) for part in location))
     key = dotted(location)
     if kind == "extra_forbidden":
         return f"{origin}: unknown key {key}; {_suggest(location, schema)}"
     if kind == "missing":
         return f"{origin}: {key} is missing"
-    return f"{origin}: {key} = {show(complaint['input'])}: {_allowed(complaint)}"
+    return f"{origin}: {key} = {show(error['input'])}: {_allowed(error)}"
 
 
-def _allowed(complaint: Any) -> str:
-    if complaint["type"] == "value_error":
-        return str(complaint["ctx"]["error"])
-    if complaint["type"] in ("model_type", "dict_type"):
+def _allowed(error: Any) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    if error["type"] in ("model_type", "dict_type"):
         return "must be a section of `key: value` lines"
-    return re.sub(r"^\w+ should\b", "must", complaint["msg"])
+    return re.sub(r"^\w+ should\b", "must", error["msg"])
 
 
 def _suggest(location: KeyPath, schema: type[BaseModel]) -> str:
-    """Name the nearest key of the same section, else the nearest of any section, else every key of the section."""
+    """Names the nearest key of the same section, else the nearest of any section, else all keys of the section."""
     *section, name = location
     siblings = _keys_at(section, schema)
     near = difflib.get_close_matches(name, siblings, n=1)
@@ -61,7 +65,7 @@ def _keys_at(section: list[Any], schema: type[BaseModel]) -> list[str]:
     for part in section:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             kind = _plain(kind.model_fields[part].annotation)
-        else:  # dict[str, RankPattern]: every key leads to the same kind of section
+        else:  # dict[str, RankPattern]: all keys have the same type of section
             kind = _plain(get_args(kind)[-1])
     return list(kind.model_fields)
 
@@ -77,7 +81,7 @@ def _all_keys(schema: type[BaseModel], prefix: KeyPath = ()) -> list[KeyPath]:
 
 
 def _plain(annotation: Any) -> Any:
-    """Strip `Annotated[...]` and `... | None` off a type."""
+    """A type without `Annotated[...]` and `... | None`."""
     while True:
         if get_origin(annotation) is Annotated:
             annotation = get_args(annotation)[0]

@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from utils.config.schema import BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES
+from utils.config.options import BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES
 from utils.config.sources import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
 

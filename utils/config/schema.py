@@ -1,76 +1,64 @@
 """The sections of a config: every key, its type, its range and its default.
 
-The defaults here are those of `profile: official`; `utils.config.resolve` holds what other profiles change. Rules that
-need keys of two sections live there as well; a rule inside one section is a validator here. Nothing is coerced: a
-quoted number is text, `true` is no number.
+The defaults are those of `profile: official`; `utils.config.resolve` has what other profiles change, and the rules over
+keys of two sections. A rule inside one section is a validator here. Values are not converted: a quoted number is text,
+and `true` is not a number.
 """
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from utils.config.options import (
+    AdapterType,
+    BaseWeights,
+    Count,
+    CountOrZero,
+    EncoderAttention,
+    Epochs,
+    FilePath,
+    FocalGamma,
+    FocalInput,
+    ImageSize,
+    LabelNames,
+    Labels,
+    Loss,
+    Mean,
+    Name,
+    NetworkSize,
+    NotBuiltUnlessFalse,
+    NotNegative,
+    OptimizerName,
+    PosEmbedResize,
+    Positive,
+    Precision,
+    PromptType,
+    Relu,
+    RLoraAboveRank,
+    SaltInit,
+    Sam2Type,
+    SamType,
+    ScaleRange,
+    Schedule,
+    Share,
+    Std,
+    Templates,
+    TextAffineNorm,
+    TextEncoderType,
+    ValSplit,
+    only,
 )
-
-SAM_ARCH, SAM2_ARCH = "Prompt Adapted SAM", "Prompt Adapted SAM 2"
-BASELINE_ARCHS = ("unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet")
-ARCHITECTURES = (SAM_ARCH, SAM2_ARCH, *BASELINE_ARCHS)
-# The sizes of each, the default first.
-SAM_TYPES = {
-    SAM_ARCH: ("base", "large", "huge", "nano"),
-    SAM2_ARCH: ("base_plus", "tiny", "small", "large", "nano"),
-}
-LOSS_PARTS = ("focal", "dice", "bce")
-
-Strategy = Literal["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full", "none"]
-AdapterType = Literal["salt", "svd", "lora"]
-
-
-def _to_path(value: Any) -> Any:
-    if not isinstance(value, str | Path):
-        raise ValueError("must be a path")
-    if not str(value).strip():
-        raise ValueError("must be a path, not an empty text")
-    return Path(value).expanduser()
-
-
-def only(allowed: Any) -> AfterValidator:
-    def check(value: Any) -> Any:
-        if value != allowed:
-            raise ValueError(f"asks for something that is not built; the only value so far is {_yaml_word(allowed)}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _yaml_word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-FilePath = Annotated[Path, BeforeValidator(_to_path)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Rank = Annotated[int, Field(ge=0)]
-Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
-ImageSize = Annotated[int, Field(gt=0, multiple_of=16)]
-NotBuiltUnlessFalse = Annotated[bool, only(False)]
 
 
 class Section(BaseModel):
-    """A block of keys: unknown keys are refused, values are not coerced, and nothing changes after loading."""
+    """A block of keys, frozen. Unknown keys are refused, and values are not converted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class DataTransformsConfig(Section):
-    """Normalization and augmentation. Intensities a_min..a_max map to 0..255; mean and std are on that scale."""
+    """Normalization and augmentation. Intensities a_min..a_max map to 0..255, the scale of mean and std."""
 
     a_min: float | None = None
     a_max: float | None = None
@@ -85,9 +73,9 @@ class DataTransformsConfig(Section):
     use_horizontal_flip: bool = False
     use_vertical_flip: bool = False
     use_random_scale: bool = False
-    random_scale: Annotated[list[Positive], Field(min_length=2, max_length=2)] = [0.8, 1.2]
-    pixel_mean: Channels = [123.675, 116.28, 103.53]
-    pixel_std: Annotated[list[Positive], Field(min_length=3, max_length=3)] = [58.395, 57.12, 57.375]
+    random_scale: ScaleRange = [0.8, 1.2]
+    pixel_mean: Mean = [123.675, 116.28, 103.53]
+    pixel_std: Std = [58.395, 57.12, 57.375]
 
     @field_validator("a_max")
     @classmethod
@@ -97,30 +85,23 @@ class DataTransformsConfig(Section):
             raise ValueError(f"must be greater than a_min = {a_min}")
         return a_max
 
-    @field_validator("random_scale")
-    @classmethod
-    def _scale_is_a_range(cls, bounds: list[float]) -> list[float]:
-        if bounds[0] > bounds[1]:
-            raise ValueError("must be [smallest, largest]")
-        return bounds
-
 
 class DataConfig(Section):
-    """One dataset. `name` and `data_split_csv` are filled in from `root_path` where they are left out.
+    """One dataset. `name` and `data_split_csv` follow from `root_path` unless they are set.
 
-    `fold_num` is the fold that is tested, where the split file has folds (see `datasets.split`); 0 where it has none.
+    `fold_num` is the fold to test, where the split file has folds (see `datasets.split`); 0 where it has none.
     """
 
     root_path: FilePath
-    name: Annotated[str, Field(min_length=1)] | None = None
+    name: Name | None = None
     data_split_csv: FilePath | None = None
-    fold_num: Annotated[int, Field(ge=0)] = 0
-    label_list: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2)] = [0, 1]
-    label_names: list[Annotated[str, Field(min_length=1)]]
-    val: Literal["val", "test", "train"] = "val"
+    fold_num: CountOrZero = 0
+    label_list: Labels = [0, 1]
+    label_names: LabelNames
+    val: ValSplit = "val"
     volume_channel: int | None = None
     negative_to_positive_ratio: float | None = None
-    num_workers: Annotated[int, Field(ge=0)] = 0
+    num_workers: CountOrZero = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -132,18 +113,9 @@ class DataConfig(Section):
         filled = {"name": root.resolve().name or "data", "data_split_csv": root / "data_split.csv"}
         return filled | {key: value for key, value in values.items() if value is not None}
 
-    @field_validator("label_list")
-    @classmethod
-    def _labels_differ(cls, labels: list[int]) -> list[int]:
-        if len(set(labels)) != len(labels):
-            raise ValueError("must not repeat a label")
-        return labels
-
     @field_validator("label_names")
     @classmethod
     def _one_name_a_label(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        if len(set(names)) != len(names):
-            raise ValueError("must not repeat a name")
         labels = info.data.get("label_list")
         if labels is not None and len(labels) != len(names):
             raise ValueError(f"must hold one name for each of the {len(labels)} labels in label_list")
@@ -151,82 +123,75 @@ class DataConfig(Section):
 
 
 class SamConfig(Section):
-    """The frozen SAM or SAM2: its size, its input, and the released implementation's quirks as options.
+    """The frozen SAM or SAM2: its size, its input, and where the released implementation differs.
 
-    `img_size` holds for the baselines too. `encoder_attention` and `pos_embed_resize` are SAM's, `high_res_features`
-    SAM2's.
+    `img_size` applies to the baselines too. Only SAM has `encoder_attention` and `pos_embed_resize`; only SAM2 has
+    `high_res_features`.
     """
 
     img_size: ImageSize = 512
-    num_classes: Annotated[int, Field(ge=1)] = 2
-    sam_type: Literal["nano", "tiny", "small", "base", "base_plus", "large", "huge"] = "base"
-    encoder_attention: Literal["official", "released"] = "official"
-    pos_embed_resize: Literal["bicubic", "avg_pool"] = "bicubic"
+    num_classes: Count = 2
+    sam_type: Literal[SamType, Sam2Type] = "base"
+    encoder_attention: EncoderAttention = "official"
+    pos_embed_resize: PosEmbedResize = "bicubic"
     high_res_features: bool = True
-    weights: Literal["pretrained", "random"] = "pretrained"
+    weights: BaseWeights = "pretrained"
 
 
 class BaselineConfig(Section):
-    """A traditional network: the paper's size, or a nano one for tests and small CPU runs."""
+    """A traditional network: of the paper's size, or a nano one for tests and small CPU runs."""
 
-    size: Literal["paper", "nano"] = "paper"
+    size: NetworkSize = "paper"
 
 
 class PromptsConfig(Section):
-    """The prompt: a label's text, or for evaluation alone a box. The three visual-prompt keys at the end are unused.
+    """The prompt: a label's text or, only for evaluation, a box. The last three keys are accepted and unused.
 
     `type` box_full prompts with the whole image, box_oracle with the box around the true mask.
     """
 
     USE_TEXT_PROMPT: Annotated[bool, only(True)] = True
-    NUM_TEXT_REPEAT: Annotated[int, Field(ge=1)] = 1
+    NUM_TEXT_REPEAT: Count = 1
     USE_IMAGE_PROMPT: NotBuiltUnlessFalse = False
     USE_SLICE_NUM: NotBuiltUnlessFalse = False
-    type: Literal["text", "box_full", "box_oracle"] = "text"
-    text_encoder: Literal["clip", "learned"] = "clip"
+    type: PromptType = "text"
+    text_encoder: TextEncoderType = "clip"
     clip_path: FilePath | None = None
-    templates: Annotated[list[str], Field(min_length=1)] = ["{label}"]
-    text_affine_norm: Literal["layernorm", "batchnorm"] = "layernorm"
+    templates: Templates = ["{label}"]
+    text_affine_norm: TextAffineNorm = "layernorm"
     LOCATION: Any = None
     DROPOUT: Any = None
     NUM_TOKENS: Any = None
-
-    @field_validator("templates")
-    @classmethod
-    def _templates_name_the_label(cls, templates: list[str]) -> list[str]:
-        if not all("{label}" in template for template in templates):
-            raise ValueError("must hold {label} in each text")
-        return templates
 
 
 class TrainingConfig(Section):
     """Optimizer, schedule, loss, and how a step is computed.
 
-    `schedule_step` and `steps` count epochs, `warmup_steps` optimizer steps. `batch_size` is what one step of the
-    optimizer sees, over all processes; each computes its share in `accumulate_steps` parts.
+    `schedule_step` and `steps` count epochs, `warmup_steps` optimizer steps. `batch_size` is the number of samples in
+    one optimizer step over all processes; each process computes its share in `accumulate_steps` micro-batches.
     """
 
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: OptimizerName = "adamw"
     lr: Positive = 1e-4
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    batch_size: Annotated[int, Field(ge=1)] = 5
-    num_epochs: Annotated[int, Field(ge=1)] = 200
-    schedular: Literal["step", "multistep", "cosine", "constant"] = "step"
-    schedule_step: Annotated[int, Field(ge=1)] = 100
+    momentum: Share = 0.9
+    batch_size: Count = 5
+    num_epochs: Count = 200
+    schedular: Schedule = "step"
+    schedule_step: Count = 100
     schedule_step_factor: Positive = 0.2
-    steps: list[Annotated[int, Field(ge=1)]] = Field([], validate_default=True)
+    steps: Epochs = Field(default=[], validate_default=True)
     decay_factor: Positive = 0.1
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: CountOrZero = 0
     weight_decay: NotNegative = 1e-2
-    loss: str = "focal+dice"
+    loss: Loss = "focal+dice"
     focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.75
-    focal_gamma: NotNegative = 3.0
-    focal_on: Literal["logits", "probabilities"] = "logits"
+    focal_gamma: FocalGamma = 3.0
+    focal_on: FocalInput = "logits"
     reg_multiplier: NotNegative = 0.01
     clip_grad_norm: Positive | None = None
-    val_every: Annotated[int, Field(ge=1)] = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    accumulate_steps: Annotated[int, Field(ge=1)] = 1
+    val_every: Count = 1
+    precision: Precision = "fp32"
+    accumulate_steps: Count = 1
     gradient_checkpointing: bool = False
     compile: bool = False
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -235,67 +200,50 @@ class TrainingConfig(Section):
 
     @field_validator("accumulate_steps")
     @classmethod
-    def _parts_divide_the_batch(cls, parts: int, info: ValidationInfo) -> int:
+    def _micro_batches_are_equal(cls, accumulate_steps: int, info: ValidationInfo) -> int:
         batch_size = info.data.get("batch_size")
-        if batch_size is not None and batch_size % parts:
-            raise ValueError(f"must divide batch_size = {batch_size}, which is what one step sees in all")
-        return parts
+        if batch_size is not None and batch_size % accumulate_steps:
+            raise ValueError(f"must divide batch_size = {batch_size}, the samples of one optimizer step")
+        return accumulate_steps
 
     @field_validator("steps")
     @classmethod
     def _steps_serve_multistep(cls, steps: list[int], info: ValidationInfo) -> list[int]:
         if info.data.get("schedular") == "multistep" and not steps:
             raise ValueError("must list at least one epoch where schedular is multistep")
-        if sorted(set(steps)) != steps:
-            raise ValueError("must list epochs in rising order")
         return steps
-
-    @field_validator("focal_gamma")
-    @classmethod
-    def _slope_is_finite(cls, gamma: float) -> float:
-        if 0 < gamma < 1:
-            raise ValueError("must be 0 or at least 1: in between, the focal loss has infinite slopes")
-        return gamma
-
-    @field_validator("loss")
-    @classmethod
-    def _known_loss_parts(cls, loss: str) -> str:
-        parts = loss.split("+")
-        if not set(parts) <= set(LOSS_PARTS) or len(set(parts)) != len(parts):
-            raise ValueError(f"must join some of {', '.join(LOSS_PARTS)} with '+', each at most once")
-        return loss
 
 
 class RankPattern(Section):
-    """Ranks of the layers whose name matches one pattern; what is left out stays as the section `ft` says."""
+    """Ranks of the layers whose name matches a pattern; a rank that is not set is that of the section `ft`."""
 
-    svd_rank: Rank | None = None
-    r_lora: Rank | None = None
+    svd_rank: CountOrZero | None = None
+    r_lora: CountOrZero | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _sets_a_rank(self) -> Self:
         if self.svd_rank is None and self.r_lora is None:
             raise ValueError("must set svd_rank, r_lora or both")
         return self
 
 
 class FtConfig(Section):
-    """The adapters: kind, ranks (a rank above a layer's own is found when the layer is built), targets and start.
+    """The adapters: type, ranks, targets and initialization. Ranks above a layer's own are refused at injection.
 
-    `svd_ratio`, where it is set, stands for both svd ranks: that share of each layer's min(out, in). `relu` is SALT's:
-    where ReLU acts on its core, `adapters.salt`. `svd_cache` keeps the decompositions of a base file's weights on disk.
+    `svd_ratio` replaces both svd ranks where it is set: that share of each layer's min(out, in). `relu` says where SALT
+    applies ReLU (`adapters.salt`). `svd_cache` keeps the decompositions of a base file's weights on disk.
     """
 
     type: AdapterType | None = None
-    svd_rank_linear: Rank = 500
-    svd_rank_conv2d: Rank = 250
+    svd_rank_linear: CountOrZero = 500
+    svd_rank_conv2d: CountOrZero = 250
     svd_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    r_lora: Rank = 4
-    r_lora_above_rank: Literal["error", "clamp", "allow"] = "error"
+    r_lora: CountOrZero = 4
+    r_lora_above_rank: RLoraAboveRank = "error"
     rank_pattern: dict[str, RankPattern] = {}
-    targets: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] | None = None
-    salt_init: Literal["identity", "normal"] = "identity"
+    targets: Annotated[list[Name], Field(min_length=1)] | None = None
+    salt_init: SaltInit = "identity"
     salt_init_std: NotNegative = 0.01
-    relu: Literal["core", "diagonal", "none"] = "core"
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    relu: Relu = "core"
+    lora_dropout: Share = 0.1
     svd_cache: bool = True

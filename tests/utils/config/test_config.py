@@ -38,6 +38,10 @@ def test_an_unknown_key_is_refused_with_the_nearest(refused, text, hint):
         ("training: {loss: focal+dise}", "training.loss = 'focal+dise': must join some of focal, dice, bce"),
         ("training: {loss: ''}", "training.loss = '': must join some of focal, dice, bce"),
         ("training: {loss: dice+dice}", "training.loss = 'dice+dice': must join some of focal, dice, bce"),
+        ("training: {focal_on: sigmoid}", "training.focal_on = 'sigmoid': must be 'logits' or 'probabilities'"),
+        ("training: {focal_alpha: 1.5}", "training.focal_alpha = 1.5: must be less than or equal to 1"),
+        ("training: {focal_gamma: 0.5}", "training.focal_gamma = 0.5: must be 0 or at least 1"),
+        ("training: {focal_gamma: .nan}", "training.focal_gamma = nan: must be"),
         ("training: {precision: fp8}", "training.precision = 'fp8': must be 'fp32', 'bf16' or 'fp16'"),
         ("training: {accumulate_steps: 0}", "training.accumulate_steps = 0: must be greater than or equal to 1"),
         ("training: {batch_size: 4, accumulate_steps: 3}", "training.accumulate_steps = 3: must divide batch_size = 4"),
@@ -61,7 +65,10 @@ def test_an_unknown_key_is_refused_with_the_nearest(refused, text, hint):
         ("pretrained_path: ''", "pretrained_path = '': must be a path, not an empty text"),
         ("data_transforms: {a_min: 5, a_max: 5}", "data_transforms.a_max = 5: must be greater than a_min = 5"),
         ("data_transforms: {random_scale: [2, 1]}", "data_transforms.random_scale = [2, 1]: must be [smallest, larg"),
-        ("arch: Prompt Adapted SAM3", "arch = 'Prompt Adapted SAM3': must be one of those built so far: Prompt Adap"),
+        (
+            "arch: Prompt Adapted SAM3",
+            "arch = 'Prompt Adapted SAM3': must be 'Prompt Adapted SAM', 'Prompt Ada",
+        ),
     ],
 )
 def test_a_value_out_of_type_or_range_is_refused_with_what_is_allowed(refused, text, complaint):

@@ -1,0 +1,117 @@
+"""The allowed values of the options: named choices, ranges and paths."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+BaselineArch = Literal["unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet"]
+Architecture = Literal["Prompt Adapted SAM", "Prompt Adapted SAM 2", BaselineArch]
+SAM_ARCH: Literal["Prompt Adapted SAM"] = "Prompt Adapted SAM"
+SAM2_ARCH: Literal["Prompt Adapted SAM 2"] = "Prompt Adapted SAM 2"
+BASELINE_ARCHS: tuple[str, ...] = get_args(BaselineArch)
+
+SamType = Literal["base", "large", "huge", "nano"]
+Sam2Type = Literal["base_plus", "tiny", "small", "large", "nano"]
+# The sizes of each SAM, the default first.
+SAM_TYPES: dict[str, tuple[str, ...]] = {SAM_ARCH: get_args(SamType), SAM2_ARCH: get_args(Sam2Type)}
+NetworkSize = Literal["paper", "nano"]
+
+Profile = Literal["official", "released"]
+Strategy = Literal["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full", "none"]
+
+# These are the adapters' own, who know no configs: the same values stand in adapters/.
+AdapterType = Literal["salt", "svd", "lora"]
+RLoraAboveRank = Literal["error", "clamp", "allow"]
+SaltInit = Literal["identity", "normal"]
+Relu = Literal["core", "diagonal", "none"]
+
+EncoderAttention = Literal["official", "released"]
+PosEmbedResize = Literal["bicubic", "avg_pool"]
+BaseWeights = Literal["pretrained", "random"]
+PromptType = Literal["text", "box_full", "box_oracle"]
+TextEncoderType = Literal["clip", "learned"]
+TextAffineNorm = Literal["layernorm", "batchnorm"]
+
+ValSplit = Literal["val", "test", "train"]
+OptimizerName = Literal["adamw", "sgd"]
+Schedule = Literal["step", "multistep", "cosine", "constant"]
+Precision = Literal["fp32", "bf16", "fp16"]
+LossPart = Literal["focal", "dice", "bce"]
+FocalInput = Literal["logits", "probabilities"]
+
+
+def loss_parts(loss: str) -> list[LossPart]:
+    """The parts of a loss such as "focal+dice". Raises: ValueError for one that is unknown or named twice."""
+    known = {part: part for part in get_args(LossPart)}
+    names = [name.strip() for name in loss.split("+")]
+    if not set(names) <= set(known) or len(set(names)) != len(names):
+        raise ValueError(f"must join some of {', '.join(known)} with '+', each at most once")
+    return [known[name] for name in names]
+
+
+def only(allowed: Any) -> AfterValidator:
+    """A validator for a published key that has one supported value."""
+    shown = str(allowed).lower() if isinstance(allowed, bool) else allowed
+    return _rule(
+        lambda value: value == allowed, f"asks for something that is not built; the only value so far is {shown}"
+    )
+
+
+def _rule(holds: Callable[[Any], bool], message: str) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(message)
+        return value
+
+    return AfterValidator(check)
+
+
+def _to_path(value: Any) -> Any:
+    if not isinstance(value, str | Path):
+        raise ValueError("must be a path")
+    if not str(value).strip():
+        raise ValueError("must be a path, not an empty text")
+    return Path(value).expanduser()
+
+
+def _are_distinct(values: list[Any]) -> bool:
+    return len(set(values)) == len(values)
+
+
+FilePath = Annotated[Path, BeforeValidator(_to_path)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(min_length=1)]
+NotBuiltUnlessFalse = Annotated[bool, only(False)]
+
+ImageSize = Annotated[int, Field(gt=0, multiple_of=16)]
+Mean = Annotated[list[float], Field(min_length=3, max_length=3)]
+Std = Annotated[list[Positive], Field(min_length=3, max_length=3)]
+ScaleRange = Annotated[
+    list[Positive],
+    Field(min_length=2, max_length=2),
+    _rule(lambda bounds: bounds[0] <= bounds[1], "must be [smallest, largest]"),
+]
+Labels = Annotated[list[CountOrZero], Field(min_length=2), _rule(_are_distinct, "must not repeat a label")]
+LabelNames = Annotated[list[Name], _rule(_are_distinct, "must not repeat a name")]
+Templates = Annotated[
+    list[str],
+    Field(min_length=1),
+    _rule(lambda texts: all("{label}" in text for text in texts), "must hold {label} in each text"),
+]
+Epochs = Annotated[list[Count], _rule(lambda epochs: sorted(set(epochs)) == epochs, "must list epochs in rising order")]
+Loss = Annotated[str, AfterValidator(lambda loss: loss_parts(loss) and loss)]
+FocalGamma = Annotated[
+    float,
+    Field(ge=0),
+    # A saturated pixel would have a NaN gradient: the slope at p_t = 1 is infinite.
+    _rule(
+        lambda gamma: gamma == 0 or gamma >= 1,
+        "must be 0 or at least 1: in between, the focal loss has infinite slopes",
+    ),
+]
