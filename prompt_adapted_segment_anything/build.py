@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import nn
 
 from prompt_adapted_segment_anything.blocks import EncoderBlock
-
-SamType = Literal["nano", "base", "large", "huge"]
-EncoderAttention = Literal["official", "released"]
+from utils.config.options import EncoderAttention
 
 
 @dataclass(frozen=True)

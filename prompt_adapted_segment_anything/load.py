@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from torch import Size, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from checkpointing.load_report import LoadReport, load_keys
 from prompt_adapted_segment_anything.build import GEOMETRIES
+from utils.config.options import PosEmbedResize
 from utils.errors import UserError
 
-PosEmbedResize = Literal["bicubic", "avg_pool"]
 SAM_PREFIXES = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
 
 

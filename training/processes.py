@@ -11,6 +11,7 @@ from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, gather_object
 from torch import nn
 
+from utils.config.options import Precision
 from utils.environment import cpu_multiplies_bf16
 from utils.errors import ConfigError, UserError
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_MIXED_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+_MIXED_PRECISION: dict[Precision, str] = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 class Processes:
@@ -35,7 +36,7 @@ class Processes:
         ConfigError: a precision that the device does not have.
     """
 
-    def __init__(self, device: torch.device, precision: str = "fp32", accumulate_steps: int = 1) -> None:
+    def __init__(self, device: torch.device, precision: Precision = "fp32", accumulate_steps: int = 1) -> None:
         # Accelerate keeps one state per Python process; a second run in it may want another precision.
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()

@@ -1,10 +1,7 @@
 """What all baselines share: padding to the image sizes that a network takes."""
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-Size = Literal["paper", "nano"]
 IMAGE_CHANNELS = 3
 
 

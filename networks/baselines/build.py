@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from networks.baselines.base import PaddedNetwork, Size, padded_side
+from networks.baselines.base import PaddedNetwork, padded_side
 from networks.baselines.monai_networks import build_regunet, build_segresnet, build_unet, build_unetr
 from networks.baselines.segnet import build_segnet
 from networks.baselines.smp_networks import build_deeplabv3plus, build_segformer, build_unetplusplus
+from utils.config.options import NetworkSize
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Baseline:
 
     title: str
     parameters: int
-    builder: Callable[[int, int, Size], nn.Module]
+    builder: Callable[[int, int, NetworkSize], nn.Module]
     multiple: int
     fixed_size: bool = False
     encoder_weights: str | None = None
@@ -52,7 +53,7 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def build(name: str, out_channels: int, img_size: int, size: Size = "paper") -> PaddedNetwork:
+def build(name: str, out_channels: int, img_size: int, size: NetworkSize = "paper") -> PaddedNetwork:
     """A baseline with random weights, in training mode: images (B, 3, S, S) -> logits (B, out_channels, S, S).
 
     Works under `torch.device("meta")`, to count parameters.

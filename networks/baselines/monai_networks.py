@@ -4,22 +4,23 @@ from typing import Any
 
 from torch import nn
 
-from networks.baselines.base import IMAGE_CHANNELS, Size
+from networks.baselines.base import IMAGE_CHANNELS
+from utils.config.options import NetworkSize
 from utils.extras import REQUIREMENTS_FILE, extra
 
-_UNET: dict[Size, dict[str, Any]] = {
+_UNET: dict[NetworkSize, dict[str, Any]] = {
     "paper": {"channels": (32, 64, 128, 256, 512)},
     "nano": {"channels": (8, 16, 32, 64, 64)},
 }
-_UNETR: dict[Size, dict[str, Any]] = {
+_UNETR: dict[NetworkSize, dict[str, Any]] = {
     "paper": {"feature_size": 32},
     "nano": {"feature_size": 8, "hidden_size": 48, "mlp_dim": 96, "num_heads": 4},
 }
-_REGUNET: dict[Size, dict[str, Any]] = {"paper": {"num_channel_initial": 64}, "nano": {"num_channel_initial": 8}}
-_SEGRESNET: dict[Size, dict[str, Any]] = {"paper": {"init_filters": 32}, "nano": {"init_filters": 8}}
+_REGUNET: dict[NetworkSize, dict[str, Any]] = {"paper": {"num_channel_initial": 64}, "nano": {"num_channel_initial": 8}}
+_SEGRESNET: dict[NetworkSize, dict[str, Any]] = {"paper": {"init_filters": 32}, "nano": {"init_filters": 8}}
 
 
-def build_unet(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_unet(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """U-Net (arXiv 1505.04597) with residual units (Kerfoot et al. 2018), strided convolutions and instance norms."""
     return _networks().UNet(
         spatial_dims=2,
@@ -31,7 +32,7 @@ def build_unet(out_channels: int, img_size: int, size: Size) -> nn.Module:
     )
 
 
-def build_unetr(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_unetr(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """UNETR (arXiv 2103.10504): ViT-B/16 and a convolutional decoder, for images of exactly `img_size`.
 
     MONAI gives each block a cross-attention that this network never calls. Some versions fill it with weights (29 M in
@@ -46,7 +47,7 @@ def build_unetr(out_channels: int, img_size: int, size: Size) -> nn.Module:
     return network
 
 
-def build_regunet(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_regunet(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """RegUNet, DeepReg's registration network (Fu et al., JOSS 2020), as a segmentation network.
 
     With the default `extract_levels=(depth,)`, which the paper's parameter count indicates, MONAI builds no decoder:
@@ -57,7 +58,7 @@ def build_regunet(out_channels: int, img_size: int, size: Size) -> nn.Module:
     )
 
 
-def build_segresnet(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_segresnet(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """SegResNet (arXiv 1810.11654) without its autoencoder branch, 32 filters and dropout 0.2 as there."""
     return _networks().SegResNet(
         spatial_dims=2,

@@ -8,10 +8,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from networks.baselines.base import IMAGE_CHANNELS, Size
+from networks.baselines.base import IMAGE_CHANNELS
+from utils.config.options import NetworkSize
 
 _CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each block, in VGG-16
-_WIDTHS: dict[Size, tuple[int, ...]] = {"paper": (64, 128, 256, 512, 512), "nano": (8, 16, 32, 64, 64)}
+_WIDTHS: dict[NetworkSize, tuple[int, ...]] = {"paper": (64, 128, 256, 512, 512), "nano": (8, 16, 32, 64, 64)}
 
 
 class SegNet(nn.Module):
@@ -75,6 +76,6 @@ def _convolution(before: int, after: int) -> nn.Conv2d:
     return convolution
 
 
-def build_segnet(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_segnet(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """SegNet at the paper's or the nano size; it takes any multiple of 32 pixels."""
     return SegNet(out_channels, _WIDTHS[size])

@@ -4,12 +4,13 @@ from typing import Any
 
 from torch import nn
 
-from networks.baselines.base import IMAGE_CHANNELS, Size
+from networks.baselines.base import IMAGE_CHANNELS
 from networks.batch_norm import SingleValueBatchNorm
+from utils.config.options import NetworkSize
 from utils.extras import REQUIREMENTS_FILE, extra
 
 # Options of all three. "tu-": timm's ResNet, whose depth and widths are arguments.
-_ENCODER: dict[Size, dict[str, Any]] = {
+_ENCODER: dict[NetworkSize, dict[str, Any]] = {
     "paper": {"encoder_name": "resnet101"},
     "nano": {
         "encoder_name": "tu-resnet18",
@@ -19,12 +20,12 @@ _ENCODER: dict[Size, dict[str, Any]] = {
         "layers": (1, 1, 1, 1),
     },
 }
-_DEEPLABV3PLUS: dict[Size, dict[str, Any]] = {"paper": {}, "nano": {"decoder_channels": 32}}
-_SEGFORMER: dict[Size, dict[str, Any]] = {"paper": {}, "nano": {"decoder_segmentation_channels": 32}}
-_UNETPLUSPLUS: dict[Size, dict[str, Any]] = {"paper": {}, "nano": {"decoder_channels": (32, 16, 16, 8, 8)}}
+_DEEPLABV3PLUS: dict[NetworkSize, dict[str, Any]] = {"paper": {}, "nano": {"decoder_channels": 32}}
+_SEGFORMER: dict[NetworkSize, dict[str, Any]] = {"paper": {}, "nano": {"decoder_segmentation_channels": 32}}
+_UNETPLUSPLUS: dict[NetworkSize, dict[str, Any]] = {"paper": {}, "nano": {"decoder_channels": (32, 16, 16, 8, 8)}}
 
 
-def build_deeplabv3plus(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_deeplabv3plus(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """DeepLabV3+ (arXiv 1802.02611), output stride 16; its global pooling takes a batch of one in training."""
     network = _build("DeepLabV3Plus", out_channels, size, _DEEPLABV3PLUS)
     from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPPPooling
@@ -35,12 +36,12 @@ def build_deeplabv3plus(out_channels: int, img_size: int, size: Size) -> nn.Modu
     return network
 
 
-def build_segformer(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_segformer(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """Segformer's all-MLP decoder (arXiv 2105.15203) on a ResNet, as the paper's count shows: no Mix Transformer."""
     return _build("Segformer", out_channels, size, _SEGFORMER)
 
 
-def build_unetplusplus(out_channels: int, img_size: int, size: Size) -> nn.Module:
+def build_unetplusplus(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
     """U-Net++ (arXiv 1807.10165).
 
     It differs from DeepLabV3+ and Segformer only in its decoder and takes the same ImageNet weights. MONAI's has a
@@ -49,7 +50,9 @@ def build_unetplusplus(out_channels: int, img_size: int, size: Size) -> nn.Modul
     return _build("UnetPlusPlus", out_channels, size, _UNETPLUSPLUS)
 
 
-def _build(class_name: str, out_channels: int, size: Size, options: dict[Size, dict[str, Any]]) -> nn.Module:
+def _build(
+    class_name: str, out_channels: int, size: NetworkSize, options: dict[NetworkSize, dict[str, Any]]
+) -> nn.Module:
     library = extra("segmentation_models_pytorch", "this arch", REQUIREMENTS_FILE)  # takes seconds
     return getattr(library, class_name)(
         encoder_weights=None, in_channels=IMAGE_CHANNELS, classes=out_channels, **_ENCODER[size], **options[size]

@@ -1,7 +1,6 @@
 """Text prompts: one feature vector per label, and the affine layer that maps it to a prompt token."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +9,8 @@ from checkpointing.published import DOWNLOADS, WEIGHTS_FOLDER
 from networks.batch_norm import SingleValueBatchNorm
 from networks.labels import label_indices
 from networks.text_prompt.features import TEXT_FEATURES, clip_text_features
+from utils.config.options import TextAffineNorm
 from utils.config.schema import PromptsConfig
-
-TextAffineNorm = Literal["layernorm", "batchnorm"]
 
 # Image and text tower of CLIP ViT-B/32: the paper's percentages of trained parameters count both.
 CLIP_PARAMETERS = 151_277_313
