@@ -60,7 +60,7 @@ lint: setup
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
-# Ours beside the usual way; results go to runs/bench/. Takes an hour or more: BENCH="data step" picks some.
+# Ours beside the usual way; results go to runs/bench/. Takes an hour or more: BENCH="startup step" picks some.
 bench: setup
 	$(PY) -m benchmarks.run $(BENCH)
 

@@ -1,8 +1,8 @@
-"""SAM's image encoder at inference: ours with its adapters merged, and segment_anything's own.
+"""Times SAM's image encoder at inference: ours with merged adapters, and segment_anything's own.
 
     python -m benchmarks.inference [--sizes 512 1024] [--batch 1] [--rounds 11] [--output runs/bench]
 
-Both have the same weights and give the same embedding; the benchmark ends with an error if they don't.
+Both have the same weights. The benchmark ends with an error if their embeddings differ.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ TOLERANCE = 1e-4  # of the embedding in float32
 
 
 def encoders(size: int, overrides: Sequence[str] = ()) -> dict[str, nn.Module]:
-    """A SALT model's image encoder, merged, and segment_anything's with the same weights."""
+    """The image encoder of a SALT model with merged adapters, and segment_anything's with the same weights."""
     options = ["sam.weights=random", f"sam.img_size={size}", *overrides]
     found: dict[str, nn.Module] = {}
     for name in ("stock", "ours"):
@@ -31,14 +31,14 @@ def encoders(size: int, overrides: Sequence[str] = ()) -> dict[str, nn.Module]:
         adapters.merge(model)
         if name == "stock":
             use_stock_blocks(model)
-        found[name] = model.image_encoder
+        found[name] = model.get_submodule("image_encoder")
     return found
 
 
 def compare(
     size: int, batch: int, rounds: int, overrides: Sequence[str] = (), timed: Sequence[str] = ("fp32",)
 ) -> Comparison:
-    """Time both in the precisions `timed`, fp32 first. Raises: ValueError if their embeddings differ in float32."""
+    """Times both in the precisions `timed`, fp32 first. Raises ValueError if their embeddings differ in float32."""
     images = torch.randn(batch, 3, size, size)
     found = encoders(size, overrides)
     difference = float((_embed(found["ours"], images, False) - _embed(found["stock"], images, False)).abs().max())
@@ -59,7 +59,7 @@ def _embed(encoder: nn.Module, images: Tensor, bf16: bool) -> Tensor:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Time all sizes and publish the result."""
+    """Times all sizes and publishes the result."""
     arguments = parser(__doc__)
     arguments.add_argument("--sizes", nargs="+", type=int, default=[512, 1024])
     arguments.add_argument("--batch", type=int, default=1)

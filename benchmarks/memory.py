@@ -4,33 +4,32 @@
     python benchmarks/memory.py --types base --sizes 512 --strategies salt lora
     python benchmarks/memory.py --check                           one estimate against a real step on this CPU
 
-Forward and backward run on fake tensors, which have shapes and no values, and every storage that they make is counted
-from its creation to its end, beside the weights and AdamW's two states. What the count leaves out: the CUDA context
-(0.3 to 0.5 GiB), libraries' workspaces and the allocator's gaps; leave 10 to 15% free. Attention is counted as a fused
-kernel, as it runs on a GPU.
+Forward and backward pass run on fake tensors, which have shapes but no values. Every storage that they allocate is
+counted until it is freed, beside the weights and AdamW's two states. The count leaves out the CUDA context (0.3 to 0.5
+GiB), the libraries' workspaces and the allocator's fragmentation: leave 10 to 15% free. Attention is counted as a
+fused kernel, as it runs on a GPU.
 """
 
 import argparse
 import json
 import logging
 import sys
-import weakref
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peak_memory import MEGABYTE, in_new_process, peak_rise  # noqa: E402
+from benchmarks.peak_memory import MEGABYTE, LiveBytes, in_new_process, peak_rise  # noqa: E402
 from model import build_model  # noqa: E402
+from networks.base import SegmentationModel  # noqa: E402
 from networks.encoder_options import checkpoint_blocks  # noqa: E402
 from training.optimizer import build_optimizer  # noqa: E402
 from training.run import Objective  # noqa: E402
@@ -46,13 +45,15 @@ MODELS = [
 ]
 SIZES = (512, 1024)
 STRATEGIES = ("salt", "svd", "lora", "decoder", "full")
+OPTIONS = (("fp32", False), ("bf16", False), ("fp32", True), ("bf16", True))  # precision, gradient checkpointing
 CHECK = ("Prompt Adapted SAM", "base", 512, "salt")
 ADAM_STATES = 2
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is estimated: a training step of a model."""
+    """The training step whose memory is estimated; `overrides` are options of the config."""
 
     arch: str
     sam_type: str
@@ -61,51 +62,21 @@ class Step:
     precision: str = "fp32"
     gradient_checkpointing: bool = False
     batch_size: int = 1
+    overrides: tuple[str, ...] = ()
 
     def config(self) -> Config:
-        """The config of such a run."""
+        """The config of a run with such steps."""
         overrides = [f"arch={self.arch}", f"sam.sam_type={self.sam_type}", f"sam.img_size={self.img_size}"]
         if self.arch == "Prompt Adapted SAM 2":
             overrides += ["ft.svd_ratio=0.1"]
         elif self.sam_type == "nano":
             overrides += ["ft.svd_rank_linear=8", "ft.svd_rank_conv2d=8"]
-        return load_config(MODEL_CONFIG, None, overrides, self.strategy)
-
-
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that operations inside it make, while they live: `now` and `peak`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: dict[int, weakref.ref] = {}
-
-    def add(self, tensor: torch.Tensor) -> None:
-        """Counts the storage of a tensor, once, until it is freed."""
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._known:
-            return
-        size = storage.nbytes()
-        self._known[key] = weakref.ref(storage, lambda _: self._freed(key, size))
-        self.now += size
-        self.peak = max(self.peak, self.now)
-
-    def _freed(self, key: int, size: int) -> None:
-        self._known.pop(key, None)
-        self.now -= size
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, torch.Tensor):
-                self.add(leaf)
-        return result
+        return load_config(MODEL_CONFIG, None, [*overrides, *self.overrides], self.strategy)
 
 
 def estimate(step: Step) -> dict[str, Any]:
-    """{"parameters", "peak"} in bytes: the weights alone, frozen ones included, and the most at any time in a step."""
-    model = _model(step)
+    """{"parameters", "peak"} in bytes: the weights alone, frozen ones included, and the peak of a step."""
+    model = _meta_model(step)
     with FakeTensorMode():
         _make_fake(model)
         live = LiveBytes()
@@ -113,15 +84,14 @@ def estimate(step: Step) -> dict[str, Any]:
             live.add(tensor)
         parameters = live.now
         with live:
-            # As in every step but a run's first. AdamW itself reads values, which fakes have not.
+            # AdamW's states exist in every step but a run's first. AdamW itself does not run on fake tensors.
             states = [torch.empty(p.shape) for p in model.parameters() if p.requires_grad for _ in range(ADAM_STATES)]
             forward_and_backward(model, step)
             del states
     return {"parameters": parameters, "peak": live.peak}
 
 
-def _model(step: Step) -> nn.Module:
-    """The model on the meta device."""
+def _meta_model(step: Step) -> SegmentationModel:
     model = build_model(step.config(), counted_only=True)
     if step.gradient_checkpointing:
         checkpoint_blocks(model)
@@ -139,16 +109,34 @@ def _make_fake(model: nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def forward_and_backward(model: nn.Module, step: Step) -> None:
+def forward_and_backward(model: SegmentationModel, step: Step) -> None:
     """Those of one step of training, on random images, on the CPU."""
+    dtype = AUTOCAST[step.precision]
+    with torch.autocast("cpu", dtype) if dtype else nullcontext():
+        _, losses = objective(model, step)(*random_batch(step, torch.device("cpu")))
+    losses["total"].backward()
+
+
+def objective(model: SegmentationModel, step: Step) -> Objective:
+    """The model in training mode with the loss of the step's config."""
     training = step.config().training
-    objective = Objective(model.train(), SegmentationLoss(training.loss), training.reg_multiplier)
-    images = torch.randn(step.batch_size, 3, step.img_size, step.img_size)
-    masks = torch.zeros(step.batch_size, step.img_size, step.img_size)
-    autocast = torch.autocast("cpu", torch.bfloat16) if step.precision == "bf16" else nullcontext()
-    with autocast:
-        _, parts = objective(images, ["Foreground"] * step.batch_size, masks)
-    parts["total"].backward()
+    return Objective(model.train(), SegmentationLoss(training.loss), training.reg_multiplier)
+
+
+def random_batch(step: Step, device: torch.device) -> tuple[torch.Tensor, list[str], torch.Tensor]:
+    """Images (B, 3, S, S), labels and masks (B, S, S)."""
+    size = (step.img_size, step.img_size)
+    images = torch.randn(step.batch_size, 3, *size, device=device)
+    return images, ["Foreground"] * step.batch_size, torch.zeros(step.batch_size, *size, device=device)
+
+
+def random_model(step: Step, device: torch.device) -> SegmentationModel:
+    """The model with small random weights, which cost what real ones do."""
+    model = _meta_model(step).to_empty(device=device)
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            _ = tensor.normal_(0, 0.02) if tensor.is_floating_point() else tensor.zero_()
+    return model
 
 
 def measure(step: Step) -> int:
@@ -158,21 +146,17 @@ def measure(step: Step) -> int:
 
 
 def _real_steps(step: Step) -> None:
-    model = _model(step).to_empty(device="cpu")
-    with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
-            tensor.normal_(0, 0.02) if tensor.is_floating_point() else tensor.zero_()
+    model = random_model(step, torch.device("cpu"))
     optimizer = build_optimizer(model, step.config().training)
-    for _ in range(2):  # from the second on, AdamW's states are there
+    for _ in range(2):  # from the second on, AdamW's states exist
         optimizer.zero_grad()
         forward_and_backward(model, step)
         optimizer.step()
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown, in GiB: precision and checkpointing side by side."""
-    options = [("fp32", False), ("bf16", False), ("fp32", True), ("bf16", True)]
-    titles = [f"{precision}{', checkpointing' if checkpointed else ''}" for precision, checkpointed in options]
+    """The rows as a Markdown table in GiB, with a column for each precision, with and without checkpointing."""
+    titles = [f"{precision}{', checkpointing' if checkpointed else ''}" for precision, checkpointed in OPTIONS]
     lines = [f"| model | size | strategy | weights | {' | '.join(titles)} |", "|---|---|---|" + "---|" * 5]
     found: dict[tuple[str, int, str], dict[tuple[str, bool], dict[str, Any]]] = {}
     for row in rows:
@@ -180,7 +164,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         found.setdefault(key, {})[row["precision"], row["gradient_checkpointing"]] = row
     for (model, size, strategy), cells in found.items():
         weights = next(iter(cells.values()))["parameters"]
-        peaks = [_gib(cells[option]["peak"]) if option in cells else "-" for option in options]
+        peaks = [_gib(cells[option]["peak"]) if option in cells else "-" for option in OPTIONS]
         lines.append(f"| {model} | {size} | {strategy} | {_gib(weights)} | {' | '.join(peaks)} |")
     return "\n".join(lines)
 
@@ -190,7 +174,7 @@ def _gib(size: int) -> str:
 
 
 def check() -> str:
-    """Estimate and measurement of one step, the latter in a process of its own."""
+    """Compares the estimate of a step with a measurement in a new process."""
     step = Step(*CHECK)
     lines = []
     for checkpointed in (False, True):
@@ -206,7 +190,7 @@ def check() -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--types", nargs="+", help="sam_type names; all by default")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
@@ -216,7 +200,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare one estimate with a real step on this CPU")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.ERROR)  # not what each of hundreds of configs leaves unused
+    logging.basicConfig(level=logging.ERROR)  # not the warnings of hundreds of configs
     if options.measure:
         print(measure(Step(**json.loads(options.measure))))
         return
@@ -224,19 +208,14 @@ def main() -> None:
         print(check())
         return
     rows = []
-    for arch, sam_type in MODELS:
-        if options.types and sam_type not in options.types:
-            continue
-        for size in options.sizes:
-            for strategy in options.strategies:
-                for precision in ("fp32", "bf16"):
-                    for checkpointed in (False, True):
-                        step = Step(arch, sam_type, size, strategy, precision, checkpointed, options.batch_size)
-                        rows.append({**asdict(step), **estimate(step)})
-                print(table(rows[-4:]).splitlines()[-1], flush=True)
-    text = (
-        f"Peak memory of a training step in GiB, batch {options.batch_size} (benchmarks/memory.py)\n\n{table(rows)}\n"
-    )
+    models = [model for model in MODELS if not options.types or model[1] in options.types]
+    for (arch, sam_type), size, strategy in product(models, options.sizes, options.strategies):
+        for precision, checkpointed in OPTIONS:
+            step = Step(arch, sam_type, size, strategy, precision, checkpointed, options.batch_size)
+            rows.append({**asdict(step), **estimate(step)})
+        print(table(rows[-len(OPTIONS) :]).splitlines()[-1], flush=True)
+    title = f"Peak memory of a training step in GiB, batch {options.batch_size} (benchmarks/memory.py)"
+    text = f"{title}\n\n{table(rows)}\n"
     print(f"\n{text}")
     if options.output:
         write_text(options.output / "memory.md", text)

@@ -1,6 +1,6 @@
-"""All benchmarks, or those named, one after the other, each in a process of its own.
+"""Runs the CPU benchmarks, or those named, one after the other, each in a process of its own.
 
-python -m benchmarks.run [data startup inference step growth] [--output runs/bench]
+python -m benchmarks.run [startup inference step] [--output runs/bench]
 """
 
 import argparse
@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from benchmarks.timing import OUTPUT
 
-BENCHMARKS = ("data", "startup", "inference", "step", "growth")
+BENCHMARKS = ("startup", "inference", "step")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks with the given options; returns how many failed."""
+    """Runs the benchmarks with the given options and returns how many failed."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
     arguments.add_argument("--rounds", help="how many times each way is timed")

@@ -1,9 +1,9 @@
-"""What a SALT model costs until its first step: built, its base weights loaded, every adapted weight decomposed.
+"""Times how long a SALT model takes to build, load its base weights and decompose every adapted weight.
 
     python -m benchmarks.startup [--sam_type base] [--rounds 5] [--output runs/bench]
 
-Timed without the cache of decompositions and from it, on a file of the official format with random values. Imports are
-not in it.
+It runs without the cache of decompositions and with it, on a file of the official format with random values. Imports
+are not timed.
 """
 
 import os
@@ -22,18 +22,18 @@ from utils.config import load_config
 
 
 def compare(sam_type: str, size: int, rounds: int, overrides: Sequence[str] = ()) -> Comparison:
-    """Time both ways in a folder that is removed afterwards."""
+    """Times both ways in a temporary folder."""
     options = [f"sam.sam_type={sam_type}", f"sam.img_size={size}", *overrides]
     with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"SALT_CACHE": folder}):
         weights = _official_file(Path(folder) / "sam.pth", options)
         configs = {
-            way: load_config(TABLE1 / "salt_4.yaml", None, [*options, f"ft.svd_cache={kept}"], None, weights)
-            for way, kept in (("decomposed", "false"), ("from the cache", "true"))
+            way: load_config(TABLE1 / "salt_4.yaml", None, [*options, f"ft.svd_cache={cached}"], None, weights)
+            for way, cached in (("decomposed", "false"), ("from the cache", "true"))
         }
         ways = {way: partial(build_model, config, encode_text=False) for way, config in configs.items()}
         seconds = interleaved(ways, rounds)
-        kept = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors")) / 2**20
-    return Comparison(f"{sam_type}, {size}", seconds, "decomposed", notes={"cache_mib": kept})
+        cache_mib = sum(file.stat().st_size for file in Path(folder).rglob("*.safetensors")) / 2**20
+    return Comparison(f"{sam_type}, {size}", seconds, "decomposed", notes={"cache_mib": cache_mib})
 
 
 def _official_file(path: Path, options: Sequence[str]) -> Path:
@@ -43,7 +43,7 @@ def _official_file(path: Path, options: Sequence[str]) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Time both ways and publish the result."""
+    """Times both ways and publishes the result."""
     arguments = parser(__doc__)
     arguments.set_defaults(rounds=MIN_ROUNDS)
     arguments.add_argument("--sam_type", default="base", choices=("nano", "base", "large", "huge"))

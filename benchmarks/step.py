@@ -1,14 +1,12 @@
-"""A training step of Table 1's models, ours beside the plain way and Hugging Face peft: time and peak memory.
+"""Times a training step of Table 1's models beside the plain equations and Hugging Face peft, and measures its peak.
 
     python -m benchmarks.step [--groups rank_256 ... | --ways "naive salt_256 fp32" "ours salt_256 fp32" ...]
                               [--batch 2 5] [--size 512] [--keep-freed] [--rounds 11] [--output runs/bench]
 
-A step is forward, loss, backward and AdamW on random weights and images, which cost what real ones do. The ways of a
-group are timed in turns, each in a process of its own; the peaks come from further ones. All processes of a group keep
-their memory: 13 GB for rank_256 at batch 2, twice that at batch 5, where `--ways` takes fewer at once. On a CPU bf16
-gains time only where there are instructions for it (AMX): the record names them, and the groups leave bf16 out where
-there are none at all. What a page fault costs differs from machine to machine, and ways differ in how many they have;
-`--keep-freed` does without nearly all of them.
+A step is forward pass, loss, backward pass and AdamW on random weights and images. The ways of a group are timed in
+turns, each in a process of its own; further processes measure the peaks. All processes of a group exist at the same
+time: 13 GB for rank_256 at batch 2, twice that at batch 5, where `--ways` selects fewer. bf16 is timed only on CPUs
+with instructions for it. The price of a page fault differs between machines; `--keep-freed` avoids nearly all of them.
 """
 
 import gc
@@ -36,8 +34,8 @@ from utils.losses import SegmentationLoss
 TABLE1 = Path(__file__).resolve().parents[1] / "configs" / "table1"
 COMMAND = ("-m", "benchmarks.step")
 LABEL = "Foreground"
-WARMUP = 3  # steps until the allocator knows the sizes it is asked for; the first have ten times the page faults
-# Each way is "how row precision"; the first of a group is what the others are compared to.
+WARMUP = 3  # the first steps have ten times the page faults of later ones
+# Each way is "how row precision"; the others of a group are compared with the first.
 GROUPS = {
     "rank_256": (
         "naive salt_256 fp32",
@@ -66,7 +64,7 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Job:
-    """What one way does: `way` as in GROUPS, images a step, their side in pixels, options of the config."""
+    """One way: `way` as in GROUPS, the batch size, the side of the images in pixels, options of the config."""
 
     way: str
     batch: int
@@ -74,7 +72,7 @@ class Job:
     overrides: tuple[str, ...] = ()
 
     def step(self) -> Callable[[], None]:
-        """A function that does one training step; the model and AdamW live as long as it does."""
+        """A function that performs one training step."""
         how, row, precision = self.way.split()
         model, config = _model(how, row, (f"sam.img_size={self.size}", *self.overrides))
         training = config.training
@@ -87,8 +85,8 @@ class Job:
         def step() -> None:
             optimizer.zero_grad()
             with autocast():
-                _, parts = objective(images, [LABEL] * self.batch, masks)
-            parts["total"].backward()
+                _, losses = objective(images, [LABEL] * self.batch, masks)
+            losses["total"].backward()
             optimizer.step()
 
         return step
@@ -106,14 +104,14 @@ def _model(how: str, row: str, overrides: Sequence[str]) -> tuple[SegmentationMo
 
 
 def _groups(names: Sequence[str]) -> dict[str, list[str]]:
-    """The ways of each group whose precision is worth timing here, where that leaves any to compare."""
+    """The ways of each group in the precisions of this CPU, without groups of a single way."""
     timed = precisions()
     groups = {name: [way for way in GROUPS[name] if way.split()[2] in timed] for name in names}
     return {name: ways for name, ways in groups.items() if len(ways) > 1}
 
 
 def peak(job: Job) -> int:
-    """Bytes by which two steps raise this process' peak, with the model; in the second, AdamW's states are there."""
+    """Bytes by which the model and two steps raise this process' peak; AdamW's states exist in the second."""
     Job(job.way, 1, 64, job.overrides).step()()  # loads libraries, starts threads
     gc.collect()
 
@@ -128,9 +126,9 @@ def peak(job: Job) -> int:
 def compare(
     case: str, jobs: Mapping[str, Job], rounds: int, notes: dict[str, Any], keep_freed: bool = False
 ) -> Comparison:
-    """Time and peak memory of each job, by name; the first is what the others are compared to.
+    """Time and peak memory of each job, by name. The others are compared with the first.
 
-    `keep_freed`: while they are timed, the processes keep freed memory instead of giving it back to the kernel (glibc).
+    `keep_freed`: the timed processes keep freed memory instead of returning it to the kernel (glibc).
     """
     commands = {name: [*COMMAND, "--peak", json.dumps(asdict(job))] for name, job in jobs.items()}
     peaks = {name: in_new_process(command) / MEGABYTE for name, command in commands.items()}
@@ -142,14 +140,14 @@ def compare(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Time the groups asked for and publish the result."""
+    """Times the selected groups and publishes the result."""
     arguments = parser(__doc__)
     arguments.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
     arguments.add_argument("--batch", nargs="+", type=int, default=[2])
     ways = sorted({way for group in GROUPS.values() for way in group})
-    arguments.add_argument("--ways", nargs="+", choices=ways, help="these alone; the first is the baseline")
+    arguments.add_argument("--ways", nargs="+", choices=ways, help="only these; the first is the baseline")
     arguments.add_argument("--size", type=int, default=512, help="side of the images in pixels")
-    arguments.add_argument("--keep-freed", action="store_true", help="the timed processes keep the memory they free")
+    arguments.add_argument("--keep-freed", action="store_true", help="the timed processes keep freed memory")
     arguments.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the models' configs")
     arguments.add_argument("--peak", help="(internal) measure one way")
     args = arguments.parse_args(argv)

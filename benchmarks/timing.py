@@ -1,4 +1,4 @@
-"""Ways of doing one thing, timed side by side in one process, and the record of it."""
+"""Times several ways of doing the same thing in turns, and writes the comparison as JSON and Markdown."""
 
 import argparse
 import gc
@@ -21,20 +21,20 @@ from utils.environment import cpu_multiplies_bf16, environment_info
 from utils.files import write_json, write_text
 
 OUTPUT = Path("runs/bench")
-CPU_FEATURES = ("cpu_name", "avx2", "avx512_f", "avx512_bf16", "amx_bf16")  # what decides a matrix product's speed
-MIN_ROUNDS = 5  # of a result that counts; fewer are for trying out
+CPU_FEATURES = ("cpu_name", "avx2", "avx512_f", "avx512_bf16", "amx_bf16")  # the instructions for matrix products
+MIN_ROUNDS = 5  # of a result to report
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The times of several ways of one case.
+    """The times of several ways of doing the same thing.
 
     Attributes:
         case: what was done.
-        seconds: of each way, one a round, all in the same order.
-        baseline: the way that the others are compared to.
-        items: how many things one run does, for rates.
-        notes: what else there is to say, ready for JSON: values that must agree, sizes.
+        seconds: for each way, the seconds of each round.
+        baseline: the way that the others are compared with.
+        items: the number of items that one run handles, for rates.
+        notes: other values to record, ready for JSON.
         peak_mib: peak memory of each way, where it was measured.
     """
 
@@ -50,15 +50,15 @@ class Comparison:
         return statistics.median(self.seconds[way]) / self.items
 
     def ratio(self, way: str) -> float:
-        """How many times faster than the baseline: the median over the rounds of each round's own ratio.
+        """How many times faster than the baseline: the median of the rounds' ratios.
 
-        The ways of one round run right after one another, so that what slows the machine slows them alike.
+        The ways of a round run one after the other, so that other load on the machine slows them alike.
         """
         pairs = zip(self.seconds[self.baseline], self.seconds[way], strict=True)
         return statistics.median(baseline / seconds for baseline, seconds in pairs)
 
     def record(self) -> dict[str, Any]:
-        """The comparison as JSON: a case, and for each way the median, the range, the rate and the ratio."""
+        """The comparison as JSON: for each way the median, the range, the rate and the ratio."""
         ways = {
             way: {
                 "ms": 1e3 * self.median(way),
@@ -68,8 +68,9 @@ class Comparison:
             }
             for way, times in self.seconds.items()
         }
-        for way, size in (self.peak_mib or {}).items():
-            ways[way] |= {"peak_mib": size, "peak_ratio": size / self.peak_mib[self.baseline]}
+        peaks = self.peak_mib or {}
+        for way, size in peaks.items():
+            ways[way] |= {"peak_mib": size, "peak_ratio": size / peaks[self.baseline]}
         rounds = len(self.seconds[self.baseline])
         return {"case": self.case, "baseline": self.baseline, "rounds": rounds, "ways": ways, **(self.notes or {})}
 
@@ -81,14 +82,14 @@ def interleaved(
     clock: Callable[[], float] = time.perf_counter,
     synchronize: Callable[[], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Run each way once a round, every second round in reverse order; returns the seconds of each, a number a round.
+    """Runs each way once a round, in reverse order every second round. Returns the seconds of each way by round.
 
     Args:
-        ways: by name, what to run.
+        ways: functions by name.
         rounds: how many times each way is timed.
-        warmup: rounds before, which are not counted.
-        clock: time.process_time counts the work of this process alone, for ways that stay on one core.
-        synchronize: waits for a device to finish its work, such as torch.cuda.synchronize; called before each reading.
+        warmup: rounds before them that are not timed.
+        clock: returns seconds.
+        synchronize: waits until a device has finished, such as torch.cuda.synchronize; called before each reading.
     """
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     wait = synchronize or (lambda: None)
@@ -109,13 +110,13 @@ def interleaved(
 def in_own_process(
     make: Callable[[], Callable[[], object]], environment: Mapping[str, str] | None = None
 ) -> Iterator[Callable[[], None]]:
-    """What `make` gives, for `interleaved`, run each time in one process of its own.
+    """A function for `interleaved` that runs the function made by `make` in a process of its own, the same each time.
 
-    Ways that allocate much leave one another a heap that no run alone would have: on Linux its page faults can double
-    the time of all that is not a matrix product. `environment` is added to the process' variables.
+    In one process, the heap that one way leaves behind changes the page faults, and so the time, of the next.
+    `environment` is added to the process' variables.
 
     Raises:
-        ChildProcessError: when it fails; its traceback is printed.
+        ChildProcessError: the process failed; its traceback is printed.
     """
     processes = multiprocessing.get_context("spawn")
     here, there = processes.Pipe()
@@ -129,7 +130,7 @@ def in_own_process(
             here.send(None)
             here.recv()
         except (EOFError, OSError):
-            raise ChildProcessError("the process of a way ended; see above") from None
+            raise ChildProcessError("the process of a benchmark ended; see above") from None
 
     try:
         yield run
@@ -154,7 +155,7 @@ def _variables(added: Mapping[str, str]) -> Iterator[None]:
 
 def _serve(make: Callable[[], Callable[[], object]], orders: Connection) -> None:
     way = make()
-    with suppress(EOFError):  # nobody is left to order
+    with suppress(EOFError):  # the other end was closed
         while True:
             orders.recv()
             way()
@@ -162,7 +163,7 @@ def _serve(make: Callable[[], Callable[[], object]], orders: Connection) -> None
 
 
 def precisions() -> tuple[str, ...]:
-    """The precisions worth timing here; says so where bf16 is not, which would take hours."""
+    """The precisions to time on this CPU. bf16 is left out, with a message, where it would take hours."""
     if cpu_multiplies_bf16():
         return "fp32", "bf16"
     print("bf16 is left out: torch has no fast products in it for this CPU", file=sys.stderr)
@@ -170,7 +171,7 @@ def precisions() -> tuple[str, ...]:
 
 
 def markdown(comparisons: Sequence[Comparison]) -> str:
-    """A Markdown table, a row for each way of each case."""
+    """A Markdown table with a row for each way of each case."""
     with_peaks = any(comparison.peak_mib for comparison in comparisons)
     head = ["case", "way", "ms", "a second", "times faster", *(["peak MiB", "peak ratio"] if with_peaks else [])]
     lines = [_line(head), _line(["---", "---"] + ["---:"] * (len(head) - 2))]
@@ -189,7 +190,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def publish(name: str, comparisons: Sequence[Comparison], output: Path) -> None:
-    """Print the table and one line of JSON, and write both to `output`/<name>.md and .json."""
+    """Prints the table and one line of JSON, and writes both to `output`/<name>.md and .json."""
     record = {
         "benchmark": name,
         "environment": environment_info(torch.device("cpu")),
@@ -205,7 +206,7 @@ def publish(name: str, comparisons: Sequence[Comparison], output: Path) -> None:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A command line with what every benchmark takes: --rounds and --output."""
+    """A command line with the options of every benchmark: --rounds and --output."""
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--rounds", type=int, default=2 * MIN_ROUNDS + 1, help="how many times each way is timed")
     result.add_argument("--output", type=Path, default=OUTPUT, help="folder of the table and the JSON")

@@ -1,63 +1,13 @@
-"""The benchmarks' commands at tiny sizes: what they write, never how long it took; and that the ways compared agree."""
+"""Timing in turns, in processes of their own, and the statistics of it."""
 
 import itertools
-import json
 import multiprocessing
 import os
-import subprocess
-import sys
 from functools import partial
 
 import pytest
-import torch
 
-from benchmarks.data import draw_set
-from benchmarks.plain_data import PlainDataset
 from benchmarks.timing import Comparison, in_own_process, interleaved, markdown
-from datasets.data import GeneralDataset
-from utils.config import load_config
-
-TINY = {
-    "data": ["--img_size", "32", "--count", "2", "--size", "70", "66"],
-}
-WAYS = {"data": {"plain", "ours, decoded each time", "ours"}}
-
-
-@pytest.mark.parametrize("name", TINY)
-def test_a_benchmark_prints_and_writes_a_table_and_json(name, tmp_path):
-    command = [sys.executable, "-m", f"benchmarks.{name}", "--rounds", "2", "--output", str(tmp_path), *TINY[name]]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    table, record = (tmp_path / f"{name}.md").read_text(), json.loads((tmp_path / f"{name}.json").read_text())
-    assert done.stdout.startswith(table)
-    assert json.loads(done.stdout.splitlines()[-1]) == record
-    assert (record["benchmark"], record["threads"]) == (name, 1)
-    assert table.count("\n") == 2 + len(record["comparisons"]) * len(WAYS[name])
-    for comparison in record["comparisons"]:
-        assert comparison["rounds"] == 2
-        assert set(comparison["ways"]) == WAYS[name]
-        assert comparison["ways"][comparison["baseline"]]["times_faster"] == 1
-        for way in comparison["ways"].values():
-            low, high = way["ms_range"]
-            assert 0 <= low <= way["ms"] <= high
-
-
-def test_the_plain_pipeline_gives_our_samples(tmp_path):
-    """But for the plain one's rounding while it resizes in 8 bits, up to one level, brightened by up to 1.2."""
-    draw_set(tmp_path, 2, (90, 84))
-    overrides = [f"data.root_path={tmp_path}", "data_transforms.img_size=64"]
-    config = load_config(None, "configs/data/drive.yaml", overrides)
-    ours = GeneralDataset(config, "train", train=True)
-    plain = PlainDataset([(s.image_path, s.mask_path) for s in ours.samples], config.data_transforms)
-    states = []
-    finish = ours.transform.finish
-    ours.transform.finish = lambda *pair: (states.append(torch.get_rng_state()), finish(*pair))[1]
-    for index in range(2):
-        sample = ours[index]
-        torch.set_rng_state(states[-1])
-        image, mask = plain[index]
-        assert torch.equal(sample["mask"], mask)
-        assert (sample["image"] - image).abs().max() < 1.2 / min(config.data_transforms.pixel_std) + 1e-4
 
 
 def test_ways_take_turns_and_only_counted_rounds_are_timed():
@@ -110,7 +60,7 @@ def test_a_way_has_the_variables_given_and_this_process_keeps_its_own(before, tm
 
 def test_a_failing_way_is_an_error(tmp_path, capfd):
     with (
-        pytest.raises(ChildProcessError, match="the process of a way ended"),
+        pytest.raises(ChildProcessError, match="the process of a benchmark ended"),
         in_own_process(partial(noting_way, tmp_path / "none", failing=True)) as way,
     ):
         way()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.memory import CHECK, LiveBytes, Step, check, estimate, table
+from benchmarks.memory import CHECK, Step, check, estimate, table
+from benchmarks.peak_memory import LiveBytes
 
 NANO = Step("Prompt Adapted SAM", "nano", 256, "lora")
 

@@ -4,14 +4,12 @@ import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 import adapters
-from benchmarks import growth, inference, startup, step
+from benchmarks import inference, startup, step
 from benchmarks.naive import naive, peft
 from benchmarks.peak_memory import KEEP_FREED, in_new_process
 from benchmarks.step import COMMAND, TABLE1, Job
@@ -81,7 +79,6 @@ COMMANDS = {
     "step": (step.main, ["--ways", *CHOSEN, "--size", "32", "--batch", "1", "2", "--keep-freed"], 2),
     "inference": (inference.main, ["--sizes", "32", "64"], 2),
     "startup": (startup.main, ["--sam_type", "nano", "--size", "32"], 1),
-    "growth": (growth.main, ["--size", "32", "--sizes", "32", "64", "--batches", "1", "2", "--ranks", "1", "2"], 3),
 }
 
 
@@ -106,12 +103,11 @@ def test_a_benchmark_writes_its_table_and_json(name, tmp_path, monkeypatch, caps
         assert len(comparison["ways"]) >= 2
         for way in comparison["ways"].values():
             assert way["ms"] > 0
-            assert ("peak_mib" in way) == (name in ("step", "growth"))
+            assert ("peak_mib" in way) == (name == "step")
     if name == "step":
         assert all(comparison["keep_freed"] for comparison in record["comparisons"])
         assert environments == 2 * len(CHOSEN) * [KEEP_FREED]
         assert all(list(comparison["ways"]) == CHOSEN for comparison in record["comparisons"])
-    assert (tmp_path / "growth.png").exists() == (name == "growth")
 
 
 def test_a_cpu_without_instructions_for_bf16_is_not_made_to_time_it(tmp_path, monkeypatch, capsys):
@@ -127,19 +123,6 @@ def test_a_cpu_without_instructions_for_bf16_is_not_made_to_time_it(tmp_path, mo
         ["stock fp32", "ours fp32"],
     ]
     assert capsys.readouterr().err.count("bf16 is left out: torch has no fast products in it for this CPU") == 2
-
-
-def test_multiplications_are_those_of_products_and_attention():
-    q, k, v = (torch.randn(1, 2, tokens, 8, requires_grad=True) for tokens in (3, 5, 5))
-    weight = torch.randn(8, 4)
-
-    def step():
-        (nn.functional.scaled_dot_product_attention(q, k, v) @ weight).sum().backward()
-        torch.zeros(3, 5).addmm_(torch.ones(3, 2), torch.ones(2, 5))
-
-    counted = growth.multiplications(SimpleNamespace(step=lambda: step))
-    attention = 7 * 2 * 3 * 5 * 8  # two products forward and five backward, of two heads
-    assert counted == {"all": attention + 2 * (2 * 3 * 8 * 4) + 3 * 2 * 5, "attention": attention}
 
 
 def test_different_embeddings_are_an_error(monkeypatch):
