@@ -40,13 +40,14 @@ from networks.encoder_options import compile_encoder  # noqa: E402
 from training.optimizer import build_optimizer  # noqa: E402
 from training.processes import Processes  # noqa: E402
 from utils.config import load_config  # noqa: E402
+from utils.config.options import Precision  # noqa: E402
 from utils.environment import environment_info  # noqa: E402
 from utils.files import write_json, write_text  # noqa: E402
 
 _RANKS_256 = ("ft.svd_rank_linear=410", "ft.svd_rank_conv2d=256", "ft.r_lora=256")  # configs/table1/salt_256.yaml
 SALT_256 = Step("Prompt Adapted SAM", "base", 512, "salt", batch_size=5, overrides=_RANKS_256)
 NANO = Step("Prompt Adapted SAM", "nano", 256, "salt", batch_size=2)
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 # (torch.compile, gradient checkpointing); what takes longest comes last.
 OPTIONS = ((False, False), (False, True), (True, False))
 WARMUP, TIMED = 3, 10  # steps
@@ -117,7 +118,7 @@ def measure_step(step: Step, compiled: bool, device: torch.device) -> dict[str, 
     }
 
 
-def compare_gradients(precision: str, device: torch.device) -> dict[str, Any]:
+def compare_gradients(precision: Precision, device: torch.device) -> dict[str, Any]:
     """The relative difference of nano SAM's gradients from those in float32 on the CPU, all parameters together."""
     config = load_config(ROOT / NANO_CONFIG, None, [], "salt", ROOT / NANO_WEIGHTS)
     torch.manual_seed(0)
@@ -238,10 +239,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(distributed_steps(torch.device(options.single_process))))
         return 0
     record = measure(torch.device("cuda", 0), options.output.resolve(), options.minutes)
-    text = markdown(record)
     write_json(options.output / "gpu.json", record)
-    write_text(options.output / "gpu.md", text)
-    print(text)
+    write_text(options.output / "gpu.md", markdown(record))
+    print(markdown(record))
     return 0
 
 

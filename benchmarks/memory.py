@@ -34,6 +34,7 @@ from networks.encoder_options import checkpoint_blocks  # noqa: E402
 from training.optimizer import build_optimizer  # noqa: E402
 from training.run import Objective  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
+from utils.config.options import Precision  # noqa: E402
 from utils.files import write_json, write_text  # noqa: E402
 from utils.losses import SegmentationLoss  # noqa: E402
 
@@ -45,10 +46,11 @@ MODELS = [
 ]
 SIZES = (512, 1024)
 STRATEGIES = ("salt", "svd", "lora", "decoder", "full")
-OPTIONS = (("fp32", False), ("bf16", False), ("fp32", True), ("bf16", True))  # precision, gradient checkpointing
+# (precision, gradient checkpointing): a column each.
+OPTIONS: tuple[tuple[Precision, bool], ...] = (("fp32", False), ("bf16", False), ("fp32", True), ("bf16", True))
 CHECK = ("Prompt Adapted SAM", "base", 512, "salt")
 ADAM_STATES = 2
-AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST: dict[Precision, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Step:
     sam_type: str
     img_size: int
     strategy: str
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     gradient_checkpointing: bool = False
     batch_size: int = 1
     overrides: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from sam2.modeling.sam.prompt_encoder import PromptEncoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import Tensor, nn
 
-# SAM 2 and 2.1 differ in their memory alone, which is dropped: one YAML builds what both kinds of file fill.
+# SAM 2 and 2.1 differ in their memory alone, which is dropped: one YAML fits the files of both.
 _YAMLS = {
     "tiny": "configs/sam2.1/sam2.1_hiera_t.yaml",
     "small": "configs/sam2.1/sam2.1_hiera_s.yaml",
@@ -25,8 +25,7 @@ _STRIDE = 16  # of the image embeddings
 # Ours: small enough to ship and to train on a CPU. The finest features have a stride of 4, as the official ones have.
 _NANO_WIDTH, _NANO_STAGES, _NANO_PROMPT_DIM = 24, (1, 2, 5, 1), 128
 
-# The layers that the paper adapts in every block of the trunk. The neck's convolutions are adapted by LoRA and SVD, and
-# left plain by SALT.
+# The layers that the paper adapts in every block of the trunk. LoRA and SVD also adapt the neck's convolutions.
 _TRUNK_LAYERS = (
     "image_encoder.trunk.blocks.*.attn.qkv",
     "image_encoder.trunk.blocks.*.attn.proj",
@@ -37,7 +36,7 @@ _NECK_LAYERS = ("image_encoder.neck.convs.*.conv",)
 
 @dataclass
 class Sam2Parts:
-    """What is kept of SAM2; `no_mem_embed` (1, 1, C) is what the package adds to an image without memory."""
+    """The modules of SAM2's image part; the package adds `no_mem_embed` (1, 1, C) to an image without memory."""
 
     image_encoder: ImageEncoder
     prompt_encoder: PromptEncoder
@@ -56,7 +55,7 @@ def build_sam2_parts(sam_type: str, img_size: int) -> Sam2Parts:
 
     Args:
         sam_type: "tiny", "small", "base_plus" or "large" of the package, or our "nano".
-        img_size: of the square images, a multiple of 32. The trunk fits its positions to any.
+        img_size: side of the square images, a multiple of 32. The trunk resizes its positions to it.
     """
     parts = _nano_parts(img_size) if sam_type == "nano" else _official_parts(sam_type, img_size)
     parts.image_encoder.neck.position_encoding = _NoPositions()
@@ -64,7 +63,7 @@ def build_sam2_parts(sam_type: str, img_size: int) -> Sam2Parts:
 
 
 class _NoPositions(nn.Module):
-    """Instead of the neck's positions, which only the memory that is dropped would read: as large as its features."""
+    """Replaces the neck's position encoding, which is as large as its features and used by the memory alone."""
 
     def forward(self, features: Tensor) -> Tensor:
         return features.new_empty(0)

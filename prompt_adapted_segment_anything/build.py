@@ -12,7 +12,7 @@ from utils.config.options import EncoderAttention
 
 @dataclass(frozen=True)
 class SamGeometry:
-    """The sizes that tell one SAM from another."""
+    """The sizes that distinguish SAM's variants."""
 
     embed_dim: int
     depth: int
@@ -83,7 +83,7 @@ def build_prompt_encoder(geometry: SamGeometry, img_size: int) -> PromptEncoder:
 
 
 def build_mask_decoder(geometry: SamGeometry) -> MaskDecoder:
-    """SAM's mask decoder; it knows no image size."""
+    """SAM's mask decoder, the same for every image size."""
     return MaskDecoder(
         num_multimask_outputs=3,
         transformer=TwoWayTransformer(
