@@ -1,28 +1,25 @@
-"""Which differences of Dice the data support, so that a further seed should show them too."""
+"""Claims about the order of methods: differences in Dice that a further seed should show too."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from report.statistics import paired_test
-from study.results import Result
-from utils.errors import UserError
+from report.statistics import wilcoxon_test
+from study.results import Result, shared_dice
 
-LEVEL = 0.99  # of the interval for a further seed: a page makes dozens of claims, and all are to hold
+LEVEL = 0.99  # of the prediction interval: a page makes dozens of claims, and all of them should hold
 IMAGE_LEVEL = 0.05
-COLUMNS = ("group", "better", "worse", "difference", "low", "high", "p")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """`better` has a higher mean Dice over the test images than `worse`, by `difference`.
+    """The claim that row `better` has a higher mean Dice over the test images than row `worse`.
 
-    `low` and `high` bound that difference for a further seed; `p` is Wilcoxon's over the images, uncorrected.
+    `low` and `high` are the prediction interval of the difference in a further seed. `p` is from Wilcoxon's test over
+    the images, uncorrected.
     """
 
     group: str
@@ -33,11 +30,29 @@ class Claim:
     high: float
     p: float
 
+    @property
+    def order(self) -> tuple[str, str, str]:
+        """(group, better, worse)."""
+        return self.group, self.better, self.worse
+
+
+class ClaimCheck(NamedTuple):
+    """A claim in another seed; `difference` is None where a run is missing."""
+
+    claim: Claim
+    seed: int
+    difference: float | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference has the claimed sign."""
+        return self.difference is not None and self.difference > 0
+
 
 def seed_noise(rows: Sequence[np.ndarray]) -> tuple[float, int]:
-    """The standard deviation of one row's mean Dice from seed to seed, and its degrees of freedom.
+    """The standard deviation of a row's mean Dice from seed to seed, and its degrees of freedom.
 
-    Pooled over the rows, what all rows have in common in a seed left out (the residual of a table of rows x seeds).
+    It is pooled over the rows and excludes what all rows share in a seed: the residual of a table of rows x seeds.
 
     Args:
         rows: Dice (seeds, images) of each row, all of one shape.
@@ -52,93 +67,43 @@ def find_claims(group: str, results: Sequence[Result], pairs: Iterable[tuple[str
     """The pairs of rows (all, or `pairs`) whose order the data support.
 
     A pair is claimed where, over the seeds that all rows share, (1) the 99% prediction interval of the difference in a
-    further seed is above 0, and (2) Wilcoxon's test over the test images, averaged over the seeds, has p <= 0.05. Of
-    two trained rows the interval takes the larger of their own noise and that pooled over all trained rows. What varies
-    in an untrained row is something else, such as its prompt's random start: there a pair has its own noise alone.
+    further seed is above 0, and (2) Wilcoxon's test over the test images, averaged over the seeds, has p <= 0.05. For
+    two trained rows the interval uses the larger of the pair's own noise and the noise pooled over all trained rows. An
+    untrained row varies for another reason, such as its prompt's random start, so its pairs use their own noise alone.
     """
     from scipy.stats import t
 
-    seeds = sorted(set.intersection(*(set(result.seeds) for result in results))) if results else []
-    if len(seeds) < 2:
+    dice = shared_dice(results)
+    seeds = len(next(iter(dice.values()), ()))
+    if seeds < 2:
         return []
-    dice = {r.name: r.dice[[r.seeds.index(seed) for seed in seeds]] for r in results}  # each (seeds, images)
-    trained = {r.name for r in results if r.trained}
+    trained = {result.name for result in results if result.trained}
     pooled = seed_noise([dice[name] for name in dice if name in trained]) if len(trained) > 1 else (0.0, 0)
     claims = []
     for pair in combinations(dice, 2) if pairs is None else pairs:
         better, worse = sorted(pair, key=lambda name: dice[name].mean(), reverse=True)
         by_seed = (dice[better] - dice[worse]).mean(axis=1)
         difference = float(by_seed.mean())
-        noise, freedom = pooled if {better, worse} <= trained else (0.0, len(seeds) - 1)
+        noise, freedom = pooled if {better, worse} <= trained else (0.0, seeds - 1)
         spread = max(float(by_seed.std(ddof=1)), 2**0.5 * noise)
-        half = float(t.ppf((1 + LEVEL) / 2, freedom)) * spread * (1 + 1 / len(seeds)) ** 0.5
-        p = paired_test(*(dict(enumerate(dice[name].mean(axis=0))) for name in (better, worse))).p
+        half = float(t.ppf((1 + LEVEL) / 2, freedom)) * spread * (1 + 1 / seeds) ** 0.5
+        p = wilcoxon_test(dice[better].mean(axis=0) - dice[worse].mean(axis=0)).p
         if difference > half and p <= IMAGE_LEVEL:
             claims.append(Claim(group, better, worse, difference, difference - half, difference + half, p))
     return claims
 
 
-def claims_csv(claims: Iterable[Claim]) -> str:
-    """Claims as CSV with the columns `COLUMNS`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for claim in claims:
-        numbers = [f"{value:.6f}" for value in (claim.difference, claim.low, claim.high, claim.p)]
-        writer.writerow([claim.group, claim.better, claim.worse, *numbers])
-    return text.getvalue()
-
-
-def read_claims_csv(path: Path) -> list[Claim]:
-    """What `claims_csv` wrote. Raises: UserError for a file that is missing or not whole."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                Claim(
-                    row["group"], row["better"], row["worse"],
-                    float(row["difference"]), float(row["low"]), float(row["high"]), float(row["p"]),
-                )
-                for row in csv.DictReader(file)
-            ]  # fmt: skip
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); the study without --seeds writes it") from error
-
-
-Checked = list[tuple[Claim, int, float | None]]  # claim, seed, difference in that seed (None: a run is missing)
-
-
-def check_claims(claims: Iterable[Claim], results: Mapping[str, Result]) -> Checked:
+def check_claims(claims: Iterable[Claim], results: Mapping[str, Result]) -> list[ClaimCheck]:
     """Every claim in every seed of `results`."""
-    seeds = sorted({seed for result in results.values() for seed in result.seeds})
     means = {
-        (r.name, seed): float(dice.mean()) for r in results.values() for seed, dice in zip(r.seeds, r.dice, strict=True)
+        (result.name, seed): float(dice.mean())
+        for result in results.values()
+        for seed, dice in zip(result.seeds, result.dice, strict=True)
     }
 
     def difference(claim: Claim, seed: int) -> float | None:
-        pair = [means.get((name, seed)) for name in (claim.better, claim.worse)]
-        return None if None in pair else pair[0] - pair[1]
+        better, worse = means.get((claim.better, seed)), means.get((claim.worse, seed))
+        return None if better is None or worse is None else better - worse
 
-    return [(claim, seed, difference(claim, seed)) for claim in claims for seed in seeds]
-
-
-def checked_csv(checked: Checked) -> str:
-    """What `check_claims` found, as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", "better", "worse", "seed", "difference"])
-    for claim, seed, difference in checked:
-        number = "" if difference is None else f"{difference:.6f}"
-        writer.writerow([claim.group, claim.better, claim.worse, seed, number])
-    return text.getvalue()
-
-
-def read_checked_csv(path: Path, claims: Iterable[Claim]) -> Checked | None:
-    """What `checked_csv` wrote, where it is about these claims; None where it is about others, or not there."""
-    if not path.is_file():
-        return None
-    known = {(claim.group, claim.better, claim.worse): claim for claim in claims}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [((r["group"], r["better"], r["worse"]), int(r["seed"]), r["difference"]) for r in csv.DictReader(file)]
-    if {key for key, _, _ in rows} != set(known):
-        return None
-    return [(known[key], seed, float(text) if text else None) for key, seed, text in rows]
+    seeds = sorted({seed for _, seed in means})
+    return [ClaimCheck(claim, seed, difference(claim, seed)) for claim in claims for seed in seeds]

@@ -2,8 +2,9 @@
 
 import tempfile
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -14,21 +15,22 @@ from report.drawing import COLOURS, PAGE_WIDTH, figure, line_style, save
 from report.figure_grid import draw_grid
 from report.table import Section, Table
 from study.choice import Choice, choice_folder
-from study.plan import Ablation, Study
+from study.plan import Study
 from study.results import Result
-from training.run_log import METRICS_FILE, read_metrics
+from training.run_folder import RunFolder
+from training.run_log import read_metrics
 from utils.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PALETTE = 128  # colours of a picture with photographs: it stays readable, at a third of the bytes
-PIXELS = 1400  # its width
+PALETTE = 128  # colours of a picture with photographs, which makes its file three times smaller
+PIXELS = 1400  # width of a picture
 
 
 def family_section(title: str, results: Sequence[Result]) -> Section:
-    """Rows of one family at the images' own size, as `report` compares and draws them."""
+    """Rows of one family at the images' own size, as a section of a report."""
     columns = list(dict.fromkeys(run.column for result in results for run in result.runs))
     rows = [Row(r.label, r.key, None, dict.fromkeys(columns, r.native)) for r in results]
     return Section(title, columns, (), "", rows, run_tests(rows, columns))
@@ -53,7 +55,7 @@ def draw_learning(
     rows = [result for result in results if result.name in tuned]
     if not rows:
         return None
-    with figure(PAGE_WIDTH, 2.5 + 0.17 * -(-len(rows) // 4)) as drawing:
+    with figure(PAGE_WIDTH, 2.5 + 0.17 * ceil(len(rows) / 4)) as drawing:
         training, validation, rates = drawing.subplots(1, 3)
         for index, result in enumerate(rows):
             style, choice = line_style(index), tuned[result.name]
@@ -71,46 +73,45 @@ def draw_learning(
         return save_for_page(drawing, folder / f"learning_{name}.png")
 
 
-def draw_ablations(ablations: Sequence[tuple[Ablation, Sequence[Result]]], folder: Path) -> Path | None:
-    """A panel for each ablation: Dice of each seed (small) and their mean (large), and the trained share."""
-    panels = [(ablation, rows) for ablation, rows in ablations if len(rows) > 1]
+def draw_ablations(panels: Sequence[tuple[str, Sequence[Result]]], folder: Path) -> Path | None:
+    """A panel for each ablation (title, rows): Dice of each seed (small), their mean (large), and the trained share."""
     if not panels:
         return None
     heights = [0.6 + 0.24 * len(rows) for _, rows in panels]
     with figure(PAGE_WIDTH, sum(heights) + 0.3) as drawing:
         axes = drawing.subplots(len(panels), 1, height_ratios=heights, sharex=True, squeeze=False)[:, 0]
-        for axis, (ablation, rows) in zip(axes, panels, strict=True):
+        for axis, (title, rows) in zip(axes, panels, strict=True):
             for place, result in enumerate(rows):
                 means = result.dice.mean(axis=1)
                 colour = COLOURS[0] if place else COLOURS[1]
                 axis.plot(means, [place] * len(means), "o", markersize=3, color=colour, alpha=0.5)
                 axis.plot([means.mean()], [place], "D", markersize=5.5, color=colour)
-            share = [f"{result.label} ({result.runs[0].results.percent:.1f}%)" for result in rows]
+            share = [f"{result.label} ({result.percent:.1f}%)" for result in rows]
             axis.set_yticks(range(len(rows)), share)
             axis.set_ylim(len(rows) - 0.5, -0.5)
-            axis.set_title(ablation.title, loc="left")
+            axis.set_title(title, loc="left")
             axis.grid(True, axis="x")
         axes[-1].set_xlabel("Dice of the test images at their own size: single seeds small, their mean large")
         return save_for_page(drawing, folder / "ablations.png")
 
 
 def save_for_page(drawing: "Figure", path: Path) -> Path:
-    """Writes a drawing to `path` as the page shows it, its colours as they are."""
+    """Writes a drawing to `path` at the page's width, with its colours unchanged."""
     with tempfile.TemporaryDirectory() as temporary:
         return _shrink(save(drawing, Path(temporary), path.stem, "", "", "").png, path)
 
 
 def _curve(folder: Path, part: str) -> list[float]:
     """ "train" or "val" Dice, epoch by epoch."""
-    return [float(record[part]["dice"]) for record in read_metrics(folder / METRICS_FILE)]
+    return [float(record[part]["dice"]) for record in read_metrics(RunFolder(folder).metrics)]
 
 
-def _plot(axis: "Axes", curve: Sequence[float] | np.ndarray, label: str, style: dict[str, str]) -> None:
+def _plot(axis: "Axes", curve: Sequence[float] | np.ndarray, label: str, style: dict[str, Any]) -> None:
     axis.plot(range(1, len(curve) + 1), curve, label=label or None, linewidth=1.2, **style)
 
 
 def _shrink(source: Path, path: Path, palette: int | None = None) -> Path:
-    """Writes a picture for the page, at most `PIXELS` wide. Not with a palette if lines are to keep their colours."""
+    """Writes a picture for the page, at most `PIXELS` wide. With a palette, thin lines may change their colours."""
     with Image.open(source) as image:
         picture = image.convert("RGB")
         picture.thumbnail((PIXELS, 10 * PIXELS))

@@ -1,16 +1,15 @@
-"""The study's YAML, and the plans of `main.py sweep` that follow from it: learning rates, then the runs that count."""
+"""The study's YAML file, and its plans for `main.py sweep`: first the learning rates, then the final runs."""
 
-import csv
-import io
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from datasets.split import read_split
 from experiments.sweep import RowPlan, SweepPlan
+from report.csv_table import csv_text
 from utils.config import load_config
 from utils.config.errors import validated
 from utils.config.options import FilePath, Positive
@@ -23,11 +22,13 @@ Rates = Annotated[list[Positive], Field(min_length=1)]
 
 
 class StudyRow(Section):
-    """A method, or a variant of one for an ablation: a base of the study, and overrides of its own.
+    """A method, or a variant of one for an ablation: a base of the study with overrides.
 
-    `label` is its name on the page, where it is in a family. `lr_of` names the row whose learning rate a variant takes.
-    `trained` is false for a row that trains nothing and has no learning rate, `pictured` for one that is left out of
-    the pictures of predictions.
+    Attributes:
+        label: its name on the page, for a row of a family.
+        lr_of: the row whose learning rate a variant uses.
+        trained: false for a row that trains nothing and has no learning rate.
+        pictured: false for a row that is left out of the pictures of predictions.
     """
 
     base: str
@@ -39,26 +40,27 @@ class StudyRow(Section):
 
 
 class Ablation(Section):
-    """One question and the rows that answer it, {name: label}; the others are compared with the first."""
+    """An ablation and its rows, {name: label}; each row is compared with the first one."""
 
     title: str
     rows: Annotated[dict[str, str], Field(min_length=2)]
 
 
 class Study(Section):
-    """What to run.
+    """The plan of a study.
 
     Attributes:
         output: folder of all runs.
         data_config: the dataset, with splits train and test.
-        seeds: of the runs that count; the learning rates are chosen with the first.
-        learning_rates: the ladder, rising; each method tries `first_rates`, and the next one of the ladder while its
-            best is the lowest or highest tried.
-        validation_images: how many training images the choice of the learning rate is judged on, and not trained on.
-        bases: model config, weights and overrides that rows have in common.
-        overrides: for all runs; `choice_overrides` for those of the choice alone.
+        seeds: of the final runs; the learning rates are chosen with the first one.
+        learning_rates: the ladder, in ascending order. Each method tries `first_rates`, then further rates of the
+            ladder while its best is the lowest or highest tried.
+        validation_images: how many training images are set aside to choose the learning rate on.
+        bases: model config, weights and overrides that rows share.
+        overrides: for all runs.
+        choice_overrides: for the runs that choose the learning rate.
         families: the methods that are compared with each other, by the title of their table.
-        variants: rows for the ablations alone.
+        variants: rows that appear in ablations only.
     """
 
     output: FilePath
@@ -104,7 +106,7 @@ class Study(Section):
 
     @property
     def split_file(self) -> Path:
-        """Where the split of the choice is written."""
+        """The split that learning rates are chosen with."""
         return self.output / "choice" / "split.csv"
 
 
@@ -116,9 +118,10 @@ def read_study(path: Path) -> Study:
 
 
 def choice_split(study: Study) -> str:
-    """The CSV of the split that learning rates are chosen with: the training images alone, some of them as test.
+    """The CSV of the split that learning rates are chosen with: the training images alone, some of them as test images.
 
-    Raises: UserError where the data is missing or has too few training images.
+    Raises:
+        UserError: the data is missing or has too few training images.
     """
     config = load_config(None, study.data_config)
     train = sorted(read_split(config.require_data())["train"])
@@ -127,19 +130,16 @@ def choice_split(study: Study) -> str:
             f"{study.data_config}: {len(train)} training images, of which {study.validation_images} cannot be set aside"
         )
     aside = set(random.Random(0).sample(train, study.validation_images))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("imgs", "split"), *((name, "test" if name in aside else "train") for name in train)])
-    return text.getvalue()
+    return csv_text(("imgs", "split"), ((name, "test" if name in aside else "train") for name in train))
 
 
 def choice_row(name: str, rate: float) -> str:
-    """The name of a row's run with one learning rate."""
+    """The name of a row with one learning rate."""
     return f"{name}_lr{rate:g}"
 
 
 def choice_plan(study: Study, rates: Mapping[str, Iterable[float]]) -> SweepPlan:
-    """The runs that try `rates` of each row, on the split that `choice_split` gives."""
+    """The runs that try the `rates` of each row, on the split of `choice_split`."""
     rows = {
         choice_row(name, rate): _row(study, study.rows[name], [f"training.lr={rate:g}"])
         for name, tried in rates.items()
@@ -151,7 +151,7 @@ def choice_plan(study: Study, rates: Mapping[str, Iterable[float]]) -> SweepPlan
 
 
 def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
-    """The runs that count, with each row's chosen learning rate; a row without one is left out. None without rows."""
+    """The final runs with each row's chosen learning rate. A row without one is left out; None if no row is left."""
     rows = {
         name: _row(study, row, [f"training.lr={chosen[name]:g}"] if row.trained else [])
         for name, row in study.rows.items()
@@ -161,19 +161,18 @@ def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) 
 
 
 def variant_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
-    """The runs of the ablations' own rows, as `final_plan`."""
+    """The runs of the ablations' variants; rows are left out as in `final_plan`."""
     rows = {
         name: _row(study, row, [f"training.lr={chosen[row.lr_of]:g}"])
         for name, row in study.variants.items()
-        if row.lr_of in chosen
+        if row.lr_of is not None and row.lr_of in chosen
     }
     return _plan(study, "final", rows, seeds) if rows else None
 
 
 def plan_text(plan: SweepPlan) -> str:
     """A plan as the YAML that `main.py sweep --plan` reads."""
-    content: dict[str, Any] = plan.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return dump_yaml(content)
+    return dump_yaml(plan.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
 def _row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:

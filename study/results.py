@@ -1,30 +1,29 @@
 """The finished runs of the study, row by row."""
 
-import csv
-import io
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from evaluation.results import ImageKey
 from report.cells import Cell, make_cell
-from report.gather import ImageKey, Run, gather
+from report.gather import Run, gather
 from report.rows import RowKey
 from study.plan import Study
-from training.run_log import METRICS_FILE, read_metrics
+from training.run_folder import RunFolder
+from training.run_log import read_metrics
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-IMAGE_COLUMNS = ("dice_native", "hd95_native", "dice", "hd95")
-
 
 @dataclass(frozen=True)
 class Result:
-    """One row's runs over the seeds asked for, those that are finished, by rising seed.
+    """The finished runs of one row, in ascending order of their seeds.
 
-    `at_size` and `native` hold the means and intervals of the weights after the last epoch.
+    `native` and `at_size` hold the scores of the weights after the last epoch, at the images' own size and at the
+    model's.
     """
 
     name: str
@@ -35,8 +34,8 @@ class Result:
     native: Cell
     at_size: Cell
 
-    def called(self, label: str) -> "Result":
-        """The same row under another name, as an ablation calls it."""
+    def with_label(self, label: str) -> "Result":
+        """The same row with the label of an ablation."""
         return replace(self, label=label)
 
     @property
@@ -44,13 +43,18 @@ class Result:
         return self.runs[0].key
 
     @property
+    def percent(self) -> float:
+        """The percentage of parameters that are trained."""
+        return self.runs[0].results.percent
+
+    @property
     def seeds(self) -> list[int]:
-        """The seeds that are there."""
+        """The seeds of the finished runs."""
         return [run.results.seed for run in self.runs]
 
     @property
     def images(self) -> list[ImageKey]:
-        """The test images, in one order for all rows."""
+        """The test images, in the same order for all rows."""
         return sorted(self.runs[0].images["last"])
 
     @property
@@ -60,18 +64,13 @@ class Result:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of the fastest epoch of all runs, which other work on the machine disturbed least; None untrained."""
-        epochs = [
-            float(record["seconds"])
-            for run in self.runs
-            if (run.folder / METRICS_FILE).is_file()
-            for record in read_metrics(run.folder / METRICS_FILE)
-        ]
-        return min(epochs) if epochs else None
+        """Seconds of the fastest epoch of all runs, least disturbed by other work; None for an untrained row."""
+        logs = [path for run in self.runs if (path := RunFolder(run.folder).metrics).is_file()]
+        return min((float(record["seconds"]) for path in logs for record in read_metrics(path)), default=None)
 
 
 def read_results(study: Study, seeds: Sequence[int]) -> dict[str, Result]:
-    """The rows (variants too) that have a finished run of one of `seeds`."""
+    """The rows and variants with a finished run of one of `seeds`."""
     results = {}
     for name, row in (study.rows | study.variants).items():
         try:
@@ -88,15 +87,7 @@ def read_results(study: Study, seeds: Sequence[int]) -> dict[str, Result]:
     return results
 
 
-def per_image_csv(results: Iterable[Result]) -> str:
-    """Every test image's scores in every run (weights after the last epoch), as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "seed", "image", "label", *IMAGE_COLUMNS])
-    for result in results:
-        for run in result.runs:
-            for image, label in result.images:
-                scores = run.images["last"][image, label]
-                numbers = [f"{scores[column]:.6f}" for column in IMAGE_COLUMNS]
-                writer.writerow([result.name, run.results.seed, image, label, *numbers])
-    return text.getvalue()
+def shared_dice(results: Sequence[Result]) -> dict[str, np.ndarray]:
+    """Dice (seeds, images) of each row at the images' own size, over the seeds that all rows have."""
+    seeds = sorted(set.intersection(*(set(result.seeds) for result in results))) if results else []
+    return {result.name: result.dice[[result.seeds.index(seed) for seed in seeds]] for result in results}

@@ -1,18 +1,20 @@
-"""The study, from learning rates to page: python -m study.run [--plan configs/study/study.yaml] [--page docs/study].
+"""Runs the study, from learning rates to page: python -m study.run [--plan FILE] [--page FOLDER].
 
-It goes on where it was stopped. --seeds 3 instead runs the chosen learning rates with other seeds, and says for each
-difference that the page claims whether it is there too.
+A stopped study is continued. With --seeds 3 it instead runs the chosen learning rates with other seeds, and says for
+each difference that the page claims whether these seeds show it too.
 """
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from study.choice import Choice, choose, chosen_rates, read_choices_csv
-from study.claims import check_claims, checked_csv, read_claims_csv
-from study.page import CHOICES, CLAIMS, OTHER_SEEDS, write_page
+from study.choice import Choice, choose, chosen_rates
+from study.claims import check_claims
+from study.csv_files import CHOICES, CLAIMS, OTHER_SEEDS, checks_csv, read_choices_csv, read_claims_csv
+from study.page import write_page
 from study.plan import Study, choice_split, final_plan, read_study, variant_plan
 from study.results import read_results
 from study.workers import run_plan
@@ -27,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="study", description=__doc__)
     parser.add_argument("--plan", type=Path, default=Path("configs/study/study.yaml"))
     parser.add_argument("--page", type=Path, default=Path("docs/study"), help="folder of page, figures and CSV files")
-    parser.add_argument("--workers", type=int, default=2, help="runs side by side, each with one thread")
-    parser.add_argument("--seeds", type=int, nargs="+", help="other seeds, to check the page's claims with")
-    parser.add_argument("--page_only", action="store_true", help="write the page from the runs that are there")
+    parser.add_argument("--workers", type=int, default=2, help="parallel runs, each with one thread")
+    parser.add_argument("--seeds", type=int, nargs="+", help="other seeds to check the page's claims with")
+    parser.add_argument("--page_only", action="store_true", help="write the page from the finished runs")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.seeds:
             return _other_seeds(study, args.seeds, args.page, args.workers)
         if args.page_only:
-            _page_alone(study, args.page)
+            _page_only(study, args.page)
         else:
             _study(study, args.page, args.workers)
     except UserError as error:
@@ -47,13 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _study(study: Study, page: Path, workers: int) -> None:
-    """One family after the other, so that an unfinished study has whole tables; then the ablations."""
+    """Runs one family after the other, so that an unfinished study has complete tables; then the ablations."""
     write_text(study.split_file, choice_split(study))
     choices: list[Choice] = []
     for number, rows in enumerate(study.families.values(), start=1):
-        of_family = choose(
-            study, rows, lambda plan, n=number: run_plan(plan, study.output / f"choice_{n}.yaml", workers)
-        )
+        of_family = choose(study, rows, partial(run_plan, file=study.output / f"choice_{number}.yaml", workers=workers))
         print("\n".join(_choice_lines(of_family)), flush=True)
         choices += of_family
         _run_part(study, "final", choices, workers)
@@ -66,8 +66,8 @@ def _run_part(study: Study, part: str, choices: Sequence[Choice], workers: int) 
         run_plan(plan, study.output / f"{part}.yaml", workers)
 
 
-def _page_alone(study: Study, page: Path) -> None:
-    """Writes the page from the runs that are there; rows whose learning rates are not all tried are named."""
+def _page_only(study: Study, page: Path) -> None:
+    """Writes the page from the finished runs, and names the rows that have not tried all their learning rates."""
     choices: list[Choice] = []
     for name in study.rows:
         try:
@@ -87,9 +87,9 @@ def _choice_lines(choices: Sequence[Choice]) -> list[str]:
 
 
 def _other_seeds(study: Study, seeds: Sequence[int], page: Path, workers: int) -> int:
-    """Runs the claims' rows with other seeds, writes and prints how the claims fare in them; 0 where all hold."""
+    """Checks the claims with other seeds; returns 0 where all hold, else 1."""
     if shared := set(seeds) & set(study.seeds):
-        raise UserError(f"--seeds {min(shared)}: is one of the page's own; give another")
+        raise UserError(f"--seeds {min(shared)}: is one of the page's own seeds; give another")
     claims = read_claims_csv(page / CLAIMS)
     chosen = chosen_rates(read_choices_csv(page / CHOICES))
     needed = {name for claim in claims for name in (claim.better, claim.worse)}
@@ -98,14 +98,14 @@ def _other_seeds(study: Study, seeds: Sequence[int], page: Path, workers: int) -
         rows = {name: row for name, row in plan.rows.items() if name in needed} if plan else {}
         if plan and rows:
             run_plan(plan.model_copy(update={"rows": rows}), study.output / f"{part}_other.yaml", workers)
-    checked = check_claims(claims, read_results(study, seeds))
-    write_text(page / OTHER_SEEDS, checked_csv(checked))
-    for claim, seed, difference in checked:
+    checks = check_claims(claims, read_results(study, seeds))
+    write_text(page / OTHER_SEEDS, checks_csv(checks))
+    for claim, seed, difference in checks:
         found = "no run" if difference is None else f"{difference:+.4f}"
         print(f"seed {seed}: {claim.better} above {claim.worse}: {found}")
-    failed = sum(difference is None or difference <= 0 for _, _, difference in checked)
-    print(f"{len(checked) - failed} of {len(checked)} claimed differences have the same sign")
-    return 1 if failed else 0
+    held = sum(check.holds for check in checks)
+    print(f"{held} of {len(checks)} claimed differences have the same sign")
+    return 0 if held == len(checks) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs a sweep's plan in several processes of one thread each, which share its runs by their locks."""
+"""Runs a sweep's plan in several processes of one thread each; locks decide which process does which run."""
 
 import logging
 import os
@@ -17,19 +17,19 @@ from utils.files import write_text
 
 log = logging.getLogger(__name__)
 
-WAIT = 10  # seconds between two looks at runs of another process
+WAIT = 10  # seconds between checks of runs in other processes
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_plan(plan: SweepPlan, file: Path, workers: int) -> None:
-    """Writes the plan to `file` and runs what of it has no results, by `workers` times `main.py sweep` on the CPU.
+    """Writes the plan to `file` and does its unfinished runs in `workers` processes of `main.py sweep` on the CPU.
 
-    A run that one of them has begun is passed over by the others; what still runs in processes of an earlier `make
-    study`, which was killed, is waited for.
+    A run that one process has started is skipped by the others. Runs that a killed `make study` left running are waited
+    for.
 
     Raises:
-        SweepStoppedError: a signal stopped it; every run in flight was saved.
-        UserError: runs failed, the lines above say which; or a finished run is of other settings than the plan's.
+        SweepStoppedError: stopped by a signal, after every run in progress was saved.
+        UserError: runs failed, as the lines above say; or a finished run has other settings than the plan.
     """
     for run in sweep_runs(plan):
         _check_finished(run)
@@ -46,22 +46,22 @@ def _sweep(file: Path, workers: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes: list[subprocess.Popen] = []
     with forwarded_stop_signals(processes) as signals:
-        # In a session of its own, where Ctrl-C does not reach a sweep twice: a second signal kills.
+        # In their own session Ctrl-C does not reach the sweeps twice; a second signal would kill them.
         for _ in range(workers):
             processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True))
         statuses = [process.wait() for process in processes]
-    if signals or SweepStoppedError.exit_code in statuses:  # a sweep that has only begun dies of the signal
+    if signals or SweepStoppedError.exit_code in statuses:  # a sweep that is still starting dies of the signal
         raise SweepStoppedError("stopped by a signal; the same command continues it")
     if any(statuses):
         raise UserError(f"{file}: runs failed, named above; the same command tries them again")
 
 
 def _check_finished(run: SweepRun) -> None:
-    """Raises UserError for a finished run of other settings than the plan's, such as an earlier learning rate."""
+    """Raises UserError for a finished run with other settings than the plan's, such as an earlier learning rate."""
     if run.state != "done":
         return
     path = run.folder.config
-    before = Config.from_yaml(path.read_text(encoding="utf-8"), str(path))  # options added since have their defaults
+    before = Config.from_yaml(path.read_text(encoding="utf-8"), str(path))  # newer options get their defaults
     try:
         check_config(path, before.to_yaml(), run.config(), path)
     except UserError as error:

@@ -5,12 +5,13 @@ import json
 import pytest
 
 from experiments.sweep import sweep_runs
-from study.choice import choices_csv, choose, chosen_rates, read_choices_csv
+from study.choice import choose, chosen_rates
+from study.csv_files import choices_csv, read_choices_csv
 from utils.errors import UserError
 
 
 @pytest.fixture
-def run(study):
+def run(study, finish):
     """A runner that gives each run a Dice by row and rate, and keeps which runs each round had."""
 
     def make(dice):
@@ -18,12 +19,12 @@ def run(study):
 
         def runner(plan):
             rounds.append([run.row for run in sweep_runs(plan) if run.state != "done"])
-            for run in sweep_runs(plan):
+            for run in [run for run in sweep_runs(plan) if run.state != "done"]:
                 name, _, rate = run.row.rpartition("_lr")
-                run.folder.mkdir(parents=True, exist_ok=True)
-                mean = dice[name][float(rate)]
-                results = {"last": {"native": {"dice": {"mean": mean}}, "img_size": {"dice": {"mean": -mean}}}}
-                (run.folder / "results.json").write_text(json.dumps(results))
+                finish(run.row, run.seed, [dice[name][float(rate)]], part="choice")
+                results = json.loads(run.folder.results.read_text())
+                results["last"]["img_size"]["dice"]["mean"] *= -1  # is not what the choice looks at
+                run.folder.results.write_text(json.dumps(results))
 
         return runner, rounds
 
@@ -74,7 +75,7 @@ def test_the_choice_is_written_and_read_back(study, run, tmp_path):
 
 
 def test_without_the_runs_there_is_no_choice(study, tmp_path):
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match=r"results\.json: cannot be read"):
         choose(study, study.rows, lambda _: None)
     with pytest.raises(UserError, match=r"rates\.csv: cannot be read"):
         read_choices_csv(tmp_path / "rates.csv")

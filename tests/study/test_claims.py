@@ -5,15 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.claims import (
-    check_claims,
-    checked_csv,
-    claims_csv,
-    find_claims,
-    read_checked_csv,
-    read_claims_csv,
-    seed_noise,
-)
+from study.claims import check_claims, find_claims, seed_noise
+from study.csv_files import checks_csv, claims_csv, read_checks_csv, read_claims_csv
 from study.results import read_results
 
 IMAGE = np.array([0.00, 0.01, 0.02, 0.03, 0.04, 0.05])  # what makes one image harder than another
@@ -115,12 +108,12 @@ def test_claims_are_checked_with_another_seed(results, finish, study, tmp_path):
     assert found[("salt", "lora")] == (7, pytest.approx(-0.05))
     assert found[("lora", "none")] == (7, pytest.approx(0.5))
     other = tmp_path / "other.csv"
-    other.write_text(checked_csv(checked))
-    assert [(c.better, s, pytest.approx(d)) for c, s, d in read_checked_csv(other, claims)] == [
+    other.write_text(checks_csv(checked))
+    assert [(c.better, s, pytest.approx(d)) for c, s, d in read_checks_csv(other, claims)] == [
         (c.better, s, d) for c, s, d in checked
     ]
-    assert read_checked_csv(other, claims[1:]) is None, "they are of other claims"
-    assert read_checked_csv(tmp_path / "missing.csv", claims) is None
+    assert read_checks_csv(other, claims[1:]) == [], "they are of other claims"
+    assert read_checks_csv(tmp_path / "missing.csv", claims) == []
 
 
 def test_a_missing_run_does_not_hold(results, finish, study):

@@ -51,7 +51,7 @@ def line_of(text, start):
 def test_numbers_claims_and_files(page):
     page.finished()
     text = page()
-    assert "It rests on 12 of 12 runs." in text
+    assert "The page is made from 12 of 12 runs." in text
     assert line_of(text, "| SALT | 1,234 (12.3%) |") == (
         "| SALT | 1,234 (12.3%) | 0.003 | 0.726 ± 0.001 [0.713, 0.739] | 5.00 ± 0.00 [5.00, 5.00] "
         "| 0.726 ± 0.001 [0.000, 0.000] | 2.0 | 3 |"
@@ -62,7 +62,7 @@ def test_numbers_claims_and_files(page):
     assert line_of(text, "| nowhere |").startswith("| nowhere | 12.3% | 0.726")
     assert "No order is claimed here." in text.split("### ReLU")[1]
     assert line_of(text, "| lora | 0.500") == "| lora | 0.500 | **0.600** | 0.550 |"
-    assert "At the edge of what was tried, so that a rate beyond might be better: salt." in text
+    assert "At the edge of what was tried, so that a rate beyond it might be better: salt." in text
     assert "Not checked yet" in text
     rows = list(csv.DictReader((page.folder / "per_image.csv").open()))
     assert len(rows) == 12 * 6
@@ -80,7 +80,7 @@ def test_an_unfinished_study_says_so(page):
     page.finished(["none", "lora"])
     page.finished(["salt"], [0])
     text = page()
-    assert "It rests on 7 of 12 runs: **unfinished**." in text
+    assert "The page is made from 7 of 12 runs: **unfinished**." in text
     assert "- Missing rows (seeds): salt (1, 2); relu (0, 1, 2)." in text
     assert "## Ablations" not in text
 

@@ -50,7 +50,7 @@ def test_the_runs_that_count_take_the_chosen_rates(study):
     [variant] = sweep_runs(variant_plan(study, chosen, [1]))
     config = variant.config()
     assert (config.training.lr, config.ft.relu, config.strategy) == (3e-4, "none", "salt")
-    assert variant.folder == study.output / "final" / "relu" / "drive" / "1"
+    assert variant.folder.path == study.output / "final" / "relu" / "drive" / "1"
 
 
 def test_rows_whose_rate_is_not_chosen_yet_are_left_out(study):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("changes", "arguments", "status", "message"),
     [
         ({"seeds": []}, [], 2, "study.yaml: seeds = []"),
-        ({}, ["--seeds", "1"], 1, "--seeds 1: is one of the page's own; give another"),
+        ({}, ["--seeds", "1"], 1, "--seeds 1: is one of the page's own seeds; give another"),
         ({}, ["--seeds", "5"], 1, "claims.csv: cannot be read"),
     ],
 )
@@ -38,7 +38,7 @@ def test_the_page_alone_takes_what_is_there(plan, study, finish, tmp_path, capsy
     assert main(["--plan", str(plan()), "--page", str(tmp_path / "page"), "--page_only"]) == 0
     assert "salt: no learning rate yet" in capsys.readouterr().err
     text = (tmp_path / "page" / "README.md").read_text()
-    assert "It rests on 1 of 12 runs: **unfinished**." in text
+    assert "The page is made from 1 of 12 runs: **unfinished**." in text
     assert "| lora | 0.500 | **0.600** | 0.550 |" in text
     assert "| LoRA | 1,234 (12.3%) | 0.001 | 0.600" in text
 
@@ -71,7 +71,7 @@ def test_the_study_in_small(plan, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in kept} == kept, "what was done is left alone"
     assert "learning rate of lora: 0.001 (Dice of the images set aside: 0.001: 0." in third.stdout
     text = (page / "README.md").read_text()
-    assert "It rests on 4 of 4 runs." in text
+    assert "The page is made from 4 of 4 runs." in text
     assert "predictions_1.png" in text
     assert sum(file.stat().st_size for file in page.iterdir()) < 500_000
     with (page / "per_image.csv").open() as file:
