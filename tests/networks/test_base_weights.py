@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from segment_anything import sam_model_registry
+from weights_files import write_weights
 
 import adapters
 from checkpointing.tensor_files import read_state_dict
@@ -15,6 +16,7 @@ from main import main
 from model import build_model, load_trained
 from prompt_adapted_segment_anything import GEOMETRIES, SAM_PREFIXES, load_sam
 from utils.config import load_config
+from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +156,20 @@ def test_the_default_prompt_is_clips_from_where_download_puts_it(workspace, caps
     workspace.model_config.write_text("sam: {img_size: 32, sam_type: nano, weights: random}\n")
     assert main(workspace.train_arguments()) == 1
     assert f"prompts.clip_path {Path('weights/ViT-B-32.pt')}: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "arch", "message"),
+    [
+        ("unet", "Prompt Adapted SAM", "is no SAM weights file .its first key is 'network."),
+        ("sam2", "Prompt Adapted SAM", "is a SAM2 file, the config asks for SAM; set arch: Prompt Adapted SAM 2"),
+        ("sam", "Prompt Adapted SAM 2", "is a SAM file, the config asks for SAM2; set arch: Prompt Adapted SAM"),
+        ("sam", "segnet", "this network takes torchvision's vgg16_bn"),
+    ],
+)
+def test_own_weights_of_another_architecture_are_named(tmp_path, kind, arch, message):
+    trained = write_weights(tmp_path, kind)
+    (tmp_path / "other.yaml").write_text(f"arch: {arch}\nprompts: {{text_encoder: learned}}\nsam: {{img_size: 32}}\n")
+    with pytest.raises(UserError, match=rf"m\.safetensors: .*{message}") as caught:
+        build_model(load_config(tmp_path / "other.yaml", pretrained_path=trained))
+    assert "\n" not in str(caught.value)
