@@ -1,14 +1,14 @@
 """Table 1 as data: sections of rows, which cells are best, and which are missing."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evaluation.results import Size, Weights
 from report.cells import METRICS, Cell, Row, average_cell, make_cell
 from report.comparison import SectionTests, run_tests
 from report.gather import Run
 from report.paper import DATASETS, SAM2_DATASETS, SAM2_TABLE, TABLE1, PaperRow
-from report.rows import labels, order
+from report.rows import RowKey, labels, order
 
 WEIGHTS_WORDS = {"last": "weights after the last epoch (last)", "best_val": "weights of the best epoch (best_val)"}
 SIZE_WORDS = {"img_size": "at the model's image size, as in the paper", "native": "at the images' own size"}
@@ -118,30 +118,30 @@ def build_table(runs: Sequence[Run], weights: Weights, size: Size) -> Table:
 
 def _section(name: str, runs: Sequence[Run], weights: Weights, size: Size) -> Section:
     keys = sorted({run.key for run in runs}, key=order)
-    papers: Sequence[PaperRow] = ()
-    expected: Sequence[str] = ()
+    paper_rows: Sequence[PaperRow] = ()
+    paper_columns: Sequence[str] = ()
     if any(key.paper for key in keys):
-        papers, expected = (SAM2_TABLE, SAM2_DATASETS) if name == "sam2" else (TABLE1, DATASETS)
-    present = {run.column for run in runs}
-    columns = [c for c in DATASETS if c in present or c in expected] + sorted(present - set(DATASETS))
+        paper_rows, paper_columns = (SAM2_TABLE, SAM2_DATASETS) if name == "sam2" else (TABLE1, DATASETS)
+    used = {run.column for run in runs}
+    columns = [c for c in DATASETS if c in used or c in paper_columns] + sorted(used - set(DATASETS))
+    label_of = labels(keys)
 
-    def cells(of_row: Sequence[Run], paper: PaperRow | None) -> dict[str, Cell]:
-        printed = paper.scores if paper else {}
-        by_column = {column: [run for run in of_row if run.column == column] for column in columns}
-        return {column: make_cell(of, weights, size, printed.get(column)) for column, of in by_column.items()}
+    def make_row(label: str, key: RowKey | None, paper: PaperRow | None) -> Row:
+        cells = {}
+        for column in columns:
+            of_cell = [run for run in runs if run.key == key and run.column == column]
+            cells[column] = make_cell(of_cell, weights, size, paper.scores.get(column) if paper else None)
+        return Row(label, key, paper, cells)
 
-    names = labels(keys)
-    paper_of = {paper.name: paper for paper in papers}
     rows = []
-    for place in [*paper_of, ""]:
-        of_place = [key for key in keys if key.paper == place]
-        paper = paper_of.get(place)
-        rows += [Row(names[key], key, paper, cells([r for r in runs if r.key == key], paper)) for key in of_place]
-        if paper and not of_place:
-            rows.append(Row(paper.label, None, paper, cells([], paper)))
+    for paper in paper_rows:
+        repeated = [key for key in keys if key.paper == paper.name]
+        rows += [make_row(label_of[key], key, paper) for key in repeated] or [make_row(paper.label, None, paper)]
+    rows += [make_row(label_of[key], key, None) for key in keys if not key.paper]
     averaged, title = _averaged(columns, rows)
-    rows = [_with_average(row, averaged) for row in rows]
-    return Section(_title(name, bool(papers)), columns, averaged, title, rows, run_tests(rows, columns))
+    if averaged:
+        rows = [_with_average(row, averaged) for row in rows]
+    return Section(_title(name, bool(paper_rows)), columns, averaged, title, rows, run_tests(rows, columns))
 
 
 def _title(name: str, in_paper: bool) -> str:
@@ -160,7 +160,5 @@ def _averaged(columns: Sequence[str], rows: Sequence[Row]) -> tuple[Sequence[str
 
 
 def _with_average(row: Row, averaged: Sequence[str]) -> Row:
-    if not averaged:
-        return row
     paper = row.paper.average if row.paper and tuple(averaged) == DATASETS else None
-    return Row(row.label, row.key, row.paper, row.cells, average_cell([row.cells[c] for c in averaged], paper))
+    return replace(row, average=average_cell([row.cells[column] for column in averaged], paper))
