@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from datasets.cache import ImageCache, Pair, compact
 from datasets.io import read_image, read_size
 from datasets.masks import MaskIndex, find_mask, index_masks, read_labels
 from datasets.split import read_split, split_csv
+from utils.cores import usable_cores
 from utils.errors import ConfigError, UserError
 
 __all__ = ["EpochSampler", "GeneralDataset", "Sample", "find_mask", "read_split"]
@@ -128,7 +128,7 @@ class GeneralDataset(Dataset):
         def check(pair: tuple[Path, Path]) -> None:
             read_labels(pair[1], self.label_list, pair[0], self._sizes[pair[0]])
 
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(min(8, usable_cores())) as pool:
             try:
                 self._sizes = dict(zip(images, pool.map(read_size, images), strict=True))
                 # Room is given before an image is decoded, and what it did not need goes to those after it.

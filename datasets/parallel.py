@@ -1,6 +1,5 @@
 """One function over many items on all cores, with a progress bar."""
 
-import os
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -9,17 +8,13 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from utils.cores import usable_cores
 from utils.errors import UserError
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _MAX_CHUNK = 8
-
-
-def cores() -> int:
-    """The number of cores this process may use, which a scheduler can set below the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parallel_map(
@@ -32,7 +27,7 @@ def parallel_map(
 
     Raises: what `function` raises; UserError if a process is killed from outside, as when memory runs out.
     """
-    workers = min(cores(), len(items))
+    workers = min(usable_cores(), len(items))
     if workers < 2:
         return [function(item) for item in tqdm(items, desc=title, unit=unit, disable=None)]
     chunk = max(1, min(_MAX_CHUNK, len(items) // (4 * workers)))

@@ -1,4 +1,4 @@
-"""The machine and software a run used, its device, its memory peak and its seeds."""
+"""The machine and software of a run, its device, its peak memory and its seeds."""
 
 import os
 import platform
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from utils.cores import usable_cores
 from utils.errors import ConfigError
 
-# What a model's numbers come from; the last three build the traditional networks.
+# The packages that results depend on; the last three build the traditional networks.
 PACKAGES = (
     "torch",
     "torchvision",
@@ -34,19 +35,19 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment_info(device: torch.device) -> dict:
-    """What a run's environment.json holds; no environment variables, since those may carry secrets.
+    """The content of a run's environment.json. Without environment variables, since they may hold secrets.
 
     Returns:
-        {"python", "packages": {name: version or None where not installed}, "platform", "cpu_count" (the cores this
-        process may use), "device", "device_name", "cuda" (None on the CPU), "git": {"commit", "dirty"} or None outside
-        a git checkout, "command" (the command line)}.
+        {"python", "packages": {name: version or None where not installed}, "platform", "cpu_count" (the cores that
+        this process may use), "device", "device_name", "cuda" (None on the CPU), "git": {"commit", "dirty"} or None
+        outside a git checkout, "command" (the command line)}.
     """
     on_cuda = device.type == "cuda"
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
-        "cpu_count": _usable_cores(),
+        "cpu_count": usable_cores(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
         "cuda": torch.version.cuda if on_cuda else None,
@@ -58,16 +59,14 @@ def environment_info(device: torch.device) -> dict:
 def peak_memory_bytes(device: torch.device) -> int:
     """Peak memory so far, in bytes.
 
-    On CUDA the most that torch's allocator has held in tensors on `device` (`torch.cuda.max_memory_allocated`); on the
-    CPU the largest resident size of this process since it started, interpreter and libraries included (Linux: VmHWM;
-    elsewhere: ru_maxrss).
+    On CUDA: of tensors on `device` (`torch.cuda.max_memory_allocated`). On the CPU: the largest resident size of this
+    process since it started, with interpreter and libraries (Linux: VmHWM; elsewhere: ru_maxrss).
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    # On Linux ru_maxrss is no less than what the parent held when it started this process, so VmHWM goes first.
-    peak = _first_value("/proc/self/status", "VmHWM")
-    if peak:
-        return int(peak.removesuffix(" kB")) * 1024
+    # Not ru_maxrss on Linux: it begins with what the parent held when it started this process.
+    if high_water_mark := _first_value("/proc/self/status", "VmHWM"):
+        return int(high_water_mark.removesuffix(" kB")) * 1024
     import resource  # Unix only
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -77,10 +76,10 @@ def peak_memory_bytes(device: torch.device) -> int:
 def resolve_device(name: str) -> torch.device:
     """The device for "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
 
-    Of several processes on one machine (torchrun's LOCAL_RANK), "auto" and "cuda" give each a GPU of its own.
+    With several processes on a machine (torchrun), "auto" and "cuda" give each process its own GPU, by LOCAL_RANK.
 
     Raises:
-        ConfigError: another name, no CUDA, an N that does not exist, or one N for several processes.
+        ConfigError: another name; no CUDA; an N that does not exist, or that several processes would share.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if name == "auto":
@@ -93,7 +92,7 @@ def resolve_device(name: str) -> torch.device:
     if not torch.cuda.is_available():
         raise ConfigError(f"device: {name!r} asks for CUDA, which torch does not find here; use cpu or auto")
     if several and index:
-        raise ConfigError(f"device: {name!r} is one GPU for several processes; use cuda, and each takes its own")
+        raise ConfigError(f"device: {name!r} is one GPU for several processes; use cuda, which gives each its own")
     index = os.environ.get("LOCAL_RANK", "0") if several else index
     count = torch.cuda.device_count()
     if int(index or 0) >= count:
@@ -102,18 +101,18 @@ def resolve_device(name: str) -> torch.device:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether torch multiplies matrices in bf16 by vector instructions of this CPU (on x86: AVX-512 or newer).
+    """Whether torch has fast bf16 matrix products on this CPU (on x86: with AVX-512 or newer).
 
-    Its plain loops, which it uses otherwise, take a hundred times as long as products in fp32.
+    Without them, bf16 takes a hundred times as long as fp32.
     """
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of python, numpy and torch (all devices).
+    """Seeds the global generators of python, numpy and torch (all devices).
 
     Raises:
-        ConfigError: a seed that numpy does not take (below 0, or 2^32 and above).
+        ConfigError: a seed outside 0 to 2^32 - 1, numpy's range.
     """
     if not 0 <= seed < 2**32:
         raise ConfigError(f"seed: {seed} is outside 0 to 2^32 - 1")
@@ -124,9 +123,9 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """A block in which, where `on`, torch uses kernels that give the same bits each time.
+    """A block in which torch uses deterministic kernels, if `on`.
 
-    Where it has none for an operation on a GPU, it warns and names the operation.
+    Warns of each GPU operation that has no such kernel.
     """
     if not on:
         yield
@@ -145,15 +144,11 @@ def deterministic(on: bool) -> Iterator[None]:
 
 def _version(package: str) -> str | None:
     if package == "torch":
-        return str(torch.__version__)  # names the build too (+cu130), which the installed metadata may leave out
+        return str(torch.__version__)  # with the build (+cu130), which the package's metadata may lack
     try:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _usable_cores() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _cpu_name() -> str:
@@ -161,7 +156,7 @@ def _cpu_name() -> str:
 
 
 def _first_value(path: str, key: str) -> str | None:
-    """Value of the first "key: value" line of a /proc file; None where there is no such file or key."""
+    """The value of the first "key: value" line of a /proc file; None without such a file or key."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -173,7 +168,7 @@ def _first_value(path: str, key: str) -> str | None:
 def _git_state(root: Path) -> dict | None:
     commit = _git(root, "rev-parse", "HEAD")
     top = _git(root, "rev-parse", "--show-toplevel")
-    # An unpacked copy inside some other project's checkout must not report that project's commit.
+    # A copy inside another project's checkout must not report that project's commit.
     if not commit or top is None or Path(top).resolve() != root:
         return None
     return {"commit": commit, "dirty": _git(root, "status", "--porcelain") != ""}

@@ -1,8 +1,8 @@
-"""Errors that a user can mend: each is one line that names the file, key or row, and what to do."""
+"""Errors that users can act on. Each is one line that names the file, key or row, and the fix."""
 
 
 class UserError(Exception):
-    """A run that cannot go on because of something outside the code (exit status 1)."""
+    """A run that fails because of its files or its machine (exit status 1)."""
 
     exit_code = 1
 

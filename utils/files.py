@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one; and their hashes."""
+"""Writes files atomically, and hashes them."""
 
 import hashlib
 import json
@@ -6,20 +6,20 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-_CHUNK = 1 << 20
 _TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp(\.[^.]*)?")
 
 
 @contextmanager
 def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path in the folder of `path`; what the block writes there takes `path`'s place at the end.
+    """Yields a temporary path in the folder of `path`; the file that the block writes there replaces `path` at the end.
 
-    The folder is made if it is missing. The temporary name keeps the suffix, since libraries choose formats by it.
-    If the block raises, the temporary file is removed and `path` is as it was. Where `durable` is False, that holds
-    for this process, but not for a machine that crashes before it has flushed its disk.
+    Creates the folder if it is missing. The temporary name has the same suffix, since libraries choose formats by it.
+    If the block raises, the temporary file is removed and `path` stays as it was. `durable` flushes the file to disk
+    first, so that this also holds if the machine crashes.
 
     Raises: FileNotFoundError if the block wrote nothing.
     """
@@ -28,7 +28,7 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
-        os.chmod(temporary, _default_mode())  # safetensors makes files that only their owner may read
+        os.chmod(temporary, _default_mode())  # only the owner may read safetensors' files
         if durable:
             _flush_to_disk(temporary)
         os.replace(temporary, path)
@@ -45,7 +45,7 @@ def _default_mode() -> int:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in `folder`; no other process may be writing there."""
+    """Removes the temporary files of killed processes from `folder`; no other process may be writing there."""
     for path in folder.glob(".*"):
         if _TEMPORARY_NAME.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -60,38 +60,38 @@ def _flush_to_disk(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
+    """Writes `text` as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Write `obj` as indented JSON, atomically. Raises: TypeError or ValueError for what JSON can't hold (NaN too)."""
+    """Writes `obj` as indented JSON, atomically. Raises: TypeError or ValueError for what JSON lacks, also NaN."""
     write_text(path, json.dumps(obj, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: str | Path) -> Any:
-    """Return the content of a JSON file. Raises: OSError or ValueError."""
+    """Returns the content of a JSON file. Raises: OSError or ValueError."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     return digests(path, "sha256")["sha256"]
 
 
 def digests(path: str | Path, *algorithms: str) -> dict[str, str]:
-    """Return the hexadecimal digests of a file's bytes by algorithm ("sha256", "md5"), reading it once."""
-    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+    """Returns the hexadecimal digests of a file by algorithm ("sha256", "md5")."""
+    found = {}
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            for each in hashes.values():
-                each.update(chunk)
-    return {name: each.hexdigest() for name, each in hashes.items()}
+        for name in algorithms:
+            file.seek(0)
+            found[name] = hashlib.file_digest(file, partial(hashlib.new, name, usedforsecurity=False)).hexdigest()
+    return found
 
 
 def cache_folder() -> Path:
-    """The folder for what can be computed again: $SALT_CACHE, or salt/ in the user's cache folder. May not exist."""
+    """The folder of the caches: $SALT_CACHE, or salt/ in the user's cache folder. It may not exist."""
     if chosen := os.environ.get("SALT_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salt"

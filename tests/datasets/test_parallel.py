@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from datasets import parallel
-from datasets.parallel import cores, parallel_map
+from datasets.parallel import parallel_map
+from utils.cores import usable_cores
 from utils.errors import ConfigError, UserError
 
 
 @pytest.fixture(autouse=True, params=[1, 3], ids=["one core", "three cores"])
 def some_cores(request, monkeypatch):
-    monkeypatch.setattr(parallel, "cores", lambda: request.param)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: request.param)
     return request.param
 
 
@@ -86,4 +87,4 @@ def test_a_killed_worker_is_one_line(some_cores):
 
 
 def test_all_cores_are_counted():
-    assert 1 <= cores() <= os.cpu_count()
+    assert 1 <= usable_cores() <= os.cpu_count()

@@ -105,4 +105,4 @@ def test_the_two_boxes_give_different_masks(workspace):
 
 def test_a_box_prompt_is_not_trained_with(workspace, capsys):
     assert main(workspace.train_arguments("run/m.safetensors", "--set", "prompts.type=box_full")) == 2
-    assert "prompts.type = box_full is for evaluation alone" in capsys.readouterr().err
+    assert "prompts.type = box_full is only for evaluation" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What differs between the config that a run was trained with and another one."""
+"""The differences between a run's config and another one."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Rules over several sections: profile defaults, strategy against adapter type, one image size, unused keys."""
+"""Rules over several sections: profile defaults, strategy and adapter type, one image size, unused keys."""
 
 import logging
 from typing import Any
@@ -11,13 +11,13 @@ logger = logging.getLogger(__name__)
 
 STRATEGY_OPTION = "--training_strategy"
 
-SAM2_STRIDE = 32  # of the neck's coarsest features
+SAM2_STRIDE = 32  # of the neck's coarsest feature map
 SAM2_SVD_RATIO = 0.1  # the published one
 
-# The adapter type behind each strategy; strategies that are not here have no adapters.
+# The adapter type of each strategy; the other strategies have no adapters.
 ADAPTER_TYPE = {"salt": "salt", "svd": "svd", "svdbiastuning": "svd", "lora": "lora"}
 
-# Where the released implementation departs from the paper or from SAM. `official` is the schema's own defaults.
+# Where the released implementation differs from the paper or from SAM. `official`: the schema's defaults.
 PROFILES: dict[str, dict[KeyPath, Any]] = {
     "official": {},
     "released": {
@@ -32,7 +32,7 @@ PROFILES: dict[str, dict[KeyPath, Any]] = {
     },
 }
 
-# Published keys that nothing here reads, each with the values that ask for nothing.
+# Published keys without effect here, each with the values that need no warning.
 UNUSED_KEYS: dict[KeyPath, tuple[Any, ...]] = {
     ("model",): (),
     ("Hiera",): (),
@@ -45,22 +45,22 @@ UNUSED_KEYS: dict[KeyPath, tuple[Any, ...]] = {
 
 
 def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
-    """Fill in what follows from other keys, in place. Every value in `draft` must already have its type.
+    """Sets the keys that follow from others, in place. The values in `draft` must have been checked one by one.
 
     Args:
         draft: merged files and command line.
-        file_strategy: `strategy` as the files alone have it.
-        file_type: `ft.type` as the files alone have it.
+        file_strategy: `strategy` of the files, without the command line.
+        file_type: `ft.type` of the files, without the command line.
 
     Raises:
         ConfigError: two keys contradict each other.
     """
     _drop_unused(draft)
     _apply_profile(draft)
-    _fit_architecture(draft)
+    _apply_architecture(draft)
     _share_image_size(draft)
     _count_classes(draft)
-    _settle_strategy(draft, file_strategy, file_type)
+    _match_strategy_and_type(draft, file_strategy, file_type)
     _check_use_salt(draft)
     _check_weights(draft)
     _check_clip_path(draft)
@@ -68,29 +68,29 @@ def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
 
 
 def _drop_unused(draft: Draft) -> None:
-    for path, silent in UNUSED_KEYS.items():
+    for path, without_warning in UNUSED_KEYS.items():
         value = draft.get(path)
         if value is None:
             continue
-        if value not in silent:
+        if value not in without_warning:
             logger.warning("%s: %s is accepted and has no effect", draft.origin(path), dotted(path))
         draft.set(path, None, draft.origin(path))
 
 
 def _apply_profile(draft: Draft) -> None:
     profile = draft.get(("profile",)) or "official"
-    asked_now = draft.get(("profile",)) is not None and draft.origin(("profile",)) == COMMAND_LINE
+    on_command_line = draft.get(("profile",)) is not None and draft.origin(("profile",)) == COMMAND_LINE
     for path, released in PROFILES["released"].items():
-        mine = draft.get(path)
-        if mine is None and path in PROFILES[profile]:
+        current = draft.get(path)
+        if current is None and path in PROFILES[profile]:
             draft.set(path, PROFILES[profile][path], f"profile {profile}")
-        elif asked_now and mine is not None and (mine == released) != (profile == "released"):
-            origin, key = draft.origin(path), dotted(path)
-            logger.warning("%s: %s = %s stays as it is set, whatever profile %s says", origin, key, show(mine), profile)
+        elif on_command_line and current is not None and (current == released) != (profile == "released"):
+            setting = f"{draft.origin(path)}: {dotted(path)} = {show(current)}"
+            logger.warning("%s stays as it is set, whatever profile %s has", setting, profile)
 
 
-def _fit_architecture(draft: Draft) -> None:
-    """Defaults and checks of one architecture: SAM2's sizes and published ranks, the baselines' only strategy."""
+def _apply_architecture(draft: Draft) -> None:
+    """Sets the defaults of the architecture (its first size, SAM2's published ranks) and checks what it supports."""
     arch, strategy = draft.get(("arch",)) or SAM_ARCH, draft.get(("strategy",))
     if arch in BASELINE_ARCHS:
         if strategy is None:
@@ -98,7 +98,7 @@ def _fit_architecture(draft: Draft) -> None:
         elif strategy not in ("full", "none"):
             origin = draft.origin(("strategy",))
             raise ConfigError(
-                f"{origin}: strategy = {strategy}, but {arch} is trained whole; give --training_strategy full"
+                f"{origin}: strategy = {strategy}, but {arch} trains all its weights; give --training_strategy full"
             )
         return
     sam_type, origin = draft.get(("sam", "sam_type")), draft.origin(("sam", "sam_type"))
@@ -107,10 +107,10 @@ def _fit_architecture(draft: Draft) -> None:
     elif sam_type not in SAM_TYPES[arch]:
         raise ConfigError(f"{origin}: sam.sam_type = {sam_type}; {arch} has {', '.join(SAM_TYPES[arch])}")
     if arch == SAM2_ARCH:
-        _fit_sam2(draft)
+        _apply_sam2(draft)
 
 
-def _fit_sam2(draft: Draft) -> None:
+def _apply_sam2(draft: Draft) -> None:
     for path in (("sam", "img_size"), ("data_transforms", "img_size")):
         if (draft.get(path) or 0) % SAM2_STRIDE:
             raise ConfigError(
@@ -128,7 +128,7 @@ def _share_image_size(draft: Draft) -> None:
     if len(set(sizes.values())) > 1:
         raise ConfigError(
             f"{draft.origin(sam)}: sam.img_size = {sizes[sam]}, but {draft.origin(transforms)}: "
-            f"data_transforms.img_size = {sizes[transforms]}; set both alike, or only one"
+            f"data_transforms.img_size = {sizes[transforms]}; set both to one value, or only one of them"
         )
     for path in (sam, transforms):
         for given, size in sizes.items():
@@ -149,15 +149,16 @@ def _count_classes(draft: Draft) -> None:
         logger.warning("%s: sam.num_classes = %d has no effect, data.label_list has %d", origin, classes, len(labels))
 
 
-def _settle_strategy(draft: Draft, file_strategy: Any, file_type: Any) -> None:
-    """Set `strategy` and `ft.type` so that they agree.
+def _match_strategy_and_type(draft: Draft, file_strategy: Any, file_type: Any) -> None:
+    """Sets `strategy` and `ft.type` so that they agree. The first rule that applies counts; rules 3 to 5 warn.
 
-    1. A type alone names the strategy; with neither, the strategy is salt. A strategy alone names the type.
-    2. Strategy salt with type svd is the published pair and means svd (S-SAM), with a warning; only when a file that
-       asks for svd by its own `strategy` too meets `--training_strategy salt` does rule 3 hold instead.
-    3. A strategy from the command line beats a type from a file, with a warning.
-    4. A strategy without adapters drops a type from a file, with a warning.
-    5. Any other difference is an error.
+    1. Neither is set: the strategy is salt.
+    2. One is set: the other follows from it.
+    3. Strategy salt with type svd, as published: both become svd (S-SAM). Exception: files that have strategy svd and
+       type svd, with `--training_strategy salt`; then rule 4 applies.
+    4. The strategy is from the command line and the type from a file: the type follows the strategy.
+    5. The strategy has no adapters and the type is from a file: the type is dropped.
+    6. Any other difference is an error.
     """
     strategy, ft_type = draft.get(("strategy",)), draft.get(("ft", "type"))
     type_origin = draft.origin(("ft", "type"))
@@ -169,13 +170,13 @@ def _settle_strategy(draft: Draft, file_strategy: Any, file_type: Any) -> None:
         strategy = ft_type or "salt"
     wanted = ADAPTER_TYPE.get(strategy)
     file_means_svd = file_strategy in ("svd", "svdbiastuning") and file_type == "svd"
-    overruled = type_from_file and not strategy_from_file
+    type_follows = type_from_file and not strategy_from_file
     if ft_type is None or ft_type == wanted:
         pass
-    elif (strategy, ft_type) == ("salt", "svd") and not (overruled and file_means_svd):
+    elif (strategy, ft_type) == ("salt", "svd") and not (type_follows and file_means_svd):
         logger.warning("%s: strategy salt with ft.type svd means svd (S-SAM); for SALT set ft.type: salt", type_origin)
         strategy = wanted = "svd"
-    elif overruled or (type_from_file and wanted is None):
+    elif type_follows or (type_from_file and wanted is None):
         logger.warning("%s: ft.type %s gives way to strategy %s", type_origin, ft_type, strategy)
     else:
         needs = f"needs ft.type {wanted}" if wanted else "has no adapters"
@@ -199,7 +200,7 @@ def _check_weights(draft: Draft) -> None:
     if path is not None and draft.get(("sam", "weights")) == "random":
         raise ConfigError(
             f"{draft.origin(('sam', 'weights'))}: sam.weights = random, but pretrained_path = {path} "
-            f"({draft.origin(('pretrained_path',))}); drop one of them"
+            f"({draft.origin(('pretrained_path',))}); remove one of them"
         )
 
 
@@ -214,6 +215,6 @@ def _check_box_prompt(draft: Draft) -> None:
     if prompt in (None, "text") or strategy == "none":
         return
     raise ConfigError(
-        f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is for evaluation alone, but the strategy is "
+        f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is only for evaluation, but the strategy is "
         f"{strategy or 'salt'}; give --training_strategy none"
     )

@@ -1,4 +1,4 @@
-"""What the user wrote: YAML files and `a.b=value` overrides, merged, with the place where each key stood."""
+"""The user's config: YAML files and `a.b=value` overrides, merged, with the origin of each key."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ KeyPath = tuple[str, ...]
 
 COMMAND_LINE = "--set"
 
-# YAML 1.1 reads 1e-4 as text, for want of a dot; this is its float with the dot and the exponent's sign optional.
+# YAML 1.1 reads 1e-4 as text. This is its float, with the dot and the exponent's sign optional.
 _FLOAT = re.compile(
     r"""^[-+]?(?:
         (?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?
@@ -26,7 +26,7 @@ _FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number and refuses a key written twice."""
+    """SafeLoader that reads 1e-4 as a number and refuses duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -37,13 +37,13 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
 class _Dumper(yaml.SafeDumper):
-    """SafeDumper that quotes every text that _Loader would read as a number."""
+    """SafeDumper that quotes each text that _Loader would read as a number."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -55,16 +55,16 @@ for _class in (_Loader, _Dumper):
 
 @dataclass
 class Draft:
-    """Raw config values with the place each came from: a file's path, `--set`, or a command line option.
+    """Raw config values, each with its origin: a file's path, `--set`, or a command line option.
 
-    A null value is the same as leaving the key out, so it is never stored.
+    A null value means that the key is not set, so null is never stored.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
 
     def get(self, path: KeyPath) -> Any:
-        """Return the value at `path`, or None where it is not set."""
+        """Returns the value at `path`, or None if it is not set."""
         node: Any = self.values
         for part in path:
             if not isinstance(node, dict) or part not in node:
@@ -73,7 +73,7 @@ class Draft:
         return node
 
     def set(self, path: KeyPath, value: Any, origin: str) -> None:
-        """Set the value at `path`; null takes the key out. Raises ConfigError where `path` runs through a value."""
+        """Sets the value at `path`; None removes the key. Raises: ConfigError if `path` leads through a value."""
         node = self.values
         for depth, part in enumerate(path[:-1], start=1):
             node = node.setdefault(part, {})
@@ -88,14 +88,14 @@ class Draft:
         self.origins[path] = origin
 
     def origin(self, path: KeyPath) -> str:
-        """Return where `path`, or else the nearest section around it, was written."""
+        """Returns the origin of `path`, or of the innermost section around it that has one."""
         for depth in range(len(path), 0, -1):
             if path[:depth] in self.origins:
                 return self.origins[path[:depth]]
         return "config"
 
     def add(self, values: dict[str, Any], origin: str, prefix: KeyPath = ()) -> None:
-        """Merge `values` in. Raises ConfigError where a key already has another value from another file."""
+        """Merges `values` in. Raises: ConfigError if a key already has another value."""
         for key, value in values.items():
             path = (*prefix, key)
             present = self.get(path)
@@ -113,7 +113,7 @@ class Draft:
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """Return a key path as a person writes it: ('training', 'steps', 0) -> 'training.steps[0]'."""
+    """Returns a key path as users write it: ('training', 'steps', 0) -> 'training.steps[0]'."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -121,13 +121,13 @@ def dotted(path: Sequence[Any]) -> str:
 
 
 def show(value: Any) -> str:
-    """Return a value as one short line for an error."""
+    """Returns a value as one short line for an error."""
     text = "true" if value is True else "false" if value is False else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping. Raises ConfigError with the file, and the line of a syntax error."""
+    """Reads a YAML file. Raises: ConfigError with the file, and the line of a syntax error."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -138,7 +138,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, origin: str) -> dict[str, Any]:
-    """Read a YAML mapping from text; `origin` names it in errors. Raises ConfigError."""
+    """Reads a YAML mapping from text; `origin` names it in errors. Raises: ConfigError."""
     values = _load(text, origin)
     if not isinstance(values, dict):
         raise ConfigError(f"{origin}: is not a YAML mapping of `key: value` lines")
@@ -146,7 +146,7 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
 
 
 def parse_override(text: str) -> tuple[KeyPath, Any]:
-    """Split `a.b=value` into its path and its value, read as YAML. Raises ConfigError."""
+    """Splits `a.b=value` into its path and its value, read as YAML. Raises: ConfigError."""
     key, equals, value = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
@@ -155,7 +155,7 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """Return `values` as YAML that `parse_yaml` reads back to the same values."""
+    """Returns `values` as YAML, from which `parse_yaml` reads the same values."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 

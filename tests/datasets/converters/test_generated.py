@@ -1,4 +1,4 @@
-"""The generated sets: repeatable, exact, of the labels promised, and not empty."""
+"""The generated sets: reproducible, exact, with the documented labels, and not empty."""
 
 import csv
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_the_seed_decides_every_byte(tmp_path, name, options):
 
 def test_shapes_do_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
     for folder, processes in (("a", 1), ("b", 3)):
-        monkeypatch.setattr(parallel, "cores", lambda n=processes: n)
+        monkeypatch.setattr(parallel, "usable_cores", lambda n=processes: n)
         prepare("shapes", None, tmp_path / folder, seed=1, count=40, size=32)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
@@ -85,7 +85,7 @@ def test_synthetic_with_two_labels_has_the_same_vessels(tmp_path):
         assert image == (tmp_path / "two" / "images" / path.name).read_bytes()
 
 
-def test_shapes_hold_their_labels_and_always_a_curve():
+def test_shapes_hold_all_labels_and_every_image_a_curve():
     found = {}
     for i in range(40):
         image, labels = shapes.draw_shapes(np.random.default_rng([0, i]), 64)
@@ -111,8 +111,7 @@ def test_options_out_of_range_leave_nothing(tmp_path, name, source, options, mes
     assert not list(tmp_path.iterdir())
 
 
-def test_half_covered_pixels_are_vessel_and_painted(monkeypatch):
-    """The mask is of the coverage that paints: with every stroke gone there is neither mask nor darkening."""
+def test_without_strokes_nothing_is_labelled_vessel(monkeypatch):
     monkeypatch.setattr(synthetic, "_grow", lambda *_: iter(()))
     _, labels = synthetic.draw_vessels(np.random.default_rng(0), 64, fundus=False)
     assert 1 not in labels
