@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.data import GeneralDataset
-from evaluation.overlays import HIT, MISSED, overlay_name
+from evaluation.overlays import MISSED, mask_panel, overlay_name
 from evaluation.results import ImageKey
 from report.cells import Row
 from report.drawing import PAGE_WIDTH, Drawn, figure, save
@@ -107,8 +107,7 @@ def _read_mask(path: Path) -> np.ndarray | None:
 
 def prediction_panel(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: prediction white on black, missed truth red."""
-    panel = np.zeros((*truth.shape, 3), np.uint8)
-    panel[prediction] = HIT
+    panel = mask_panel(prediction)
     panel[truth & ~prediction] = MISSED
     return panel
 
@@ -125,7 +124,10 @@ def _draw(
             axis.set_title(textwrap.fill(head, max(9, int(side * 16))), fontsize=7)
         for row, of_row in zip(rows, axes, strict=True):
             of_row[0].set_ylabel(row.column)
-            panels: list[tuple[np.ndarray | None, str]] = [(row.image, row.sample[0]), (_rgb(row.truth), row.sample[1])]
+            panels: list[tuple[np.ndarray | None, str]] = [
+                (row.image, row.sample[0]),
+                (mask_panel(row.truth), row.sample[1]),
+            ]
             for method in methods:
                 if method in row.predictions:
                     prediction, dice = row.predictions[method]
@@ -151,10 +153,6 @@ def _draw(
                 alt,
             )
         )  # fmt: skip
-
-
-def _rgb(mask: np.ndarray) -> np.ndarray:
-    return np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
 
 
 def _shorten(text: str, length: int) -> str:
