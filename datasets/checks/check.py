@@ -98,7 +98,7 @@ def _check_rows(report: CheckReport, data: Any, path: Path, rows: list[Row]) -> 
     except UserError as error:
         report.add("error", "fold", path, str(error))
     if fold == 0 and [row.split for row in rows] != [row.split for row in written]:
-        report.add("warning", "fold", path, f"{path}: column split is not that of fold 0, which counts; mend one")
+        report.add("warning", "fold", path, f"{path}: column split is not that of fold 0, which counts; fix one")
     _check_groups(report, path, rows)
     number = Counter(row.split for row in rows)
     report.counts = {"images": len({row.image for row in rows if row.image})}
