@@ -51,7 +51,7 @@ class SegmentationModel(nn.Module):
         raise NotImplementedError
 
     def load_base(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
-        """Loads base weights, in place.
+        """Loads base weights in place and reports on every key.
 
         Args:
             state: an official file's state dict, or what `base_state` gave.
@@ -63,7 +63,7 @@ class SegmentationModel(nn.Module):
         raise NotImplementedError
 
     def base_state(self) -> dict[str, Tensor]:
-        """The weights that another model may start from, by their names in an official file; adapters merged before."""
+        """The weights that another model can start from, under an official file's names. Merge adapters first."""
         return self.state_dict()
 
     def load_text_prompt(self, other: "SegmentationModel") -> list[str]:

@@ -232,6 +232,13 @@ def test_weights_files_that_do_not_fit_are_refused(tmp_path, config, base):
         load_trained(path)
 
 
+def test_the_published_names_are_imported_from_model():
+    import model
+
+    names = ("Prompt_Adapted_SAM", "Prompt_Adapted_SAM2", "build_model", "load_model", "load_trained")
+    assert [getattr(model, name).__name__ for name in names] == list(names)
+
+
 def test_without_weights_nothing_starts(config, tmp_path):
     with pytest.raises(ConfigError, match="no base weights: give --pretrained_path"):
         build_model(config("salt", "sam.weights=pretrained"))

@@ -34,7 +34,7 @@ _TRANSFORMERS_NAMES = {
 }
 
 
-def weights_file(path: Path) -> Path:
+def find_weights(path: Path) -> Path:
     """The weights file that `prompts.clip_path` names: itself, or the one in a Hugging Face folder.
 
     Raises:
@@ -56,7 +56,7 @@ def read_text_tower(path: Path, sha256: str) -> dict[str, Tensor]:
 
     Args:
         path: `prompts.clip_path`.
-        sha256: the hash of `weights_file(path)`. TorchScript archives hold code, so that only the published one is
+        sha256: the hash of `find_weights(path)`. TorchScript archives hold code, so that only the published one is
             opened.
 
     Raises:
@@ -64,7 +64,7 @@ def read_text_tower(path: Path, sha256: str) -> dict[str, Tensor]:
             QuickGELU.
     """
     _check_activation(path)
-    file = weights_file(path)
+    file = find_weights(path)
     if sha256 == DOWNLOADS["clip_vit_b32"].sha256:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # that torch.jit is deprecated: not actionable for users

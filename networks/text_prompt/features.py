@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from checkpointing.tensor_files import read_tensor_file
-from networks.text_prompt.clip_weights import read_text_tower, weights_file
+from networks.text_prompt.clip_weights import find_weights, read_text_tower
 from utils.errors import UserError
 from utils.files import atomic_path, cache_folder, sha256
 
@@ -44,7 +44,7 @@ def clip_text_features(texts: Sequence[str], clip_path: Path) -> TextFeatures:
     """
     if not clip_path.exists():
         return _without_weights(texts, clip_path)
-    weights_sha256 = sha256(weights_file(clip_path))
+    weights_sha256 = sha256(find_weights(clip_path))
     known: dict[str, Tensor] = {}
     for text in texts:
         if (cached := _cached(_cache_file(weights_sha256, text), text)) is not None:
