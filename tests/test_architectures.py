@@ -72,7 +72,8 @@ def test_a_baseline_has_a_channel_for_each_label(workspace, draw_dataset):
 def test_a_baseline_is_trained_whole(workspace, capsys, strategy):
     arguments = workspace.train_arguments("run/m.safetensors", "--training_strategy", strategy)
     assert main([*arguments, "--set", *of_baseline("unet")]) == 2
-    assert f"strategy = {strategy}, but unet trains all its weights; give --training_strategy full" in capsys.readouterr().err
+    complaint = f"strategy = {strategy}, but unet trains all its weights; give --training_strategy full"
+    assert complaint in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
