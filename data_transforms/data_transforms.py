@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from data_transforms.augmentation import Augmentation, rotate_and_scale
 from data_transforms.intensity import scale_intensity
 
 # With use_random_crop the longest side is first resized to this many times img_size.
@@ -41,27 +41,29 @@ def to_native(logits: Tensor, valid: tuple[int, int], size: tuple[int, int]) -> 
 class Data_Transform:
     """Intensity, resize, augmentation, normalization and padding of an image and its mask together.
 
-    The order is: clip to [a_min, a_max] and scale to 0..1; resize the longest side to img_size (bilinear,
-    antialiased; mask nearest-exact); in training crop and jitter; normalize; in training flip, rotate and scale, with 0
-    (the mean colour) where nothing is known; pad right and bottom with 0. The augmentation moves the un-padded part,
-    so padding is in training what it is in use: right, bottom, and 0 after normalization, as SAM's is.
+    Order: clip to [a_min, a_max] and scale to 0..1; resize the longest side to img_size (image bilinear, antialiased;
+    mask nearest-exact); in training crop and jitter the colours; normalize; in training flip, rotate and scale, with 0
+    (the mean colour) outside the image; pad right and bottom with 0. Padding comes last, so in training too it is
+    right, bottom, and 0 after normalization, as SAM's is.
 
-    Random numbers come from torch's CPU generator, whose seed is the caller's affair.
+    The augmentation is torchvision's: it draws from torch's global CPU generator, which the caller seeds.
     """
 
     def __init__(self, settings: Any, train: bool) -> None:
         """Take a config's `data_transforms` section; `train` switches the augmentation on."""
         self.img_size = int(settings.img_size)
         self.a_min, self.a_max = settings.a_min, settings.a_max
-        self.augmentation = Augmentation(settings) if train else None
-        self.mean, self.std = ([value / 255 for value in part] for part in (settings.pixel_mean, settings.pixel_std))
+        self.crop = train and settings.use_random_crop
+        mean, std = ([value / 255 for value in part] for part in (settings.pixel_mean, settings.pixel_std))
+        normalize = v2.Normalize(mean, std, inplace=True)
+        self.steps = v2.Compose(_augmentation(settings, normalize) if train else [normalize])
 
     def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Transform one decoded image.
 
         Args:
             image: (H, W, 3) uint8 or uint16.
-            mask: (H, W) integers below 256, or None for none (an empty one comes back).
+            mask: (H, W) integers below 256, or None for an empty one.
 
         Returns: image (3, S, S) float32, mask (S, S) uint8 with the given values, (h, w) of the un-padded part.
         """
@@ -70,15 +72,14 @@ class Data_Transform:
     @property
     def load_size(self) -> int:
         """The longest side of what `load` returns."""
-        crops = self.augmentation is not None and self.augmentation.crop_size is not None
-        return round(self.img_size * CROP_MARGIN) if crops else self.img_size
+        return round(self.img_size * CROP_MARGIN) if self.crop else self.img_size
 
     def intensity(self, image: np.ndarray) -> np.ndarray:
         """Clip to [a_min, a_max] and scale to 0..1, float32. Raises: as `intensity_window` does."""
         return scale_intensity(image, self.a_min, self.a_max)
 
     def load(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The part without chance: intensity and resize.
+        """The deterministic part: intensity and resize.
 
         Returns: image (3, h, w) float32 in 0..1, mask (h, w) uint8.
         """
@@ -91,30 +92,44 @@ class Data_Transform:
         return resized.clamp_(0, 1).numpy(), v2.functional.resize(small, list(shape), NEAREST)[0].numpy()
 
     def finish(self, image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """The part with chance, normalization and padding, of what `load` returned; both are left as they are.
+        """The random part, normalization and padding of what `load` returned. Does not write to its arguments.
 
         Args:
-            image: (3, h, w), or (1, h, w) for three equal ones: float32 in 0..1, or integers whose largest means 1.
+            image: (3, h, w), or (1, h, w) for three equal channels: float32 in 0..1, or integers whose largest is 1.
             mask: (h, w) uint8.
 
         Returns: as `__call__` does.
         """
-        draw = self.augmentation.draw(image.shape[-2:]) if self.augmentation else None
-        if draw:
-            image, mask = draw.view(image), draw.view(mask)
-        pixels, moved_mask = _as_float(image), torch.from_numpy(np.array(mask, order="C"))
-        if draw:
-            pixels = self.augmentation.recolour(pixels, draw)
-        pixels = v2.functional.normalize(pixels, self.mean, self.std, inplace=True)
-        if draw and draw.affine:
-            pixels, moved_mask = rotate_and_scale(pixels, moved_mask, *draw.affine)
-        height, width = moved_mask.shape
+        pair = tv_tensors.Image(_as_float(image)), tv_tensors.Mask(mask.copy()[None])
+        if self.crop:
+            pair = v2.RandomCrop([min(self.img_size, side) for side in mask.shape])(*pair)
+        pixels, moved_mask = self.steps(*pair)  # (3, h, w), (1, h, w)
+        height, width = moved_mask.shape[-2:]
         padding = (0, self.img_size - width, 0, self.img_size - height)  # left, right, top, bottom
-        return functional.pad(pixels, padding), functional.pad(moved_mask, padding), (height, width)
+        return functional.pad(pixels, padding), functional.pad(moved_mask[0], padding), (height, width)
+
+
+def _augmentation(settings: Any, normalize: v2.Transform) -> list[v2.Transform]:
+    """All that a config's `data_transforms` section asks for but the crop, with `normalize` among it."""
+    brightness = settings.brightness if settings.use_brightness else 0
+    saturation = settings.saturation if settings.use_saturation else 0
+    angle = settings.rotation_angle if settings.use_rotation else 0
+    scale = settings.random_scale if settings.use_random_scale else None
+    steps: list[v2.Transform] = []
+    if brightness or saturation:
+        steps.append(v2.ColorJitter(brightness=brightness, saturation=saturation))
+    steps.append(normalize)
+    if settings.use_horizontal_flip:
+        steps.append(v2.RandomHorizontalFlip())
+    if settings.use_vertical_flip:
+        steps.append(v2.RandomVerticalFlip())
+    if angle or scale:
+        steps.append(v2.RandomAffine(angle, scale=scale, interpolation=InterpolationMode.BILINEAR, fill=0))
+    return steps
 
 
 def _as_float(image: np.ndarray) -> Tensor:
-    """A copy (3, h, w) float32 in 0..1 of a view of any strides."""
+    """A copy (3, h, w) float32 in 0..1."""
     pixels = np.array(np.broadcast_to(image, (3, *image.shape[1:])), np.float32, order="C")
     if image.dtype != np.float32:
         pixels /= np.float32(np.iinfo(image.dtype).max)

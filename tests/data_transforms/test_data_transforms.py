@@ -1,37 +1,22 @@
 """Image and mask stay together under every transform; shapes, intensity and padding are exact."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from transform_settings import EVERYTHING, transform_settings
 
 from data_transforms.data_transforms import Data_Transform, resize_shape, to_native
+from utils.config.schema import DataTransformsConfig
 from utils.errors import ConfigError
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 
-def settings(**changes) -> SimpleNamespace:
-    values = {
-        "a_min": None,
-        "a_max": None,
-        "img_size": 64,
-        "use_random_crop": False,
-        "use_rotation": False,
-        "rotation_angle": 40.0,
-        "use_saturation": False,
-        "saturation": 0.5,
-        "use_brightness": False,
-        "brightness": 0.5,
-        "use_horizontal_flip": False,
-        "use_vertical_flip": False,
-        "use_random_scale": False,
-        "random_scale": [0.5, 1.5],
-        "pixel_mean": [0.0, 0.0, 0.0],
-        "pixel_std": [255.0, 255.0, 255.0],
-    }
-    return SimpleNamespace(**(values | changes))
+def settings(**changes) -> DataTransformsConfig:
+    """At 64 pixels with strong augmentation, and 0..1 where a real config normalizes."""
+    ranges = {"rotation_angle": 40.0, "saturation": 0.5, "brightness": 0.5, "random_scale": [0.5, 1.5]}
+    unit = {"pixel_mean": [0.0] * 3, "pixel_std": [255.0] * 3}
+    return transform_settings(**({"img_size": 64} | ranges | unit | changes))
 
 
 def marked(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,10 +32,10 @@ def centre(values: torch.Tensor) -> torch.Tensor:
     return torch.stack([(values * y).sum(), (values * x).sum()]) / values.sum()
 
 
-SWITCHES = ["use_rotation", "use_horizontal_flip", "use_vertical_flip", "use_random_scale", "use_random_crop"]
+MOVES = ["use_rotation", "use_horizontal_flip", "use_vertical_flip", "use_random_scale", "use_random_crop"]
 
 
-@pytest.mark.parametrize("switches", [*([s] for s in SWITCHES), SWITCHES])
+@pytest.mark.parametrize("switches", [*([s] for s in MOVES), MOVES])
 def test_image_and_mask_move_together(switches):
     transform = Data_Transform(settings(**dict.fromkeys(switches, True)), train=True)
     image, mask = marked(64, 56)
@@ -113,10 +98,9 @@ def test_jitter_changes_the_image_alone_and_stays_in_range():
 
 
 def test_nothing_is_random_in_use():
-    every = dict.fromkeys(["use_brightness", "use_saturation", *SWITCHES], True)
     image, mask = marked(50, 64)
     plain = Data_Transform(settings(), train=False)(image, mask)
-    used = Data_Transform(settings(**every), train=False)(image, mask)
+    used = Data_Transform(settings(**EVERYTHING), train=False)(image, mask)
     assert torch.equal(plain[0], used[0])
     assert torch.equal(plain[1], used[1])
 
@@ -232,3 +216,18 @@ def test_random_crop_sees_all_of_the_image():
     torch.manual_seed(0)
     tops = {round(float(transform(gradient)[0][0, 0, 0]) * 255) for _ in range(200)}
     assert tops == set(range(17))
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 1), (np.uint8, 3), (np.uint16, 1), (np.uint16, 3)])
+def test_integers_finish_as_the_floats_that_they_mean(dtype, channels):
+    levels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (channels, 60, 50), dtype, endpoint=True)
+    mask = np.ones((60, 50), np.uint8)
+    floats = np.broadcast_to(levels, (3, 60, 50)).astype(np.float32) / np.float32(np.iinfo(dtype).max)
+    transform = Data_Transform(settings(**EVERYTHING), train=True)
+    results = []
+    for image in (levels, np.ascontiguousarray(floats)):
+        before = image.copy()
+        torch.manual_seed(3)
+        results.append(transform.finish(image, mask)[0])
+        np.testing.assert_array_equal(image, before)  # what is kept in memory must stay as it is
+    assert torch.equal(*results)

@@ -1,39 +1,19 @@
 """Odd shapes, padding and several labels, under every augmentation at once and with SAM's normalization."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from transform_settings import EVERYTHING, transform_settings
 
 from data_transforms.data_transforms import Data_Transform, resize_shape, to_native
+from utils.config.schema import DataTransformsConfig
 
 SIZE = 32
 
 
-def settings(**changes) -> SimpleNamespace:
-    values = {
-        "a_min": None,
-        "a_max": None,
-        "img_size": SIZE,
-        "use_random_crop": False,
-        "use_rotation": False,
-        "rotation_angle": 180.0,
-        "use_saturation": False,
-        "saturation": 0.5,
-        "use_brightness": False,
-        "brightness": 0.5,
-        "use_horizontal_flip": False,
-        "use_vertical_flip": False,
-        "use_random_scale": False,
-        "random_scale": [0.5, 2.0],
-        "pixel_mean": [123.675, 116.28, 103.53],
-        "pixel_std": [58.395, 57.12, 57.375],
-    }
-    return SimpleNamespace(**(values | changes))
-
-
-EVERYTHING = {key: True for key in vars(settings()) if key.startswith("use_")}
+def settings(**changes) -> DataTransformsConfig:
+    ranges = {"rotation_angle": 180.0, "saturation": 0.5, "brightness": 0.5, "random_scale": [0.5, 2.0]}
+    return transform_settings(**({"img_size": SIZE} | ranges | changes))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -10,28 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-
-
-def _settings(**changes) -> SimpleNamespace:
-    values = {
-        "a_min": None,
-        "a_max": None,
-        "img_size": 32,
-        "use_random_crop": False,
-        "use_rotation": False,
-        "rotation_angle": 10.0,
-        "use_saturation": False,
-        "saturation": 0.2,
-        "use_brightness": False,
-        "brightness": 0.2,
-        "use_horizontal_flip": False,
-        "use_vertical_flip": False,
-        "use_random_scale": False,
-        "random_scale": [0.8, 1.2],
-        "pixel_mean": [123.675, 116.28, 103.53],
-        "pixel_std": [58.395, 57.12, 57.375],
-    }
-    return SimpleNamespace(**(values | changes))
+from transform_settings import transform_settings
 
 
 @pytest.fixture
@@ -58,7 +37,7 @@ def make_set(tmp_path) -> Callable[..., SimpleNamespace]:
             label_list=list(range(labels + 1)),
             label_names=["Background", *(f"L{i}" for i in range(1, labels + 1))],
         )
-        return SimpleNamespace(data=data, data_transforms=_settings(**transforms))
+        return SimpleNamespace(data=data, data_transforms=transform_settings(**({"img_size": 32} | transforms)))
 
     return make
 

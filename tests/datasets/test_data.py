@@ -5,19 +5,10 @@ import pytest
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
+from transform_settings import EVERYTHING
 
 from datasets.data import EpochSampler, GeneralDataset
 from utils.errors import UserError
-
-AUGMENTED = {
-    "use_rotation": True,
-    "use_brightness": True,
-    "use_saturation": True,
-    "use_horizontal_flip": True,
-    "use_vertical_flip": True,
-    "use_random_scale": True,
-    "use_random_crop": True,
-}
 
 
 def test_every_foreground_label_of_every_image_is_a_sample(make_set):
@@ -55,7 +46,9 @@ def test_what_a_sample_holds(make_set):
 
 @pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
 def test_same_seed_epoch_and_index_give_the_same_bits_whatever_the_workers(make_set, cache_bytes):
-    data = GeneralDataset(make_set({"train": 3}, labels=2, **AUGMENTED), "train", True, seed=5, cache_bytes=cache_bytes)
+    data = GeneralDataset(
+        make_set({"train": 3}, labels=2, **EVERYTHING), "train", True, seed=5, cache_bytes=cache_bytes
+    )
     sampler = EpochSampler(data, seed=5)
     sampler.set_epoch(3)
     passes = []
@@ -85,7 +78,7 @@ def test_keeping_resized_images_costs_no_intensity(make_set):
 
 
 def test_another_epoch_seed_or_index_is_another_augmentation(make_set):
-    config = make_set({"train": 1}, labels=2, **AUGMENTED)
+    config = make_set({"train": 1}, labels=2, **EVERYTHING)
     data = GeneralDataset(config, "train", True, seed=5)
     images = [data[0], data[(1, 0)], data[1], GeneralDataset(config, "train", True, seed=6)[0]]
     for i, one in enumerate(images):
@@ -95,12 +88,12 @@ def test_another_epoch_seed_or_index_is_another_augmentation(make_set):
 
 
 def test_without_train_nothing_is_random(make_set):
-    data = GeneralDataset(make_set({"train": 1}, **AUGMENTED), "train", train=False)
+    data = GeneralDataset(make_set({"train": 1}, **EVERYTHING), "train", train=False)
     assert torch.equal(data[(0, 0)]["image"], data[(1, 0)]["image"])
 
 
 def test_the_caller_s_random_numbers_are_left_alone(make_set):
-    data = GeneralDataset(make_set({"train": 1}, **AUGMENTED), "train", True)
+    data = GeneralDataset(make_set({"train": 1}, **EVERYTHING), "train", True)
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
