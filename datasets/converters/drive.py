@@ -46,6 +46,6 @@ def _cases(source: Path | None, part: str, observer: str, split: str | None) -> 
         for kind, found in (("images", images), (observer, masks)):
             if number not in found:
                 more = "; the official test.zip may come without it" if part == "test" and kind != "images" else ""
-                raise UserError(f"{part}/{kind}: no file of image {number:02d}; the set is incomplete{more}")
+                raise UserError(f"{folder / kind}: no file of image {number:02d}; the set is incomplete{more}")
     numbers = _NUMBERS[part]
     return [Case(images[n].stem, pair_reader(images[n], masks[n]), split) for n in numbers]

@@ -1,4 +1,4 @@
-"""ARCADE: polygons of COCO files, several an annotation, stenoses that are no vessels, images without annotation."""
+"""ARCADE: COCO files with several polygons per annotation, stenoses, and images without annotation."""
 
 import json
 import math
@@ -18,7 +18,7 @@ CATEGORIES = [{"id": n, "name": "stenosis" if n == 26 else str(n)} for n in rang
 
 
 def bars(rng: np.random.Generator) -> tuple[list[float], np.ndarray]:
-    """A polygon around a row of bars, often partly outside the image, and its exact mask: all corners are whole."""
+    """Return a polygon around a row of bars, often partly outside the image, and its mask; coordinates are whole."""
     x, base = int(rng.integers(-4, SIZE[1] - 2)), int(rng.integers(2, SIZE[0] + 4))
     corners, mask = [(x, base)], np.zeros(SIZE, bool)
     for width, height in rng.integers(1, 9, (4, 2)).tolist():
@@ -130,7 +130,7 @@ def edit(root, change):
         (lambda c: c["images"][0].update(width=31), r"\d+\.png: 32 x 24 pixels, but train\.json says 31 x 24"),
     ],
 )
-def test_what_is_odd_is_named(arcade, tmp_path, change, message):
+def test_invalid_annotations_are_named(arcade, tmp_path, change, message):
     edit(arcade[0], change)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError, match=message) as caught:
@@ -139,7 +139,7 @@ def test_what_is_odd_is_named(arcade, tmp_path, change, message):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_an_image_that_isnt_listed_and_a_missing_file(arcade, tmp_path):
+def test_an_unlisted_image_and_a_missing_file(arcade, tmp_path):
     folder = arcade[0] / "syntax" / "train"
     Image.new("L", SIZE[::-1]).save(folder / "images" / "99.png")
     with pytest.raises(UserError, match=r"99\.png: train\.json does not list it"):
@@ -150,7 +150,7 @@ def test_an_image_that_isnt_listed_and_a_missing_file(arcade, tmp_path):
         prepare("arcade", arcade[0], tmp_path / "out")
 
 
-def test_a_category_named_stenosis_is_none_whatever_its_number(arcade, tmp_path, assert_written):
+def test_a_category_named_stenosis_is_not_vessel_whatever_its_number(arcade, tmp_path, assert_written):
     root, truth = arcade
 
     def renumber(content):
@@ -165,7 +165,7 @@ def test_a_category_named_stenosis_is_none_whatever_its_number(arcade, tmp_path,
     assert_written(tmp_path / "out", of_part(truth, "train"))
 
 
-def test_category_26_is_none_whatever_its_name(arcade, tmp_path, assert_written):
+def test_category_26_is_not_vessel_whatever_its_name(arcade, tmp_path, assert_written):
     root, truth = arcade
     edit(root, lambda content: content["categories"][25].update(name="26"))
     prepare("arcade", root, tmp_path / "out")
@@ -173,7 +173,7 @@ def test_category_26_is_none_whatever_its_name(arcade, tmp_path, assert_written)
 
 
 def mask_of(arcade, tmp_path, polygons):
-    """Prepare the set with these polygons as the one annotation of image 1, and return its mask."""
+    """Prepare the set with these polygons as the only annotation of image 1, and return its mask."""
 
     def draw(content):
         annotation = {"id": 0, "image_id": 101, "category_id": 1, "segmentation": polygons}
@@ -230,7 +230,7 @@ def test_another_number_of_images_needs_folds(arcade, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_thousand_images_of_full_size(tmp_path, assert_written):
-    """As many images as the real set has; some are compared, all are counted."""
+    """As many images as in the real set: all are counted, some compared."""
     folder = tmp_path / "arcade" / "syntax" / "train"
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()

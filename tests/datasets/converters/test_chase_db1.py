@@ -1,4 +1,4 @@
-"""CHASE_DB1: 1-bit masks, two observers, and the eyes of a child that stay together."""
+"""CHASE_DB1: 1-bit masks, two observers, and both eyes of a child in one split."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def chase(tmp_path) -> tuple[Path, dict[int, dict[str, tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize("observer", [None, 1, 2])
-def test_masks_are_the_observers(chase, tmp_path, assert_written, observer):
+def test_masks_are_those_of_the_observer(chase, tmp_path, assert_written, observer):
     root, truth = chase
     summary = prepare("chase_db1", root, tmp_path / "out", observer=observer)
     assert_written(tmp_path / "out", truth[observer or 1])
@@ -59,7 +59,7 @@ def test_an_archive_gives_the_same_files(chase, tmp_path, pack, contents, top):
     assert contents(tmp_path / "out") == contents(tmp_path / "tree")
 
 
-def test_what_is_missing_is_named_and_there_is_no_official_split(chase, tmp_path):
+def test_missing_files_are_named_and_there_is_no_official_split(chase, tmp_path):
     root, _ = chase
     with pytest.raises(ConfigError, match="prepare chase_db1 has no option --split; it has --observer"):
         prepare("chase_db1", root, tmp_path / "out", split="official")

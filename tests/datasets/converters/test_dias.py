@@ -16,7 +16,7 @@ Frames = dict[str, list[np.ndarray]]
 
 @pytest.fixture
 def dias(tmp_path, monkeypatch) -> tuple[Path, Frames, dict[str, np.ndarray]]:
-    """The official layout with fewer and smaller sequences; frames in their order and masks, by the set's names."""
+    """Write the official layout with fewer, smaller sequences; return frames and masks by file name."""
     monkeypatch.setattr(module, "_SPLIT_SIZES", {"train": 4, "test": 2})
     root, rng, frames, masks = tmp_path / "DIAS", np.random.default_rng(0), {}, {}
     for part, count in COUNTS.items():
@@ -43,7 +43,7 @@ PROJECTIONS = {
 
 
 @pytest.mark.parametrize("projection", [None, "min", "last", "mean"])
-def test_one_image_a_sequence(dias, tmp_path, rows, assert_written, projection):
+def test_one_image_per_sequence(dias, tmp_path, rows, assert_written, projection):
     root, frames, masks = dias
     assert max(len(sequence) for sequence in frames.values()) > 11  # i10 comes after i2
     summary = prepare("dias", root, tmp_path / "out", projection=projection)
@@ -74,7 +74,7 @@ def test_an_archive_gives_the_same_files(dias, tmp_path, pack, contents, top):
     assert contents(tmp_path / "out") == contents(tmp_path / "tree")
 
 
-def test_what_is_missing_or_odd_is_named(dias, tmp_path):
+def test_missing_and_invalid_files_are_named(dias, tmp_path):
     folder = dias[0] / "training"
     Image.new("L", (3, 3)).save(folder / "images" / "image_s9_i5.png")
     with pytest.raises(UserError, match=r"image_s9_i5\.png: size or bit depth differs from image_s9_i0\.png"):

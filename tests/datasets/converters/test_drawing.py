@@ -1,4 +1,4 @@
-"""A mask is where an object covers half of a pixel or more, of the same coverage that paints it."""
+"""Masks hold the pixels that an object covers by half or more; the same coverage paints the image."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def bar(share: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("share", "belongs"), SHARES)
-def test_the_rule_in_shapes(monkeypatch, share, belongs):
+def test_pixels_half_covered_by_a_curve_are_labelled(monkeypatch, share, belongs):
     covered = bar(share)
     assert covered[19, 0] == pytest.approx(share, abs=1 / 255)
     monkeypatch.setattr(shapes, "_curve", lambda *_, **__: covered)
@@ -34,7 +34,7 @@ def test_the_rule_in_shapes(monkeypatch, share, belongs):
     np.testing.assert_array_equal(labels, expected)
 
 
-def test_what_is_drawn_later_hides_what_was_before(monkeypatch):
+def test_later_objects_hide_earlier_ones(monkeypatch):
     def half(rows):
         covered = np.zeros((SIZE, SIZE))
         covered[rows] = 1
@@ -52,7 +52,7 @@ def test_what_is_drawn_later_hides_what_was_before(monkeypatch):
     assert tops == {1, 2, 3}
 
 
-def test_nothing_can_be_seen_in_a_dark_surround(monkeypatch):
+def test_a_dark_surround_has_no_labels(monkeypatch):
     visible = np.zeros((SIZE, SIZE), bool)
     visible[:22] = True
     monkeypatch.setattr(shapes, "_curve", lambda *_, **__: bar(0))
@@ -63,7 +63,7 @@ def test_nothing_can_be_seen_in_a_dark_surround(monkeypatch):
 
 
 @pytest.mark.parametrize("fundus", [True, False])
-def test_the_rule_in_vessels(monkeypatch, fundus):
+def test_pixels_half_covered_by_a_stroke_are_vessel(monkeypatch, fundus):
     points, radii = np.array([[20.3, 31.6], [30.0, 35.2], [44.7, 30.1]]), np.array([2.3, 1.7, 0.9])
     monkeypatch.setattr(synthetic, "_grow", lambda *_: iter([(points, radii)]))
     _, labels = synthetic.draw_vessels(np.random.default_rng(0), SIZE, fundus)
@@ -74,7 +74,7 @@ def test_the_rule_in_vessels(monkeypatch, fundus):
 
 
 @pytest.mark.parametrize(("share", "belongs"), SHARES)
-def test_the_rule_in_vessels_at_the_border(monkeypatch, share, belongs):
+def test_pixels_half_covered_at_the_border_are_vessel(monkeypatch, share, belongs):
     covered, stroke = bar(share), (np.zeros((2, 2)), np.ones(2))
     monkeypatch.setattr(synthetic, "_grow", lambda *_: iter([stroke]))
     # 8 bits hold no exact half, so the border is taken to the value itself.

@@ -1,4 +1,4 @@
-"""DRIVE: of a tree or an archive of it, 14 and 6 images, their masks pixel for pixel."""
+"""DRIVE: 14 and 6 images from a folder or its archive, with masks that are equal pixel by pixel."""
 
 import csv
 import hashlib
@@ -19,13 +19,13 @@ REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "DRIVE"
 
 
 def save_gif(values: np.ndarray, path: Path) -> None:
-    """Write the values as they are: by default Pillow renumbers them."""
+    """Write the palette indices unchanged: by default Pillow renumbers them."""
     Image.fromarray(values).save(path, optimize=False)
 
 
 @pytest.fixture
 def drive(tmp_path) -> Path:
-    """A tree laid out as DRIVE's, of 9 x 7 images; mask/ and test/ hold what must not be taken for vessels."""
+    """A folder laid out as DRIVE, with 9 x 7 images; mask/ and test/ hold files that must not be used as vessels."""
     root = tmp_path / "DRIVE"
     rng = np.random.default_rng(0)
     for part in ("images", "1st_manual", "mask"):
@@ -51,7 +51,7 @@ def drive(tmp_path) -> Path:
 
 
 def archive(root: Path, path: Path) -> Path:
-    """A zip or tar.gz of a tree, with its top folder and with what a Mac adds."""
+    """Pack a folder as zip or tar.gz, with its top folder and with the files that macOS adds."""
     files = sorted(file for file in root.rglob("*") if file.is_file())
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as zipped:
@@ -74,7 +74,7 @@ def rows(root: Path) -> list[tuple[str, str]]:
 
 
 def assert_faithful(source: Path, output: Path) -> None:
-    """20 images in the order of their numbers, 14 train and 6 test, every pixel that of the official files."""
+    """Assert 20 images in the order of their numbers, 14 train and 6 test, equal to the official files."""
     split = rows(output)
     assert [name for name, _ in split] == [f"{number}_training.png" for number in range(21, 41)]
     assert sorted(part for _, part in split) == ["test"] * 6 + ["train"] * 14
@@ -121,7 +121,7 @@ def test_an_archive_gives_the_same_files_as_the_tree(drive, tmp_path, name):
 
 
 @pytest.mark.parametrize("part", ["..", "training"])
-def test_the_folder_above_and_the_training_part_alone_do_too(drive, tmp_path, part):
+def test_the_parent_folder_or_the_training_part_alone_is_enough(drive, tmp_path, part):
     prepare("drive", drive / part, tmp_path / "out")
     assert_faithful(drive, tmp_path / "out")
 
@@ -149,7 +149,7 @@ def test_the_split_is_drawn_from_the_seed_alone(drive, tmp_path):
         ("1st_manual/22_manual1.gif", np.diag([0, 3, 9]).astype(np.uint8), r"22_manual1\.gif: .* found 0, 3, 9"),
     ],
 )
-def test_what_is_missing_or_odd_is_named_and_nothing_is_left(drive, tmp_path, file, content, message):
+def test_missing_and_invalid_files_are_named_and_nothing_is_left(drive, tmp_path, file, content, message):
     path = drive / "training" / file
     path.unlink()
     if isinstance(content, bytes):
@@ -163,7 +163,7 @@ def test_what_is_missing_or_odd_is_named_and_nothing_is_left(drive, tmp_path, fi
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_another_folder_an_archive_of_it_and_no_source(drive, tmp_path):
+def test_other_folders_and_archives_and_no_source_are_refused(drive, tmp_path):
     shutil.rmtree(drive / "training")
     for source in (drive, archive(drive, tmp_path / "half.zip")):
         with pytest.raises(UserError, match=rf"{source.name}: no training/images in it"):
@@ -176,7 +176,7 @@ def test_another_folder_an_archive_of_it_and_no_source(drive, tmp_path):
 
 
 def assert_test_images(source: Path, output: Path, observer: str) -> None:
-    """The official test images come after the others, and are test images."""
+    """Assert that the official test images come after the others, as test images."""
     split = rows(output)[20:]
     assert split == [(f"{number:02d}_test.png", "test") for number in range(1, 21)]
     for number in range(1, 21):
@@ -225,7 +225,7 @@ def test_a_mismatching_archive_is_used_with_a_warning_that_names_both_digests(dr
     assert "7101e19598e2b7aacdbd5e6e7575057b9154a4aaec043e0f4e28902bf4e2e209" in message
 
 
-def test_what_test_images_and_the_second_observer_need(drive, tmp_path):
+def test_the_second_observer_needs_test_images(drive, tmp_path):
     with pytest.raises(ConfigError, match=r"--observer 2: .* add --include-test"):
         prepare("drive", drive, tmp_path / "out", observer=2)
     shutil.rmtree(drive / "test" / "1st_manual")

@@ -1,4 +1,4 @@
-"""A user's own pairs: the pairing is shown, values stay, what cannot be used is named."""
+"""A user's own pairs: the pairing is shown, mask values are kept, unusable files are named."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from utils.errors import ConfigError, UserError
 
 @pytest.fixture
 def mine(tmp_path) -> Path:
-    """Ten pairs 21_photo.png, 21_manual1.gif, two of a patient; mask values 0/1, 0/255 or labels."""
+    """Ten pairs 21_photo.png, 21_manual1.gif, two per patient; mask values 0/1, 0/255 or labels."""
     rng = np.random.default_rng(0)
     for folder in ("photos", "drawings"):
         (tmp_path / "mine" / folder).mkdir(parents=True)
@@ -70,7 +70,7 @@ def test_patients_stay_together(mine, tmp_path, rows):
     assert len({(row["group"], row["fold"]) for row in rows(tmp_path / "folds")}) == 5
 
 
-def test_groups_of_different_sizes_are_split_as_near_as_they_go(mine, tmp_path, rows):
+def test_groups_of_different_sizes_are_split_as_closely_as_possible(mine, tmp_path, rows):
     for seed in range(5):
         pattern = "{group}_{id}_photo={group}_{id}_manual1"
         run(mine, tmp_path / f"out{seed}", pattern=pattern, test_fraction=0.3, seed=seed)
@@ -78,7 +78,7 @@ def test_groups_of_different_sizes_are_split_as_near_as_they_go(mine, tmp_path, 
         assert splits.count("test") == 2
 
 
-def test_masks_with_grey_edges_are_cut(mine, tmp_path):
+def test_masks_with_grey_edges_need_a_threshold(mine, tmp_path):
     grey = np.arange(72, dtype=np.uint8).reshape(8, 9)
     Image.fromarray(grey).save(mine / "drawings" / "p0_0_manual1.gif", optimize=False)
     with pytest.raises(UserError, match=r"p0_0_manual1\.gif: 72 values up to 71 are not labels; .*--threshold"):
@@ -87,7 +87,7 @@ def test_masks_with_grey_edges_are_cut(mine, tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/p0_0_photo.png"), (grey > 40) * 255)
 
 
-def test_what_can_t_be_used_is_named_and_nothing_is_left(mine, tmp_path):
+def test_unusable_files_are_named_and_nothing_is_left(mine, tmp_path):
     with pytest.raises(UserError, match=r"none of 10 images pairs with any of 10 files .* by \{id\}=\{id\}_gt"):
         run(mine, tmp_path / "out", pattern="{id}={id}_gt")
     Image.new("L", (3, 4)).save(mine / "drawings" / "p4_9_manual1.gif")
@@ -115,7 +115,7 @@ def test_bad_options(mine, tmp_path, options, message):
         prepare("folder", mine, tmp_path / "out", images=mine / "photos", masks=mine / "drawings")
 
 
-def test_everything_may_train_and_one_pair_is_too_few_to_split(mine, tmp_path):
+def test_all_images_may_train_and_one_pair_is_too_few_to_split(mine, tmp_path):
     assert run(mine, tmp_path / "all", test_fraction=0.0)["splits"] == {"train": 10, "val": 0, "test": 0}
     for path in (mine / "photos").glob("p[1-4]*"):
         path.unlink()

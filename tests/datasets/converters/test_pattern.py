@@ -39,7 +39,7 @@ def test_patterns(pattern, images, masks):
         assert pairing.groups == {}
 
 
-def test_what_has_no_partner_is_listed():
+def test_unpaired_files_are_listed():
     pairing = pair_by("{id}_gt", files("i", "1", "2", "3", "x"), files("m", "1_gt", "4_gt", "3_gt", "notes"))
     assert stems(pairing) == [("1", "1_gt"), ("3", "3_gt")]
     assert [path.stem for path in pairing.unpaired_images] == ["2", "x"]
@@ -95,7 +95,7 @@ def test_invalid_patterns(pattern, message):
         pair_by(pattern, files("i", "1"), files("m", "1"))
 
 
-def test_files_that_a_pattern_makes_alike():
+def test_files_that_a_pattern_does_not_distinguish():
     with pytest.raises(UserError, match=r"1_b\.png: not distinguished from 1_a\.png by the pattern"):
         pair_by("{id}_*={id}", files("i", "1_a", "1_b"), files("m", "1"))
     with pytest.raises(UserError, match=r"1_y\.png: not distinguished from 1_x\.png by the pattern"):

@@ -1,4 +1,4 @@
-"""ROSE: pairs by stem whatever the endings, subsets, the same numbers in train and test."""
+"""ROSE: pairs by stem with any suffix, subsets, the same numbers in train and test."""
 
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def test_an_archive_and_inner_folders_give_the_same_files(rose, tmp_path, pack, 
         assert contents(tmp_path / f"inner{number}") == contents(tmp_path / "tree")
 
 
-def test_the_folder_of_another_subset_is_not_taken_for_the_one_asked_for(rose, tmp_path):
+def test_another_subset_does_not_replace_the_one_requested(rose, tmp_path):
     with pytest.raises(UserError, match="ROSE-2: no ROSE-1/SVC/train in it"):
         prepare("rose", rose[0] / "ROSE-2", tmp_path / "out")
 

@@ -1,4 +1,4 @@
-"""Files are found in a source that may have a top folder or not, and sorted by their numbers."""
+"""Files are found in a source with or without a top folder, and sorted by number."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def touch(root, *names):
         (root / name).write_bytes(b"")
 
 
-def test_the_path_that_is_looked_for_whatever_is_above_it(tmp_path):
+def test_a_path_is_found_below_other_folders(tmp_path):
     touch(tmp_path, "one/two/three/four/set/images/a.png")
     inner = tmp_path / "one/two/three/four/set/images"
     for source in ("one", "one/two/three", "one/two/three/four", "one/two/three/four/set"):
@@ -25,7 +25,7 @@ def test_the_path_that_is_looked_for_whatever_is_above_it(tmp_path):
         find_path(None, "set/images")
 
 
-def test_the_folder_s_own_name_or_an_archive_s_begins_the_path(tmp_path, monkeypatch):
+def test_a_path_may_begin_with_the_name_of_the_folder_or_archive(tmp_path, monkeypatch):
     touch(tmp_path, "set/images/a.png", "both/other.zip/images/a.png", "images/a.png")
     assert find_path(tmp_path / "set", "set/images") == tmp_path / "set/images"
     assert find_path(tmp_path / "both", "other/images") == tmp_path / "both/other.zip/images"
@@ -35,13 +35,13 @@ def test_the_folder_s_own_name_or_an_archive_s_begins_the_path(tmp_path, monkeyp
         find_path(tmp_path / "both", "set/images")
 
 
-def test_the_nearest_place_of_the_first_path_that_is_anywhere(tmp_path):
+def test_the_first_path_that_exists_at_its_nearest_place(tmp_path):
     touch(tmp_path, "a/b/first/x", "second/x", "z/first/x")
     assert find_path(tmp_path, "first", "second") == tmp_path / "z/first"
     assert find_path(tmp_path, "none", "second") == tmp_path / "second"
 
 
-def test_what_a_mac_adds_and_hidden_folders_are_passed_over(tmp_path):
+def test_hidden_folders_and_files_that_macos_adds_are_ignored(tmp_path):
     touch(tmp_path, "__MACOSX/set/images/._1.png", ".trash/set/images/1.png", "top/set/images/1.png")
     assert find_path(tmp_path, "set/images") == tmp_path / "top/set/images"
     assert match_files_below(tmp_path, r"(?:\._)?(\d+)\.png", int) == {1: tmp_path / "top/set/images/1.png"}

@@ -23,7 +23,7 @@ def packed_ppm(values: np.ndarray) -> bytes:
 
 @pytest.fixture
 def stare(tmp_path) -> tuple[Path, dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]]:
-    """The archives' contents in a folder each, with small images, and the truth by observer."""
+    """The contents of each archive in a folder of its own, with small images, and the truth by observer."""
     root, rng, truth = tmp_path / "STARE", np.random.default_rng(0), {"ah": {}, "vk": {}}
     for folder in ("stare-images", "labels-ah", "labels-vk"):
         (root / folder).mkdir(parents=True)
@@ -39,7 +39,7 @@ def stare(tmp_path) -> tuple[Path, dict[str, dict[str, tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize(("observer", "kind"), [(None, "ah"), (1, "ah"), (2, "vk")])
-def test_masks_are_the_observers(stare, tmp_path, rows, assert_written, observer, kind):
+def test_masks_are_those_of_the_observer(stare, tmp_path, rows, assert_written, observer, kind):
     root, truth = stare
     summary = prepare("stare", root, tmp_path / "out", observer=observer)
     assert_written(tmp_path / "out", truth[kind])
@@ -55,14 +55,14 @@ def test_one_archive_of_all_gives_the_same_files(stare, tmp_path, pack, contents
 
 
 @pytest.mark.parametrize("top", [True, False])
-def test_the_archives_as_downloaded_do_too(stare, tmp_path, pack, contents, top):
+def test_the_downloaded_archives_give_the_same_files(stare, tmp_path, pack, contents, top):
     prepare("stare", stare[0], tmp_path / "tree")
     archives = [pack(stare[0] / name, tmp_path / f"{name}.tar", top) for name in ("stare-images", "labels-ah")]
     prepare("stare", archives, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "tree")
 
 
-def test_files_that_are_unpacked_already(stare, tmp_path, contents):
+def test_uncompressed_files(stare, tmp_path, contents):
     prepare("stare", stare[0], tmp_path / "tree")
     for path in stare[0].rglob("*.gz"):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
@@ -71,7 +71,7 @@ def test_files_that_are_unpacked_already(stare, tmp_path, contents):
     assert contents(tmp_path / "out") == contents(tmp_path / "tree")
 
 
-def test_what_is_missing_or_damaged_is_named(stare, tmp_path, monkeypatch):
+def test_missing_and_damaged_files_are_named(stare, tmp_path, monkeypatch):
     image = stare[0] / "stare-images" / "im0044.ppm.gz"
     content = image.read_bytes()
     for damage, message in (
@@ -95,7 +95,7 @@ def test_what_is_missing_or_damaged_is_named(stare, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
-def test_images_without_labels_and_nothing_at_all(stare, tmp_path, pack):
+def test_images_without_labels_and_an_empty_source(stare, tmp_path, pack):
     only_images = pack(stare[0] / "stare-images", tmp_path / "stare-images.tar")
     with pytest.raises(UserError, match=r"im0001\.ppm\.gz: no \.ah\.ppm file belongs to it"):
         prepare("stare", only_images, tmp_path / "out")

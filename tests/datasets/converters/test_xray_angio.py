@@ -36,7 +36,7 @@ def angiograms(tmp_path) -> tuple[Path, Truth]:
     return root, truth
 
 
-def test_masks_are_the_truth_and_the_split_is_the_papers(angiograms, tmp_path, rows, assert_written):
+def test_masks_are_exact_and_the_split_is_the_papers(angiograms, tmp_path, rows, assert_written):
     root, truth = angiograms
     with Image.open(root / "1.pgm") as image:
         assert image.format == "PPM"
@@ -54,7 +54,7 @@ def test_an_archive_gives_the_same_files(angiograms, tmp_path, pack, contents, n
     assert contents(tmp_path / "out") == contents(tmp_path / "tree")
 
 
-def test_what_is_missing_or_odd_is_named(angiograms, tmp_path):
+def test_missing_and_invalid_files_are_named(angiograms, tmp_path):
     root, _ = angiograms
     write_ascii_pgm(root / "7_gt.pgm", np.ones((12, 10), np.uint8))
     with pytest.raises(UserError, match=r"7_gt\.pgm: no pixel above 100, so no vessel; the mask holds 1"):

@@ -21,7 +21,7 @@ MD5 = f"md5:{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"
         ("a.zip", {}),
     ],
 )
-def test_the_official_archive_passes_in_silence(tmp_path, caplog, name, official):
+def test_the_official_archive_gives_no_warning(tmp_path, caplog, name, official):
     (tmp_path / name).write_bytes(CONTENT)
     check_digest(tmp_path / name, official)
     assert caplog.records == []
@@ -29,7 +29,7 @@ def test_the_official_archive_passes_in_silence(tmp_path, caplog, name, official
 
 @pytest.mark.parametrize("name", ["a.zip", "renamed.zip"])
 @pytest.mark.parametrize("kind", ["sha256", "md5"])
-def test_another_is_warned_of(tmp_path, caplog, name, kind):
+def test_another_archive_gives_a_warning(tmp_path, caplog, name, kind):
     expected = f"{kind}:" + "0" * 32
     (tmp_path / name).write_bytes(CONTENT)
     check_digest(tmp_path / name, {"a.zip": expected})
@@ -41,7 +41,7 @@ def test_another_is_warned_of(tmp_path, caplog, name, kind):
     assert name in message
 
 
-def test_an_archive_under_another_s_name_is_warned_of(tmp_path, caplog):
+def test_an_archive_with_the_name_of_another_gives_a_warning(tmp_path, caplog):
     (tmp_path / "a.zip").write_bytes(CONTENT)
     check_digest(tmp_path / "a.zip", {"a.zip": "sha256:" + "0" * 64, "b.zip": SHA256})
     assert len(caplog.records) == 1

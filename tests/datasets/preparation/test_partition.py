@@ -1,4 +1,4 @@
-"""Splits and folds: the counts asked for, the seed's draw, and groups that stay whole."""
+"""Splits and folds: requested counts, reproducible from the seed, groups kept whole."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def cases(number, groups=None, split=None):
     return [Case(f"{i}", no_pair, split, f"g{i // groups}" if groups else None) for i in range(number)]
 
 
-def test_a_split_has_the_counts_and_the_seed_s_draw():
+def test_a_split_has_the_counts_and_depends_on_the_seed():
     twenty, counts = cases(20), {"train": 14, "test": 6}
     drawn = draw_splits(twenty, counts, 0)
     assert list(drawn) == [case.name for case in twenty]
@@ -36,7 +36,7 @@ def test_cases_with_a_split_keep_it():
     assert draw_splits(cases(2, split="val"), {}, 0) == {"0.png": "val", "1.png": "val"}
 
 
-def test_counts_that_don_t_add_up():
+def test_counts_that_do_not_add_up():
     with pytest.raises(UserError, match=r"20 images cannot be split into 14 train \+ 7 test: .*--folds"):
         draw_splits(cases(20), {"train": 14, "test": 7}, 0)
 
@@ -49,13 +49,13 @@ def test_groups_stay_whole(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_groups_that_don_t_fit_stay_whole_too(seed):
+def test_groups_that_do_not_fit_stay_whole_too(seed):
     drawn = draw_splits(cases(10, groups=2), {"train": 7, "test": 3}, seed)
     assert sorted(drawn.values()) == ["test"] * 2 + ["train"] * 8
     assert all(drawn[f"{i}.png"] == drawn[f"{i + 1}.png"] for i in range(0, 10, 2))
 
 
-def test_a_group_that_leaves_nothing_to_test():
+def test_a_group_that_leaves_no_test_images():
     with pytest.raises(UserError, match=r"too large for 4 train \+ 2 test: test is empty"):
         draw_splits(cases(6, groups=6), {"train": 4, "test": 2}, 0)
 
@@ -77,6 +77,6 @@ def test_folds_are_even_and_whole(number, groups, folds):
 
 
 @pytest.mark.parametrize("folds", [-1, 0, 1, 6])
-def test_numbers_of_folds_that_can_t_be(folds):
+def test_invalid_numbers_of_folds(folds):
     with pytest.raises(ConfigError, match=rf"--folds {folds}: must be from 2 to 5, the number of images"):
         draw_folds(cases(5), folds, 0)

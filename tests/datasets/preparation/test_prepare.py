@@ -1,4 +1,4 @@
-"""`prepare` puts a whole set in place or changes nothing."""
+"""`prepare` writes a whole set or changes nothing."""
 
 import argparse
 import csv
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands.prepare import CONVERTER_OPTIONS, add_arguments
 from datasets.converters.plan import Case, Plan
 from datasets.converters.table import CONVERTERS, Converter
-from datasets.preparation.options import OF_CONVERTERS, add_options
 from datasets.preparation.prepare import prepare
 from utils.config import load_config
 from utils.errors import ConfigError, UserError
@@ -23,7 +23,7 @@ CONVERTER_NAMES = sorted(CONVERTERS)
 
 
 def toy(source, *, seed, count=2, fail=False, split="paper"):
-    """Grey images, two of a patient; with `fail` all but the first can't be read."""
+    """Grey images, two per patient; with `fail` only the first can be read."""
     cases = [Case(f"i{i}", partial(_toy_pair, seed, fail and i > 0), "train", f"p{i // 2}") for i in range(count)]
     return Plan(cases, notes={"grey": seed}, lines=["grey"])
 
@@ -78,7 +78,7 @@ def test_an_existing_set_is_refused_and_replaced_by_force(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["convert", "record", "interrupt"])
-def test_a_failure_leaves_the_old_set_as_it_was_and_nothing_new(tmp_path, monkeypatch, stage):
+def test_a_failure_leaves_the_old_set_unchanged_and_nothing_new(tmp_path, monkeypatch, stage):
     prepare("toy", None, tmp_path / "set", seed=1)
     before = files(tmp_path)
 
@@ -167,19 +167,19 @@ def test_folds_are_drawn_by_group_and_fold_0_is_the_split(tmp_path):
         ({"folds": 5, "split": "paper"}, "--folds draws its own splits; leave --split out"),
     ],
 )
-def test_folds_that_can_t_be(tmp_path, options, message):
+def test_invalid_folds(tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         prepare("toy", None, tmp_path / "set", count=10, **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path):
+def test_a_dry_run_reports_the_same_and_writes_nothing(tmp_path):
     planned = prepare("toy", None, tmp_path / "a" / "set", seed=1, count=10, folds=5, dry_run=True)
     assert not list(tmp_path.iterdir())
     assert planned == prepare("toy", None, tmp_path / "a" / "set", seed=1, count=10, folds=5)
 
 
-def test_force_doesn_t_remove_what_is_read(tmp_path):
+def test_force_does_not_remove_a_source(tmp_path):
     prepare("toy", None, tmp_path / "set")
     before = files(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "set" / "images")
@@ -193,7 +193,7 @@ def test_force_doesn_t_remove_what_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", CONVERTER_NAMES)
-def test_every_set_has_a_config_or_draws_or_is_the_user_s(name):
+def test_every_set_has_a_config(name):
     path = ROOT / "configs" / "data" / f"{name}.yaml"
     if name == "folder":
         path = ROOT / "configs" / "config_data.yaml"
@@ -205,12 +205,12 @@ def test_every_set_has_a_config_or_draws_or_is_the_user_s(name):
 
 def test_the_help_names_every_set():
     parser = argparse.ArgumentParser()
-    add_options(parser)
+    add_arguments(parser)
     text = parser.format_help()
     assert [name for name in CONVERTER_NAMES if name not in text] == []
 
 
-def test_every_option_of_a_converter_is_one_of_the_command_line_and_the_other_way_round():
+def test_converters_and_the_command_line_have_the_same_options():
     signatures = [inspect.signature(converter.convert).parameters for converter in CONVERTERS.values()]
     taken = {name for parameters in signatures for name in parameters} - {"source", "seed"}
-    assert taken - {"count", "fail"} == set(OF_CONVERTERS) - {"count"}
+    assert taken - {"count", "fail"} == set(CONVERTER_OPTIONS) - {"count"}

@@ -37,7 +37,7 @@ def tar_of(path: Path, *members: tuple[str, bytes], kind: bytes = tarfile.REGTYP
 
 
 def refusal(source: Path, scratch: Path, **options) -> str:
-    """The one line that refuses an archive; nothing of it may be left, in the scratch folder or beside it."""
+    """Return the one-line error that refuses an archive; check that no file is left in or beside the scratch folder."""
     around = sorted(scratch.parent.rglob("*"))
     with pytest.raises(UserError) as caught, open_sources([source], scratch, **options):
         pass
@@ -64,7 +64,7 @@ def test_an_archive_is_a_folder_while_it_is_open(tmp_path, scratch, make, name):
     assert not list(scratch.iterdir())
 
 
-def test_a_folder_is_itself_and_none_is_none(tmp_path, scratch):
+def test_a_folder_is_used_in_place_and_no_source_is_none(tmp_path, scratch):
     with open_sources([tmp_path], scratch) as folder:
         assert folder == tmp_path
     with open_sources([], scratch) as folder:
@@ -95,7 +95,7 @@ def test_several_sources_are_archives_of_different_names(tmp_path, scratch):
         pass
 
 
-def test_errors_in_the_block_name_the_archive_and_not_where_it_is_unpacked(tmp_path, scratch):
+def test_errors_in_the_block_name_the_archive_and_not_the_temporary_path(tmp_path, scratch):
     source = zip_of(tmp_path / "a.zip", ("top/x.txt", b"x"))
     with pytest.raises(ConfigError) as caught, open_sources([source], scratch) as folder:
         raise ConfigError(f"{folder / 'top' / 'x.txt'}: odd")
@@ -106,7 +106,7 @@ def test_errors_in_the_block_name_the_archive_and_not_where_it_is_unpacked(tmp_p
     "name", ["../evil.txt", "a/../../evil.txt", "ABSOLUTE/evil.txt", "..\\evil.txt", "C:\\evil.txt"]
 )
 @pytest.mark.parametrize(("make", "archive"), [(zip_of, "a.zip"), (tar_of, "a.tar.gz")])
-def test_a_member_that_leads_out(tmp_path, scratch, make, archive, name):
+def test_members_that_lead_out_of_the_folder(tmp_path, scratch, make, archive, name):
     name = name.replace("ABSOLUTE", str(tmp_path))
     message = refusal(make(tmp_path / archive, ("fine.txt", b"x"), (name, b"evil")), scratch)
     assert "leads out of the folder" in message
@@ -130,7 +130,7 @@ def test_more_bytes_or_files_than_allowed(tmp_path, scratch, monkeypatch):
     assert "more than 1 files" in refusal(source, scratch)
 
 
-def test_an_archive_that_grows_a_hundredfold_is_a_bomb(tmp_path, scratch, monkeypatch):
+def test_an_archive_that_unpacks_to_a_hundred_times_its_size_is_refused(tmp_path, scratch, monkeypatch):
     source = zip_of(tmp_path / "bomb.zip", ("zeros", bytes(1_000_000)))
     assert source.stat().st_size < 2000
     with open_sources([source], scratch):  # a small one may
@@ -139,7 +139,7 @@ def test_an_archive_that_grows_a_hundredfold_is_a_bomb(tmp_path, scratch, monkey
     assert f"unpacks to more than {100 * source.stat().st_size} bytes" in refusal(source, scratch)
 
 
-def test_a_full_disk_is_not_taken_for_a_damaged_archive(tmp_path, scratch, monkeypatch):
+def test_a_full_disk_is_not_reported_as_a_damaged_archive(tmp_path, scratch, monkeypatch):
     source = zip_of(tmp_path / "a.zip", ("x.txt", b"x"))
 
     def full(*_):
@@ -165,6 +165,6 @@ def test_damaged_archives(tmp_path, scratch):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_two_members_of_one_name(tmp_path, scratch):
+def test_two_members_with_the_same_name(tmp_path, scratch):
     source = zip_of(tmp_path / "a.zip", ("a.txt", b"1"), ("a.txt", b"2"))
     assert "two members named a.txt" in refusal(source, scratch)

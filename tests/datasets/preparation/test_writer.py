@@ -1,4 +1,4 @@
-"""What is written can be read back to the bit; what cannot be kept is refused."""
+"""What is written can be read back bit for bit; what cannot be stored is refused."""
 
 from functools import partial
 
