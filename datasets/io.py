@@ -5,10 +5,9 @@ carries the tag would set them apart. (TIFF's baseline Orientation tag is part o
 """
 
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,10 +19,27 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".
 # A file whose header promises more pixels than this is refused before it is decoded. Below Pillow's own warning level.
 MAX_PIXELS = 80_000_000
 
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_GREY, _PNG_PALETTE = 0, 3
+# Whatever a file is called, Pillow tries only these. It hands PostScript to Ghostscript, which runs programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+# Layouts of 16-bit colour that OpenCV decodes correctly. It mixes up planes of their own and CMYK.
+_DEEP_COLOUR = re.compile(r"(LA|RGB|RGBA|RGBX);16.")
+_FEW_BIT_GREY = re.compile(r"L;([24])")
 _T = TypeVar("_T")
+
+
+class _Stored(NamedTuple):
+    """How a file stores its pixels, by its header.
+
+    Attributes:
+        layout: Pillow's name of channels and bits, such as "RGB;16B".
+        white: the value that means white, in a PGM or PPM or where grey has 2 or 4 bits; None: the largest of its bits.
+        bits: of a channel, in a TIFF; else 8.
+    """
+
+    layout: str
+    white: int | None
+    bits: int
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -33,8 +49,8 @@ def read_image(path: str | Path) -> np.ndarray:
     RGB, the first frame of a GIF or TIFF is taken. A PGM or PPM whose maxval is not 255 or 65535 is scaled to the full
     range, since maxval means white.
 
-    Raises: UserError that names the file, if it is missing, unreadable, truncated, too large, of floats, or a TIFF or
-        PPM of more than 8 bits a colour.
+    Raises: UserError that names the file, if it is missing, unreadable, truncated, too large, of floats, or a TIFF of
+        more than 8 bits a colour in CMYK, in planes or with premultiplied alpha.
     """
     return _read(Path(path), _image_values)
 
@@ -42,10 +58,10 @@ def read_image(path: str | Path) -> np.ndarray:
 def read_mask(path: str | Path) -> np.ndarray:
     """Return a mask as (H, W) integers, the values as stored.
 
-    Palette files give indices and 1-bit files 0/1; a 2- or 4-bit PNG and a PGM or PPM of any maxval give what the file
-    holds, not what a viewer shows. Colour files pass only if their channels agree; alpha is dropped.
+    Palette files give indices and 1-bit files 0/1; grey of 2 or 4 bits and a PGM or PPM of any maxval give what the
+    file holds, not what a viewer shows. Colour files pass only if their channels agree; alpha is dropped.
 
-    Raises: UserError that names the file, if it is missing, unreadable, truncated, too large, coloured or of floats.
+    Raises: UserError that names the file, if its channels differ, or as `read_image` does.
     """
     return _read(Path(path), _mask_values)
 
@@ -59,7 +75,7 @@ def _read(path: Path, values: Callable[[Image.Image, Path], _T]) -> _T:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(f"{path}: {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS}")
             return values(image, path)
@@ -73,29 +89,59 @@ def _read(path: Path, values: Callable[[Image.Image, Path], _T]) -> _T:
 
 
 def _image_values(image: Image.Image, path: Path) -> np.ndarray:
-    image.load()
-    if _is_deep_colour_png(path):
-        return _as_rgb(_decode_deep_png(path))
-    _refuse_deep_colour(image, path)
+    stored = _stored(image)
+    image.load()  # raises for truncated files, which OpenCV may accept
+    if _is_deep_colour(image, stored):
+        values = _decode_deep_colour(image, stored, path)
+        return _as_rgb(values if stored.white is None else np.rint(values * (65535 / stored.white)).astype(np.uint16))
     if image.mode in _EIGHT_BIT_MODES:
         return np.array(image.convert("RGB"))
     return _as_rgb(_sixteen_bits(np.asarray(image), path)[..., None])
 
 
 def _mask_values(image: Image.Image, path: Path) -> np.ndarray:
+    stored = _stored(image)
     image.load()
-    if _is_deep_colour_png(path):
-        return _one_channel(_decode_deep_png(path), path)
-    _refuse_deep_colour(image, path)
+    if _is_deep_colour(image, stored):
+        return _one_channel(_decode_deep_colour(image, stored, path), path)
     if image.mode == "1":
         return np.array(image).astype(np.uint8)
     if image.mode in ("L", "P", "I", "I;16", "I;16L", "I;16B", "I;16N"):
-        return _unscale(np.array(image), path)
+        return _unscale(np.array(image), stored)
     if image.mode == "PA":
         return np.array(image)[..., 0]
     if image.mode in ("LA", "RGB", "RGBA", "RGBX"):
-        return _unscale(_one_channel(np.array(image), path), path)
+        return _unscale(_one_channel(np.array(image), path), stored)
     raise UserError(f"{path}: a mask of mode {image.mode}; save it as a grey or palette PNG of label indices")
+
+
+def _stored(image: Image.Image) -> _Stored:
+    """Of an image that isn't loaded yet: Pillow then drops its tiles."""
+    arguments = image.tile[0].args if image.tile else ""
+    layout, *rest = (arguments,) if isinstance(arguments, str) else arguments
+    grey = _FEW_BIT_GREY.match(str(layout))
+    white = 2 ** int(grey[1]) - 1 if grey else rest[0] if image.format == "PPM" and rest else None
+    bits = max(np.atleast_1d(getattr(image, "tag_v2", {}).get(258, 8)))
+    return _Stored(str(layout), white, int(bits))
+
+
+def _is_deep_colour(image: Image.Image, stored: _Stored) -> bool:
+    """Whether it has more than 8 bits a colour, which Pillow cuts to 8 without a word."""
+    deep = ";16" in stored.layout or stored.bits > 8 or (stored.white or 0) > 255
+    return deep and image.mode in _EIGHT_BIT_MODES
+
+
+def _decode_deep_colour(image: Image.Image, stored: _Stored, path: Path) -> np.ndarray:
+    """(H, W, 3) uint16 as stored, alpha dropped."""
+    import cv2
+
+    values = None
+    if _DEEP_COLOUR.match(stored.layout) or image.format == "PPM":
+        content = path.read_bytes() + b"\n"  # OpenCV wants it after the last number of a plain PPM
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
+        raise UserError(f"{path}: more than 8 bits a colour in a file of kind {image.format}; save it as a 16-bit PNG")
+    return values[..., 2::-1]  # (H, W, BGR or BGRA)
 
 
 def _sixteen_bits(values: np.ndarray, path: Path) -> np.ndarray:
@@ -105,63 +151,21 @@ def _sixteen_bits(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _as_rgb(values: np.ndarray) -> np.ndarray:
-    """(H, W, 1 to 4) -> (H, W, 3): grey repeated, alpha dropped."""
-    colour = values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
-    return np.ascontiguousarray(np.broadcast_to(colour, (*values.shape[:2], 3)))
+    """(H, W, 1 or 3) -> (H, W, 3)."""
+    return np.ascontiguousarray(np.broadcast_to(values, (*values.shape[:2], 3)))
 
 
 def _one_channel(values: np.ndarray, path: Path) -> np.ndarray:
+    """(H, W, 2 to 4) -> (H, W): alpha is dropped."""
     colour = values[..., :3] if values.shape[-1] >= 3 else values[..., :1]
     if (colour != colour[..., :1]).any():
         raise UserError(f"{path}: a mask in colour; save it as a grey or palette PNG of label indices")
     return np.ascontiguousarray(colour[..., 0])
 
 
-def _unscale(values: np.ndarray, path: Path) -> np.ndarray:
-    """Undo the scaling to the full range that the decoder does to files of fewer grey levels."""
-    stored = _grey_levels(path)
-    if stored is None:
+def _unscale(values: np.ndarray, stored: _Stored) -> np.ndarray:
+    """Undo the scaling to the full range that Pillow does to files of fewer grey levels."""
+    if stored.white is None:
         return values
-    full = 255 if stored <= 255 else 65535
-    return np.rint(values * (stored / full)).astype(np.uint16)
-
-
-def _grey_levels(path: Path) -> int | None:
-    """The value that means white in a PGM, a PPM or a 2- or 4-bit grey PNG; None where nothing was scaled."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    if head[:2] in (b"P2", b"P3", b"P5", b"P6"):
-        return int(re.sub(rb"#[^\n]*", b" ", head).split()[3])
-    depth, colour_type = _png_depth(head)
-    return 2**depth - 1 if colour_type == _PNG_GREY and depth in (2, 4) else None
-
-
-def _png_depth(head: bytes) -> tuple[int, int]:
-    """(bit depth, colour type) of a PNG's header; (0, palette) for any other file."""
-    return struct.unpack("BB", head[24:26]) if head.startswith(_PNG_MAGIC) else (0, _PNG_PALETTE)
-
-
-def _is_deep_colour_png(path: Path) -> bool:
-    """Whether it is a 16-bit PNG with colour or alpha, which Pillow cuts to 8 bits without a word."""
-    with open(path, "rb") as file:
-        depth, colour_type = _png_depth(file.read(26))
-    return depth == 16 and colour_type != _PNG_GREY
-
-
-def _decode_deep_png(path: Path) -> np.ndarray:
-    """(H, W, 2 to 4) uint16."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
-
-    data = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-    return decode_png(data, ImageReadMode.UNCHANGED).numpy().transpose(1, 2, 0)
-
-
-def _refuse_deep_colour(image: Image.Image, path: Path) -> None:
-    """Refuse colour of more than 8 bits in the formats where Pillow cuts it to 8 without a word."""
-    if image.mode not in _EIGHT_BIT_MODES:
-        return
-    bits = max(np.atleast_1d(getattr(image, "tag_v2", {}).get(258, 8)))
-    levels = _grey_levels(path)
-    if bits > 8 or (levels is not None and levels > 255):
-        raise UserError(f"{path}: more than 8 bits a colour in a file of kind {image.format}; save it as a 16-bit PNG")
+    full = 255 if stored.white <= 255 else 65535
+    return np.rint(values * (stored.white / full)).astype(np.uint16)

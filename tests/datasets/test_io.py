@@ -182,3 +182,11 @@ def test_a_file_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, mon
         (tmp_path / "b.png").write_bytes(grey_png(np.zeros((1, 1), int), 2, claimed=(side, side)))
         with pytest.raises(UserError, match=r"b\.png: .*(limit|bomb)"):
             read_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("read", [read_size, read_image, read_mask])
+def test_postscript_named_png_is_no_image(tmp_path, read):
+    """Pillow would hand it to Ghostscript, an interpreter of programs."""
+    (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(UserError, match=r"a\.png: not a readable image \(cannot identify"):
+        read(tmp_path / "a.png")

@@ -6,19 +6,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.io import read_image, read_mask
+from datasets.io import read_image, read_mask, read_size
 from utils.errors import UserError
 
+PHOTOMETRIC, ORIENTATION, PLANAR, EXTRA_SAMPLES = 262, 274, 284, 338
 
-def tiff(bits: int, channels: int, pixels: bytes, width: int = 2) -> bytes:
-    """An uncompressed TIFF of one row, of the depths that Pillow can't write."""
-    entries = [(256, 4, 1, width), (257, 4, 1, 1), (259, 3, 1, 1), (262, 3, 1, 2 if channels == 3 else 1)]
-    entries += [(277, 3, 1, channels), (278, 4, 1, 1), (279, 4, 1, len(pixels))]
-    body = 8 + 2 + 12 * (len(entries) + 2) + 4
-    depths = struct.pack(f"<{channels}H", *[bits] * channels).ljust(8, b"\0")
-    entries += [(258, 3, channels, body if channels == 3 else bits), (273, 4, 1, body + len(depths))]
-    packed = b"".join(struct.pack("<HHLL", *entry) for entry in sorted(entries))
-    return b"II*\0" + struct.pack("<LH", 8, len(entries)) + packed + bytes(4) + depths + pixels
+
+def tiff(bits: int, channels: int, pixels: bytes, more: dict[int, int] | None = None) -> bytes:
+    """An uncompressed TIFF of 2 x 1 pixels, of the depths and layouts that Pillow can't write; `more` tags."""
+    tags = {256: [2], 257: [1], 258: [bits] * channels, 259: [1], PHOTOMETRIC: [2 if channels > 2 else 1]}
+    tags |= {277: [channels], 278: [1]} | {tag: [value] for tag, value in (more or {}).items()}
+    planes = channels if tags.get(PLANAR) == [2] else 1
+    size = len(pixels) // planes
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    tags |= {273: [start + size * plane for plane in range(planes)], 279: [size] * planes}
+    entries, after = b"", pixels
+    for tag, values in sorted(tags.items()):
+        packed = struct.pack(f"<{len(values)}H", *values)
+        if len(packed) > 4:
+            packed, after = struct.pack("<L", start + len(after)), after + packed
+        entries += struct.pack("<HHL", tag, 3, len(values)) + packed.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4) + after
 
 
 @pytest.mark.parametrize("kind", ["P5", "P2"])
@@ -42,23 +50,60 @@ def test_a_mask_in_a_ppm_keeps_its_values_too(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "b.ppm"), [[0, 5]])
 
 
+DEEP = np.array([[[256, 770, 65535], [1284, 1798, 2312]]], np.uint16)
+GREY_AND_ALPHA = np.array([[[256, 256, 256, 7], [1284, 1284, 1284, 0]]], np.uint16)
+
+
+def test_sixteen_bit_colour_tiff_keeps_its_bits(tmp_path):
+    path = tmp_path / "a.tif"
+    for more, expected in (({}, DEEP), ({ORIENTATION: 3}, DEEP[:, ::-1]), ({ORIENTATION: 6}, DEEP.transpose(1, 0, 2))):
+        path.write_bytes(tiff(16, 3, DEEP.tobytes(), more))
+        assert read_size(path) == expected.shape[:2]
+        assert read_image(path).dtype == np.uint16
+        np.testing.assert_array_equal(read_image(path), expected)
+    with pytest.raises(UserError, match=r"a\.tif: a mask in colour"):
+        read_mask(path)
+    path.write_bytes(tiff(16, 4, GREY_AND_ALPHA.tobytes(), {EXTRA_SAMPLES: 2}))
+    np.testing.assert_array_equal(read_image(path), GREY_AND_ALPHA[..., :3])
+    np.testing.assert_array_equal(read_mask(path), GREY_AND_ALPHA[..., 0])
+
+
+@pytest.mark.parametrize("kind", ["P6", "P3"])
+@pytest.mark.parametrize("white", [256, 4095, 65535])
+def test_deep_colour_ppm_is_stretched_and_a_mask_keeps_its_values(tmp_path, kind, white):
+    for values, read in (([[[0, 1, white]]], read_image), ([[[white] * 3, [2] * 3]], read_mask)):
+        values = np.array(values)
+        pixels = values.astype(">u2").tobytes() if kind == "P6" else " ".join(map(str, values.ravel())).encode()
+        path = tmp_path / "a.ppm"
+        path.write_bytes(f"{kind} {values.shape[1]} 1 {white}\n".encode() + pixels)
+        expected = np.rint(values * (65535 / white)) if read is read_image else values[..., 0]
+        assert read(path).dtype == np.uint16
+        np.testing.assert_array_equal(read(path), expected)
+
+
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("channels", "more"),
     [
-        ("a.ppm", b"P6 2 1 65535\n" + bytes(range(12))),
-        ("a.ppm", b"P3 1 1 256\n0 1 256\n"),
-        ("a.tif", tiff(16, 3, bytes(range(12)))),
+        (3, {PLANAR: 2}),
+        (4, {PHOTOMETRIC: 5}),  # CMYK
+        (4, {EXTRA_SAMPLES: 1}),  # premultiplied alpha
     ],
 )
-def test_deep_colour_that_would_be_cut_to_eight_bits_is_refused(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
+def test_deep_colour_that_would_be_mixed_up_or_cut_to_eight_bits_is_refused(tmp_path, channels, more):
+    (tmp_path / "a.tif").write_bytes(tiff(16, channels, bytes(range(4 * channels)), more))
     for read in (read_image, read_mask):
-        with pytest.raises(UserError, match=rf"{name}: more than 8 bits a colour .* save it as a 16-bit PNG"):
-            read(tmp_path / name)
+        with pytest.raises(UserError, match=r"a\.tif: more than 8 bits a colour .* save it as a 16-bit PNG"):
+            read(tmp_path / "a.tif")
+
+
+def test_four_bit_grey_tiff_mask_keeps_its_values(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(4, 1, bytes([0x2F])))
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), [[2, 15]])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif")[..., 0], [[34, 255]])
 
 
 def test_eight_bit_colour_tiff_by_hand_is_read(tmp_path):
-    # Shows that the file above is refused for its depth, not for how it is written.
+    # Shows that the files above are refused for their layouts, not for how they are written.
     (tmp_path / "a.tif").write_bytes(tiff(8, 3, bytes([1, 2, 3, 4, 5, 6])))
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), [[[1, 2, 3], [4, 5, 6]]])
 
