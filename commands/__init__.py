@@ -1,1 +1,1 @@
-"""The commands of main.py: one file a command, with its options and what it calls."""
+"""The commands of main.py: one file per command, with its options and what it calls."""

@@ -54,8 +54,8 @@ class Data_Transform:
         self.img_size = int(settings.img_size)
         self.a_min, self.a_max = settings.a_min, settings.a_max
         self.crop = train and settings.use_random_crop
-        mean, std = ([value / 255 for value in part] for part in (settings.pixel_mean, settings.pixel_std))
-        normalize = v2.Normalize(mean, std, inplace=True)
+        self.mean, self.std = ([value / 255 for value in part] for part in (settings.pixel_mean, settings.pixel_std))
+        normalize = v2.Normalize(self.mean, self.std, inplace=True)
         self.steps = v2.Compose(_augmentation(settings, normalize) if train else [normalize])
 
     def __call__(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[Tensor, Tensor, tuple[int, int]]:

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import load_model
 from prediction.predictor import Predictor
-from utils.errors import ConfigError, UserError
+from utils.errors import UserError
 from utils.extras import extra
 from utils.files import atomic_path
 
@@ -21,6 +20,9 @@ _MAX_BYTES = 2**31 - 1  # of a protobuf message
 
 class ImageToProbabilities(nn.Module):
     """Normalization, the model and the sigmoid, with a fixed prompt for each label."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
@@ -35,7 +37,7 @@ class ImageToProbabilities(nn.Module):
         return torch.sigmoid(torch.stack([self.model.decode(embedded, [label]) for label in self.labels], dim=1))
 
 
-def export_onnx(path: Path, output: Path, pretrained_path: Path | None = None) -> str:
+def export_onnx(predictor: Predictor, checkpoint: Path, output: Path) -> str:
     """Writes the merged model with its labels' prompts baked in; checks it with onnxruntime where that is installed.
 
     Input `image` (1, 3, S, S) float32: RGB, the checkpoint's a_min..a_max stretched to 0..255, longest side resized
@@ -43,9 +45,9 @@ def export_onnx(path: Path, output: Path, pretrained_path: Path | None = None) -
     float32. The metadata holds `labels`, `pixel_mean` (JSON) and `img_size`. ONNX opset 17.
 
     Args:
-        path: a weights file of this project.
+        predictor: as `model.load_model` returns it.
+        checkpoint: the weights file that it comes from, for errors.
         output: ends in .onnx.
-        pretrained_path: where the base weights lie now, if they have moved since training.
 
     Returns:
         One line: the file, and what the check found.
@@ -54,14 +56,11 @@ def export_onnx(path: Path, output: Path, pretrained_path: Path | None = None) -
         UserError: the package onnx is missing; the model is prompted by boxes, or above 2 GB; the file does not give
             PyTorch's probabilities to 1e-3 (it is not written then).
     """
-    if output.suffix != ".onnx" or output.is_dir():
-        raise ConfigError(f"--output {output}: must be a file name that ends in .onnx")
     onnx = extra("onnx", "--format onnx")
-    predictor = load_model(path, pretrained_path)
     if predictor.model.prompt not in ("text", "none"):
-        raise UserError(f"{path}: is prompted by boxes; only labels can be baked into an ONNX file")
+        raise UserError(f"{checkpoint}: is prompted by boxes; only labels can be baked into an ONNX file")
     if sum(p.numel() * p.element_size() for p in predictor.model.parameters()) > _MAX_BYTES:
-        raise UserError(f"{path}: has more than the 2 GB of weights that one ONNX file holds")
+        raise UserError(f"{checkpoint}: has more than the 2 GB of weights that one ONNX file holds")
     module = ImageToProbabilities(predictor).eval()
     with atomic_path(output) as temporary:
         _trace(module, predictor.model.img_size, temporary)
@@ -78,7 +77,7 @@ def export_onnx(path: Path, output: Path, pretrained_path: Path | None = None) -
     return f"written: {output}, equal to PyTorch's probabilities to {difference:.1e}"
 
 
-def _trace(module: nn.Module, img_size: int, path: Path) -> None:
+def _trace(module: ImageToProbabilities, img_size: int, path: Path) -> None:
     # The tracing exporter: every size is fixed, and the newer one takes four times as long for the same graph.
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about values that are taken as constants, which here they are

@@ -18,9 +18,8 @@ from utils.errors import UserError
 TILE_OVERLAP = 0.25
 _TILE_BATCH = 4
 _ROWS = 256
-# Axes of (H, W) that each view of an image is mirrored along.
-_PLAIN = ((),)
-_FLIPS = ((), (1,), (0,), (0, 1))
+# The axes of (H, W) along which each mirror image is flipped.
+_MIRROR_AXES = ((1,), (0,), (0, 1))
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,12 @@ class Predictor:
         label_indices(labels, self.labels)  # raises for an unknown one
         image = as_rgb(image)
         tile = tile and max(image.shape[:2]) > self.model.img_size
-        total: Tensor | None = None
-        views = _FLIPS if flips else _PLAIN
-        for axes in views:
-            view = np.flip(image, axes)
-            found = (self._tiled if tile else self._whole)(view, labels).flip([axis + 1 for axis in axes])
-            total = found if total is None else total.add_(found)
-        return total.div_(len(views))
+        predict = self._tiled if tile else self._whole
+        total = predict(image, labels)
+        mirrored = _MIRROR_AXES if flips else ()
+        for axes in mirrored:
+            total += predict(np.flip(image, axes), labels).flip([axis + 1 for axis in axes])
+        return total.div_(1 + len(mirrored))
 
     def shown(self, image: np.ndarray) -> np.ndarray:
         """The image as the model sees it, at its own size: (H, W, 3) uint8, a_min..a_max stretched to 0..255."""

@@ -7,17 +7,15 @@ deleted when it ends.
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
 
 from evaluation.metrics import dice
-from model import load_model
 from prediction.predictor import Predictor
 from prediction.sources import Source
 from utils.drawing import draw_masks
@@ -49,8 +47,12 @@ class Viewed:
     note: str
 
 
-def serve(checkpoints: Sequence[Path], pretrained_path: Path | None, device: torch.device, port: int) -> None:
+def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: int) -> None:
     """Serves the page for one or two checkpoints on http://127.0.0.1:`port` until Ctrl-C.
+
+    Args:
+        predictors: one per checkpoint; a generator may load them, since nothing is taken from it before Gradio is
+            imported.
 
     Raises:
         UserError: Gradio is missing; a checkpoint that cannot be loaded; two that share no label.
@@ -60,8 +62,7 @@ def serve(checkpoints: Sequence[Path], pretrained_path: Path | None, device: tor
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         gradio = extra("gradio", "main.py view")
-        predictors = [load_model(path, pretrained_path, device) for path in checkpoints]
-        page = build_page([_short_name(path, checkpoints) for path in checkpoints], predictors)
+        page = build_page([_short_name(path, checkpoints) for path in checkpoints], list(predictors))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's own first request to itself
         log.info("open http://%s:%d in a browser; Ctrl-C ends it", HOST, port)
         # System fonts: the theme's own would come from a server elsewhere.
@@ -87,10 +88,12 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
         raise UserError(f"{' and '.join(names)}: have no label in common")
 
     def predict(file: str | None, label: str, flips: bool, tile: bool) -> Viewed | None:
+        if not file:
+            return None
         try:
-            return view_file(Path(file), predictors, label, flips, tile) if file else None
+            return view_file(Path(file), predictors, label, flips, tile)
         except UserError as error:
-            raise gr.Error(str(error).replace(str(file), Path(file).name), print_exception=False) from error
+            raise gr.Error(str(error).replace(file, Path(file).name), print_exception=False) from error
 
     def draw(viewed: Viewed | None, threshold: float) -> list:
         return pictures(viewed, threshold, len(predictors))
@@ -132,11 +135,12 @@ def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bo
     """Reads and predicts one file, of a DICOM file the first frame. Raises: UserError that names it."""
     source = Source(path, Path(path.stem))
     frames = len(source.stems())
-    found, shown = [], None
-    for predictor in predictors:  # each has its own window
-        image = next(source.images(predictor.transform))
-        found.append(predictor.probabilities(image, label, tile=tile, flips=flips))
-        shown = predictor.shown(image) if shown is None else shown
+    images = [next(source.images(predictor.transform)) for predictor in predictors]  # each has its own window
+    found = [
+        predictor.probabilities(image, label, tile=tile, flips=flips)
+        for predictor, image in zip(predictors, images, strict=True)
+    ]
+    shown = predictors[0].shown(images[0])
     height, width = shown.shape[:2]
     size = f"{width} x {height} pixels" + (f", frame 1 of {frames}" if frames > 1 else "")
     return Viewed(shown, found, f"**{path.name}**, {size}")

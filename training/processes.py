@@ -128,9 +128,9 @@ class Processes:
 
 
 class OtherProcessError(UserError):
-    """The main process failed, and says why itself; this one ends with the same exit status."""
+    """The main process failed and reports why; this process ends with the same exit status."""
 
-    said_elsewhere = True
+    already_reported = True
 
     def __init__(self, exit_code: int) -> None:
         super().__init__("the main process failed")

@@ -1,5 +1,7 @@
 """Stop signals: SIGTERM, SIGUSR1 (a cluster's warning before it ends a job) and Ctrl-C."""
 
+import atexit
+import multiprocessing
 import signal
 import subprocess
 import threading
@@ -92,11 +94,21 @@ def start_workers(loader: Iterable[Any]) -> Iterator[Any]:
     The workers inherit a mask that blocks the signals. `worker_init_fn` would be too late for a signal that comes while
     they start; a worker that ends then leaves the others running and this process waiting for them.
     """
+    atexit.unregister(_kill_workers)
+    atexit.register(_kill_workers)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         return iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_workers() -> None:
+    """Ends workers that an error left running: multiprocessing would send SIGTERM, which they block, and wait."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for a killed worker
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ class UserError(Exception):
     """A run that fails because of its files or its machine (exit status 1)."""
 
     exit_code = 1
+    already_reported = False  # whether another process reports the error
 
 
 class ConfigError(UserError):

@@ -1,0 +1,44 @@
+"""`main.py export`: writes a trained model in another format."""
+
+import argparse
+from pathlib import Path
+
+from commands.arguments import add_checkpoint_options
+from utils.errors import ConfigError
+
+HELP = "write a trained model in another format"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_checkpoint_options(parser)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--format", default="sam", choices=("sam", "onnx", "full"))
+    parser.add_argument("--half", action="store_true", help="store float16")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Loads the model and writes the file; what can be checked before loading is checked first."""
+    from checkpointing.tensor_files import SUFFIXES
+    from model import load_model, load_trained
+    from utils.extras import extra
+
+    suffixes = {"sam": SUFFIXES, "full": (".safetensors",), "onnx": (".onnx",)}[args.format]
+    if args.format == "onnx" and args.half:
+        raise ConfigError("--half: is for the formats sam and full")
+    if args.output.suffix not in suffixes or args.output.is_dir():
+        raise ConfigError(f"--output {args.output}: must be a file name that ends in {', '.join(suffixes)}")
+    if args.format == "onnx":
+        extra("onnx", "--format onnx")
+        from prediction.export_onnx import export_onnx
+
+        print(export_onnx(load_model(args.checkpoint, args.pretrained_path), args.checkpoint, args.output))
+        return
+    from prediction.export import export_full, export_sam
+
+    model, config = load_trained(args.checkpoint, args.pretrained_path)
+    if args.format == "sam":
+        export_sam(model, config, args.checkpoint, args.output, args.half)
+    else:
+        export_full(model, config, args.checkpoint, args.output, args.half)
+    print(f"written: {args.output}")

@@ -1,0 +1,93 @@
+"""`main.py prepare`: brings a dataset into this project's layout."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from commands.arguments import seed
+
+HELP = "bring a dataset into this project's layout"
+
+# name: (help text, argparse's settings). A converter accepts an option by having a parameter of that name; for other
+# datasets the option is an error. Each may be spelled with underscores or hyphens.
+CONVERTER_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "split": (
+        "paper (default): the paper's random split; official: the set's own (arcade, rose, dias, drive)",
+        {"choices": ("paper", "official")},
+    ),
+    "include_test": (
+        "drive: add the 20 official test images, as test images",
+        {"action": "store_const", "const": True},
+    ),
+    "observer": ("drive, chase_db1, stare: whose masks, of two observers", {"type": int, "choices": (1, 2)}),
+    "subset": ("rose: default SVC", {"choices": ("SVC", "DVC", "SVC_DVC", "ROSE-2")}),
+    "projection": (
+        "dias: how the frames of a sequence become one image; default min",
+        {"choices": ("min", "last", "mean")},
+    ),
+    "images": ("folder: where your images are", {"type": Path, "metavar": "DIR"}),
+    "masks": ("folder: where your masks are; may be the same folder", {"type": Path, "metavar": "DIR"}),
+    "pattern": (
+        "folder: which mask belongs to which image, by their names without ending: {id} is what both share, {group} a "
+        "patient, * any text. '{id}_training={id}_manual1' pairs 21_training.tif with 21_manual1.gif; '{id}_gt' alone "
+        "pairs 21.png with 21_gt.png. Left out, one is proposed and shown",
+        {"metavar": "IMAGE=MASK"},
+    ),
+    "threshold": ("folder: mask values above it are foreground; default: values stay", {"type": int, "metavar": "N"}),
+    "test_fraction": ("folder: share of the images for testing; default 0.3", {"type": float, "metavar": "F"}),
+    "val_fraction": ("folder: share of the images for validation; default 0", {"type": float, "metavar": "F"}),
+    "count": ("synthetic, shapes: number of images", {"type": int, "metavar": "N"}),
+    "size": ("synthetic, shapes: side of the images, in pixels", {"type": int, "metavar": "N"}),
+    "labels": ("synthetic, shapes: number of foreground labels", {"type": int, "metavar": "N"}),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options: those of every dataset, and those that only some converters accept."""
+    parser.add_argument("--seed", type=seed, default=0, help="of the split, and of generated images")
+    parser.add_argument(
+        "name",
+        help="arcade, chase_db1, dias, drive, rose, stare, xray_angio; folder: your own images; synthetic, shapes",
+    )
+    parser.add_argument(
+        "--source", type=Path, nargs="+", action="extend", help="archives as downloaded, or the unpacked folder"
+    )
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--force", action="store_true", help="replace what is in --output")
+    parser.add_argument(
+        "--folds", type=int, metavar="K", help="cross-validation: draw K folds; data.fold_num in a config picks one"
+    )
+    parser.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="say what would be written, and write nothing"
+    )
+    for name, (text, settings) in CONVERTER_OPTIONS.items():
+        flags = dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}"))
+        parser.add_argument(*flags, help=text, **settings)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the dataset and prints a summary; with --dry_run, only prints it."""
+    from datasets.preparation.prepare import prepare
+
+    options = {key: getattr(args, key) for key in CONVERTER_OPTIONS}
+    summary = prepare(
+        args.name, args.source, args.output, args.seed, args.force, folds=args.folds, dry_run=args.dry_run, **options
+    )
+    print(_report(summary))
+    if args.dry_run:
+        print("dry run: nothing was written")
+
+
+def _report(summary: dict[str, Any]) -> str:
+    """What `prepare` did as text: the converter's own lines, then the counts."""
+    splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items() if count)
+    already_shown = {"name", "output", "seed", "images", "splits", "folds", "options", "lines"}
+    notes = [
+        f"{value} {key.replace('_', ' ')}"
+        for key, value in summary.items()
+        if key not in already_shown and isinstance(value, int)
+    ]
+    if "folds" in summary:
+        notes.insert(0, f"{len(summary['folds'])} folds of {', '.join(map(str, summary['folds']))}")
+    line = "; ".join([f"{summary['output']}: {summary['images']} images ({splits})", f"seed {summary['seed']}", *notes])
+    return "\n".join([*summary["lines"], line])

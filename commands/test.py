@@ -1,0 +1,28 @@
+"""`main.py test`: evaluates a checkpoint."""
+
+import argparse
+from pathlib import Path
+
+from commands.arguments import add_checkpoint_options, add_device_option
+from commands.output import print_scores
+from utils.config import load_config
+
+HELP = "evaluate a checkpoint"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_checkpoint_options(parser)
+    parser.add_argument("--data_config", type=Path, help="another dataset than the checkpoint's own")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    add_device_option(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Evaluates and prints the scores."""
+    from experiments.scoring import evaluate_checkpoint
+    from utils.environment import resolve_device
+
+    data = load_config(None, args.data_config) if args.data_config else None
+    results = evaluate_checkpoint(args.checkpoint, resolve_device(args.device), args.split, data, args.pretrained_path)
+    print_scores(f"{results.dataset} {results.split}", results)
