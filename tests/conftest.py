@@ -1,6 +1,7 @@
 """Shared by all tests: a small dataset in the project's layout, and configs of a nano SAM that trains in seconds."""
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +120,21 @@ def make_weights(tmp_path_factory):
 def sam_weights(make_weights):
     """The weights file of a nano SAM of one label, Vein, at 32 pixels."""
     return make_weights()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """This machine's own headless Chromium, as playwright's Browser."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no chromium or google-chrome on the PATH")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

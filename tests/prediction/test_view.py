@@ -9,7 +9,6 @@ import urllib.request
 from functools import partial
 from pathlib import Path
 
-import browser
 import numpy as np
 import pytest
 from PIL import Image
@@ -95,39 +94,33 @@ def _wait_for_page(process, port):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(browser.find_chromium() is None, reason="no Chromium is installed")
-def test_the_page_in_a_browser(served, tmp_path):
+def test_the_page_in_a_browser(served, chromium, tmp_path):
     """Upload, wait, the masks appear; the threshold moves them; a bad file is named; nothing goes to another host."""
+    from playwright.sync_api import expect
+
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(tmp_path / "eye.png")
     (tmp_path / "bad.png").write_text("no image")
-    page = browser.Browser(tmp_path / "profile")
-    try:
-        page.open(f"http://{HOST}:{served}")
-        page.wait_for("!!document.querySelector('#upload input[type=file]')")
-        page.upload("#upload input[type=file]", tmp_path / "eye.png")
-        for place in ("mask0", "overlay0", "mask1", "overlay1", "image"):
-            size = f"(() => {{ const i = document.querySelector('#{place} img'); return i && i.naturalWidth; }})()"
-            assert page.wait_for(size) == 80, place
-        note = page.wait_for("document.querySelector('#note').innerText")
-        assert note.startswith("eye.png, 80 x 60 pixels. Mask: ")
-        assert "Dice between the two: " in note
-        page.run(
-            "(() => { const i = document.querySelector('#threshold input[type=number]');"
-            "Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(i, '0.99');"
-            "for (const kind of ['input', 'change']) i.dispatchEvent(new Event(kind, {bubbles: true})); i.blur(); })()"
-        )
-        page.wait_for(f"document.querySelector('#note').innerText != {note!r}")
-        page.wait_for("!!document.querySelector('#upload button[aria-label]')")
-        page.run("document.querySelector('#upload button[aria-label]').click()")
-        page.wait_for("!document.querySelector('#mask0 img')")
-        page.wait_for("!!document.querySelector('#upload input[type=file]')")
-        page.upload("#upload input[type=file]", tmp_path / "bad.png")
-        page.wait_for("document.body.innerText.includes('bad.png: not a readable image')")
-        hosts = {address.split("/")[2] for address in page.requests if address.startswith("http")}
-        assert hosts == {f"{HOST}:{served}"}
-    finally:
-        page.screenshot(tmp_path / "page.png")
-        page.close()
+    page = chromium.new_page()
+    page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
+    requests = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"http://{HOST}:{served}")
+    page.set_input_files("#upload input[type=file]", tmp_path / "eye.png")
+    for place in ("mask0", "overlay0", "mask1", "overlay1", "image"):
+        expect(page.locator(f"#{place} img")).to_have_js_property("naturalWidth", 80)
+    note = page.locator("#note").inner_text()
+    assert note.startswith("eye.png, 80 x 60 pixels. Mask: ")
+    assert "Dice between the two: " in note
+    page.fill("#threshold input[type=number]", "0.99")
+    page.press("#threshold input[type=number]", "Tab")
+    expect(page.locator("#note")).not_to_have_text(note)
+    page.locator("#upload button[aria-label]").first.click()
+    expect(page.locator("#mask0 img")).to_have_count(0)
+    page.set_input_files("#upload input[type=file]", tmp_path / "bad.png")
+    expect(page.get_by_text("bad.png: not a readable image").first).to_be_visible()
+    hosts = {address.split("/")[2] for address in requests if address.startswith("http")}
+    assert hosts == {f"{HOST}:{served}"}
 
 
 @pytest.mark.slow
