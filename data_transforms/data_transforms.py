@@ -1,4 +1,4 @@
-"""From a decoded image and its mask to what the network sees, and back."""
+"""Transforms a decoded image and its mask to the network's input, and logits back to the image's size."""
 
 from typing import Any
 
@@ -23,11 +23,11 @@ def resize_shape(size: tuple[int, int], img_size: int) -> tuple[int, int]:
 
 
 def to_native(logits: Tensor, valid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Bring logits of the padded square back to the image's own size.
+    """Resize logits of the padded square to the image's own size.
 
     Args:
         logits: (S, S) float.
-        valid: (h, w) of the un-padded part, top left.
+        valid: (h, w) of the un-padded part at the top left.
         size: (H, W) of the image file.
 
     Returns: (H, W) logits, bilinear.
@@ -110,7 +110,7 @@ class Data_Transform:
 
 
 def _augmentation(settings: Any, normalize: v2.Transform) -> list[v2.Transform]:
-    """All that a config's `data_transforms` section asks for but the crop, with `normalize` among it."""
+    """Return the steps of training after the crop: colour jitter, `normalize`, flips, rotation and scale."""
     brightness = settings.brightness if settings.use_brightness else 0
     saturation = settings.saturation if settings.use_saturation else 0
     angle = settings.rotation_angle if settings.use_rotation else 0

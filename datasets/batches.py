@@ -1,4 +1,4 @@
-"""Which samples each optimizer step, process and micro-batch trains on."""
+"""Batches of an epoch, split over optimizer steps, processes and micro-batches."""
 
 from collections.abc import Iterator, Sized
 
@@ -8,11 +8,11 @@ from datasets.data import EpochSampler
 
 
 class StepBatches(Sampler[list[tuple[int, int]]]):
-    """One process' micro-batches of an epoch: `micro_batches` a step, each a list of (epoch, index).
+    """The micro-batches of one process in an epoch: `micro_batches` a step, each a list of (epoch, index).
 
-    A step of the optimizer takes `batch_size` samples over all processes and micro-batches, so an epoch has the same
-    steps for any number of them. Every process gets equally many micro-batches: where the last step has too few
-    samples, a micro-batch is one sample of padding, whose `share` is 0.
+    An optimizer step takes `batch_size` samples over all processes and micro-batches, so an epoch has the same steps
+    for any number of them. Every process gets the same number of micro-batches. Where the last step has too few
+    samples for that, a micro-batch is one sample whose `share` is 0.
     """
 
     def __init__(
@@ -26,16 +26,16 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
         self._order = EpochSampler(dataset, seed)
 
     def set_position(self, epoch: int, first_step: int = 0) -> None:
-        """The next pass covers `epoch` from `first_step` on."""
+        """Set the epoch of the next pass, and the step it starts at."""
         self._order.set_epoch(epoch)
         self.first_step = first_step
 
     def step_samples(self, step: int) -> int:
-        """How many samples a step has, over all processes."""
+        """Return the number of samples of a step, over all processes."""
         return min(self.batch_size, self.samples - step * self.batch_size)
 
     def share(self, step: int, micro_batch: int) -> float:
-        """The share, 0..1, of a step's samples that are in one micro-batch of this process."""
+        """Return the share, 0..1, of a step's samples that one micro-batch of this process holds."""
         first, last = self._bounds(step, micro_batch)
         return (last - first) / self.step_samples(step)
 

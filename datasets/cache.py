@@ -1,22 +1,22 @@
-"""Decoded and resized images in memory, as small as they can be without losing a bit, and never beyond a limit."""
+"""A cache of decoded and resized images in memory: lossless, compact, and within a limit of bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-_STEPS = 65535  # images in 0..1 are kept as 16-bit integers: exact for 8-bit files at their own size
-_EIGHT_BIT_STEP = _STEPS // 255
+_WHITE = 65535  # images in 0..1 are kept as 16-bit integers: exact for 8-bit files at their own size
+_EIGHT_BIT_STEP = _WHITE // 255
 
 Pair = tuple[np.ndarray, np.ndarray]  # image (1 or 3, h, w) uint8 or uint16, mask (h, w) uint8
 
 
 def compact(image: np.ndarray) -> np.ndarray:
-    """An image (3, h, w) of floats in 0..1 as integers of which the largest means 1.
+    """Convert an image (3, h, w) of floats in 0..1 to integers whose dtype's maximum means 1.
 
-    uint8 where these hold just the same 16-bit values, else uint16; one channel where all three are equal.
+    uint8 where that loses none of the 16-bit levels, else uint16; one channel where all three are equal.
     """
-    levels = np.rint(image * _STEPS).astype(np.uint16)
+    levels = np.rint(image * _WHITE).astype(np.uint16)
     if (levels[1:] == levels[0]).all():
         levels = levels[:1]
     small = levels // _EIGHT_BIT_STEP
@@ -24,13 +24,12 @@ def compact(image: np.ndarray) -> np.ndarray:
 
 
 class ImageCache:
-    """Images with their masks by path, whose arrays take no more than `limit` bytes together.
+    """Images with their masks by path. All arrays together take at most `limit` bytes.
 
-    A copy that is sent to another process starts empty: workers that are forked share the arrays, those that are
-    spawned would each get their own and take a multiple of the limit.
+    Pickling leaves the arrays out: forked workers share them, and each spawned worker would get a copy of its own.
     """
 
-    BYTES_A_PIXEL = 7  # at most: three channels of two bytes and the mask's one
+    BYTES_A_PIXEL = 7  # at most: three channels of two bytes each, and one byte of the mask
 
     def __init__(self, limit: int) -> None:
         self.limit, self.used = limit, 0
@@ -43,18 +42,19 @@ class ImageCache:
         return {"limit": self.limit}
 
     def __setstate__(self, state: dict[str, int]) -> None:
-        self.__init__(state["limit"])
+        self.limit, self.used = state["limit"], 0
+        self._pairs = {}
 
     def get(self, path: Path) -> Pair | None:
-        """The image and mask of a path, not to be written to; None if they aren't kept."""
+        """Return the image and mask of a path, read-only; None if they are not in the cache."""
         return self._pairs.get(path)
 
     def fitting(self, pixels: Sequence[int]) -> int:
-        """How many images, the first of these with so many pixels each, have room whatever they turn out to be."""
+        """Return how many images, from the first on, surely fit; `pixels` is the number of pixels of each."""
         return int(np.searchsorted(np.cumsum(pixels) * self.BYTES_A_PIXEL, self.limit - self.used, side="right"))
 
     def put(self, path: Path, pair: Pair) -> None:
-        """Keep an image. Raises: ValueError if there is no room for it."""
+        """Add an image and its mask, and make them read-only. Raises: ValueError if they do not fit."""
         size = sum(array.nbytes for array in pair)
         if self.used + size > self.limit:
             raise ValueError(f"{size} bytes are more than the {self.limit - self.used} left")

@@ -1,4 +1,4 @@
-"""Images with masks as samples: one for every foreground label of every image of a split."""
+"""The dataset: one sample for every foreground label of every image of a split."""
 
 import logging
 import math
@@ -30,10 +30,10 @@ class Sample:
     """One label of one image.
 
     Attributes:
-        name: the image's path below images/, as the split file gives it; unlike the bare file name it is unique.
-        image_path, mask_path: where the two files lie.
+        name: the image's path below images/, as in the split file; unique, which the bare file name may not be.
+        image_path, mask_path: the two files.
         label_value: the label's value in masks and in `label_list`.
-        label_name: what the label is called.
+        label_name: the label's name.
     """
 
     name: str
@@ -44,21 +44,21 @@ class Sample:
 
 
 class GeneralDataset(Dataset):
-    """The samples of one split: for every image, in the split file's order, one a foreground label.
+    """The samples of one split: for every image, in the order of the split file, one for each foreground label.
 
-    All masks are read and checked here, so that a bad file ends the run before it begins. Images resized to what the
-    transform starts from are kept in memory, without loss, until `cache_bytes` are used; forked workers share them.
+    The constructor reads and checks all masks, so that a bad file stops a run before it starts. It keeps resized images
+    in memory, without loss, up to `cache_bytes`; forked workers share them.
 
-    Raises: UserError that names the file: an empty split, an image or mask that is missing, unreadable, of another size
-    than its partner, or with values outside `label_list`; an image that [a_min, a_max] does not fit. Images beyond
-    `cache_bytes` are decoded, and so found to be bad, only when they are asked for.
+    Raises: UserError that names the file: an empty split; an image or mask that is missing or unreadable; a mask of
+    another size than its image, or with values outside `label_list`; an image that [a_min, a_max] does not fit. Images
+    beyond `cache_bytes` are decoded only on access, so their errors come then.
     """
 
     def __init__(self, config: Any, split: str, train: bool, seed: int = 0, cache_bytes: int = 1 << 30) -> None:
         """Args:
         config: the resolved config; its `data` and `data_transforms` sections are used.
         split: "train", "val" or "test".
-        train: whether samples are augmented, which is deterministic in (seed, epoch, index).
+        train: whether samples are augmented, deterministically by (seed, epoch, index).
         """
         data = config.data
         root = Path(data.root_path)
@@ -85,8 +85,8 @@ class GeneralDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """Return one sample, for an index or for (epoch, index); an index alone means epoch 0.
 
-        image (3, S, S) float32 normalized and padded, mask (S, S) float32 in {0, 1}, label (its name), index, name (of
-        the image, below images/), size (H, W) of the file, valid (h, w) of the un-padded part.
+        Keys: image (3, S, S) float32, normalized and padded; mask (S, S) float32 in {0, 1}; label, its name; index;
+        name, of the image below images/; size, (H, W) of the file; valid, (h, w) of the un-padded part.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         epoch, index = int(epoch), range(len(self))[index]
@@ -94,7 +94,7 @@ class GeneralDataset(Dataset):
         image, positions = self._loaded(sample)
         mask = (positions == self.label_list.index(sample.label_value)).astype(np.uint8)
         with torch.random.fork_rng(devices=[]):
-            # The CPU generator alone: torch.manual_seed would set the GPU's too, which fork_rng then wouldn't restore.
+            # Not torch.manual_seed, which also seeds the GPU's generators, and fork_rng would not restore those.
             torch.default_generator.manual_seed(_mixed_seed(self.seed, epoch, index))
             image_out, mask_out, valid = self.transform.finish(image, mask)
         return {
@@ -122,7 +122,7 @@ class GeneralDataset(Dataset):
         return np.rint(self.transform.intensity(image) * 255).astype(np.uint8)
 
     def _check_and_fill(self, pairs: list[tuple[Path, Path]]) -> None:
-        """Check every mask and keep the first images, on a few threads (decoders release the lock)."""
+        """Check every mask and cache the first images, on a few threads (decoders release the GIL)."""
         images, total = [image for image, _ in pairs], len(pairs)
 
         def check(pair: tuple[Path, Path]) -> None:
@@ -131,7 +131,7 @@ class GeneralDataset(Dataset):
         with ThreadPoolExecutor(min(8, usable_cores())) as pool:
             try:
                 self._sizes = dict(zip(images, pool.map(read_size, images), strict=True))
-                # Room is given before an image is decoded, and what it did not need goes to those after it.
+                # An image reserves its largest possible size before decoding; what it leaves over goes to later ones.
                 while count := self._cache.fitting([self._loaded_pixels(image) for image, _ in pairs]):
                     first, pairs = pairs[:count], pairs[count:]
                     for (image, _), loaded in zip(first, pool.map(lambda pair: self._load(*pair), first), strict=True):
@@ -140,7 +140,7 @@ class GeneralDataset(Dataset):
             except UserError:
                 pool.shutdown(cancel_futures=True)
                 raise
-        logger.debug("%d of %d images kept in memory, %d bytes", len(self._cache), total, self._cache.used)
+        logger.debug("cached %d of %d images, %d bytes", len(self._cache), total, self._cache.used)
 
     def _loaded_pixels(self, image: Path) -> int:
         return math.prod(resize_shape(self._sizes[image], self.transform.load_size))
@@ -149,7 +149,7 @@ class GeneralDataset(Dataset):
         return self._cache.get(sample.image_path) or self._load(sample.image_path, sample.mask_path)
 
     def _load(self, image_path: Path, mask_path: Path) -> Pair:
-        """Decode and resize: image as `compact` gives it, positions in label_list (h, w) uint8."""
+        """Decode and resize. Returns: image as from `compact`, positions in label_list (h, w) uint8."""
         image = read_image(image_path)
         positions = read_labels(mask_path, self.label_list, image_path, image.shape[:2])
         try:
@@ -160,9 +160,9 @@ class GeneralDataset(Dataset):
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index) for every index of a dataset, so that workers know the epoch that augmentation depends on.
+    """Yields (epoch, index) for every index of a dataset, in an order drawn from (seed, epoch).
 
-    The order of an epoch is drawn from (seed, epoch).
+    The epoch is part of the key because workers need it for the augmentation.
     """
 
     def __init__(self, dataset: Sized, seed: int = 0) -> None:
@@ -182,7 +182,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def _pairs(root: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield image and mask path of each name. Raises: UserError if one isn't there."""
+    """Yield image and mask path of each name. Raises: UserError if one is missing."""
     indices: dict[Path, MaskIndex] = {}
     for name in names:
         image, folder = root / "images" / name, (root / "masks" / name).parent
@@ -194,5 +194,5 @@ def _pairs(root: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:
 
 
 def _mixed_seed(*parts: int) -> int:
-    """One 63-bit seed from several numbers, far apart for neighbouring ones."""
+    """Hash several numbers to one 63-bit seed; neighbouring numbers give unrelated seeds."""
     return int(np.random.SeedSequence([part % 2**64 for part in parts]).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,8 +1,8 @@
-"""Reading DICOM images, such as X-ray angiograms, as a viewer shows them. Needs the optional package pydicom.
+"""Reads DICOM images, such as X-ray angiograms, as a viewer shows them. Needs the optional package pydicom.
 
-A file's values pass its rescale slope and intercept and then its window (the first, where it has several): black is 0
-and white 65535. A file without a window keeps the whole range that its stored bits can hold. MONOCHROME1, where low
-values are white, is inverted: every image comes out as a viewer shows it.
+Stored values pass the file's rescale slope and intercept, then its first window, which maps to 0 (black) to 65535
+(white). Without a window, the range of the stored bits maps to them. MONOCHROME1, where low values are white, is
+inverted.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether it is a DICOM file: by its suffix, or by its first bytes where it has a foreign suffix or none."""
+    """Whether it is a DICOM file: by its suffix, or else by its first bytes."""
     if path.suffix.lower() in DICOM_SUFFIXES:
         return True
     try:
@@ -32,31 +32,31 @@ def is_dicom(path: Path) -> bool:
 
 
 def frame_count(path: Path) -> int:
-    """How many frames a DICOM file promises. Raises: UserError as `read_frames`."""
+    """Return the number of frames by the file's header. Raises: UserError as `read_frames` does."""
     return int(_header(path).get("NumberOfFrames") or 1)
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
-    """Yields the frames of a DICOM file, one at a time: (H, W, 3) uint16, 0 black and 65535 white.
+    """Yield the frames of a DICOM file: (H, W, 3) uint16, 0 black and 65535 white.
 
     Raises:
         UserError: one line that names the file, if pydicom is missing, or the file is unreadable, truncated, too large,
-            in colour, without pixels, or compressed in a way that no installed decoder knows.
+            in colour, without pixels, or in a compression that no installed decoder reads.
     """
     header = _header(path)
     _check(header, path)
     try:
         for frame in extra("pydicom.pixels", f"{path}: a DICOM file").iter_pixels(path):
-            grey = _inverted(_windowed(frame, header), header)
+            grey = _to_uint16(_windowed(frame, header), header)
             yield np.broadcast_to(grey[..., None], (*grey.shape, 3))
     except UserError:
         raise
     except Exception as error:  # decoders raise anything on damaged files
-        raise UserError(f"{path}: {_why_undecoded(header, error)}") from error
+        raise UserError(f"{path}: {_decoding_error(header, error)}") from error
 
 
 def _header(path: Path) -> Any:
-    """The data set without its pixels."""
+    """Read the file without its pixels."""
     pydicom = extra("pydicom", f"{path}: a DICOM file")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -74,11 +74,11 @@ def _check(header: Any, path: Path) -> None:
         raise UserError(f"{path}: {columns} x {rows} pixels, over the limit of {MAX_PIXELS}")
     kind = header.get("PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise UserError(f"{path}: a DICOM image of kind {kind}, only grey ones are read; save it as a PNG")
+        raise UserError(f"{path}: a DICOM image of kind {kind}; only grey ones are read, save it as a PNG")
 
 
 def _windowed(frame: np.ndarray, header: Any) -> np.ndarray:
-    """Stored values -> (H, W) float64 in 0..1: DICOM PS3.3 C.11.1 and C.11.2."""
+    """Map stored values to (H, W) float64, 0 black and 1 white: DICOM PS3.3 C.11.1 and C.11.2."""
     pixels = extra("pydicom.pixels", "DICOM")
     values = pixels.apply_modality_lut(frame, header).astype(np.float64)
     if "VOILUTSequence" in header:
@@ -97,7 +97,7 @@ def _windowed(frame: np.ndarray, header: Any) -> np.ndarray:
 
 
 def _stored_range(header: Any) -> tuple[float, float]:
-    """What the stored bits can hold, after the rescale."""
+    """Return the range of the stored bits after the rescale."""
     bits = int(header.BitsStored)
     ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if header.PixelRepresentation else (0, 2**bits - 1)
     if "ModalityLUTSequence" in header:
@@ -107,14 +107,14 @@ def _stored_range(header: Any) -> tuple[float, float]:
     return low, high
 
 
-def _inverted(grey: np.ndarray, header: Any) -> np.ndarray:
-    """(H, W) in 0..1 -> uint16, as a viewer shows it."""
+def _to_uint16(grey: np.ndarray, header: Any) -> np.ndarray:
+    """Clip (H, W) to 0..1 and convert it to uint16, inverted for MONOCHROME1."""
     shown = 1 - grey if header.PhotometricInterpretation == "MONOCHROME1" else grey
     return np.rint(np.clip(shown, 0, 1) * WHITE).astype(np.uint16)
 
 
 def _first(value: Any) -> float | None:
-    """A number that may stand alone, in a list, or not at all."""
+    """Return a number, the first of a list of numbers, or None for an absent value."""
     if value is None or value == "":
         return None
     try:
@@ -123,7 +123,7 @@ def _first(value: Any) -> float | None:
         return float(value[0]) if len(value) else None
 
 
-def _why_undecoded(header: Any, error: Exception) -> str:
+def _decoding_error(header: Any, error: Exception) -> str:
     syntax = getattr(getattr(header, "file_meta", None), "TransferSyntaxUID", None)
     if syntax is not None and syntax.is_compressed and "plugin" in str(error):
         return (

@@ -1,7 +1,7 @@
-"""Reading image and mask files of any common kind into arrays.
+"""Reads image and mask files of common formats into arrays.
 
-EXIF orientation is not applied: an image and its mask come from different programs, and turning only the one that
-carries the tag would set them apart. (TIFF's baseline Orientation tag is part of decoding a TIFF, and is applied.)
+EXIF orientation is not applied: image and mask come from different programs, and the tag may stand in one of them only.
+TIFF's own Orientation tag is part of its format, and is applied.
 """
 
 import re
@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from utils.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".pgm", ".ppm", ".pbm", ".pnm"})
 
-# A file whose header promises more pixels than this is refused before it is decoded. Below Pillow's own warning level.
+# A file with more pixels than this in its header is refused before it is decoded. Below Pillow's own warning level.
 MAX_PIXELS = 80_000_000
 
-# Whatever a file is called, Pillow tries only these. It hands PostScript to Ghostscript, which runs programs.
+# The only formats Pillow may try, whatever the suffix. It would hand PostScript to Ghostscript, which runs programs.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-# Layouts of 16-bit colour that OpenCV decodes correctly. It mixes up planes of their own and CMYK.
+# Layouts of 16-bit colour that OpenCV decodes correctly. It garbles planar files and takes CMYK for RGBA.
 _DEEP_COLOUR = re.compile(r"(LA|RGB|RGBA|RGBX);16.")
 _FEW_BIT_GREY = re.compile(r"L;([24])")
 _T = TypeVar("_T")
@@ -32,9 +32,9 @@ class _Stored(NamedTuple):
     """How a file stores its pixels, by its header.
 
     Attributes:
-        layout: Pillow's name of channels and bits, such as "RGB;16B".
-        white: the value that means white, in a PGM or PPM or where grey has 2 or 4 bits; None: the largest of its bits.
-        bits: of a channel, in a TIFF; else 8.
+        layout: Pillow's name for channels and bits, such as "RGB;16B".
+        white: the value that means white, in a PGM, a PPM or grey of 2 or 4 bits; None if it is the dtype's maximum.
+        bits: bits of a channel in a TIFF; 8 for other formats.
     """
 
     layout: str
@@ -71,7 +71,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return _read(Path(path), lambda image, _: (image.height, image.width))
 
 
-def _read(path: Path, values: Callable[[Image.Image, Path], _T]) -> _T:
+def _read(path: Path, values: Callable[[ImageFile.ImageFile, Path], _T]) -> _T:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
@@ -88,7 +88,7 @@ def _read(path: Path, values: Callable[[Image.Image, Path], _T]) -> _T:
         raise UserError(f"{path}: not a readable image ({reason}); replace the file") from error
 
 
-def _image_values(image: Image.Image, path: Path) -> np.ndarray:
+def _image_values(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
     stored = _stored(image)
     image.load()  # raises for truncated files, which OpenCV may accept
     if _is_deep_colour(image, stored):
@@ -99,7 +99,7 @@ def _image_values(image: Image.Image, path: Path) -> np.ndarray:
     return _as_rgb(_sixteen_bits(np.asarray(image), path)[..., None])
 
 
-def _mask_values(image: Image.Image, path: Path) -> np.ndarray:
+def _mask_values(image: ImageFile.ImageFile, path: Path) -> np.ndarray:
     stored = _stored(image)
     image.load()
     if _is_deep_colour(image, stored):
@@ -115,10 +115,10 @@ def _mask_values(image: Image.Image, path: Path) -> np.ndarray:
     raise UserError(f"{path}: a mask of mode {image.mode}; save it as a grey or palette PNG of label indices")
 
 
-def _stored(image: Image.Image) -> _Stored:
-    """Of an image that isn't loaded yet: Pillow then drops its tiles."""
-    arguments = image.tile[0].args if image.tile else ""
-    layout, *rest = (arguments,) if isinstance(arguments, str) else arguments
+def _stored(image: ImageFile.ImageFile) -> _Stored:
+    """Read it from an image that is not loaded yet, since Pillow drops the tiles on loading."""
+    arguments = image.tile[0].args if image.tile else None
+    layout, *rest = arguments if isinstance(arguments, tuple) else (arguments,)
     grey = _FEW_BIT_GREY.match(str(layout))
     white = 2 ** int(grey[1]) - 1 if grey else rest[0] if image.format == "PPM" and rest else None
     bits = max(np.atleast_1d(getattr(image, "tag_v2", {}).get(258, 8)))
@@ -126,18 +126,18 @@ def _stored(image: Image.Image) -> _Stored:
 
 
 def _is_deep_colour(image: Image.Image, stored: _Stored) -> bool:
-    """Whether it has more than 8 bits a colour, which Pillow cuts to 8 without a word."""
+    """Whether it has more than 8 bits a colour, which Pillow silently cuts to 8."""
     deep = ";16" in stored.layout or stored.bits > 8 or (stored.white or 0) > 255
     return deep and image.mode in _EIGHT_BIT_MODES
 
 
 def _decode_deep_colour(image: Image.Image, stored: _Stored, path: Path) -> np.ndarray:
-    """(H, W, 3) uint16 as stored, alpha dropped."""
+    """Decode to (H, W, 3) uint16, the values as stored; alpha is dropped."""
     import cv2
 
     values = None
     if _DEEP_COLOUR.match(stored.layout) or image.format == "PPM":
-        content = path.read_bytes() + b"\n"  # OpenCV wants it after the last number of a plain PPM
+        content = path.read_bytes() + b"\n"  # OpenCV needs it after the last number of a plain PPM
         values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.shape[:2] != (image.height, image.width):
         raise UserError(f"{path}: more than 8 bits a colour in a file of kind {image.format}; save it as a 16-bit PNG")
@@ -164,7 +164,7 @@ def _one_channel(values: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _unscale(values: np.ndarray, stored: _Stored) -> np.ndarray:
-    """Undo the scaling to the full range that Pillow does to files of fewer grey levels."""
+    """Undo Pillow's scaling of fewer grey levels to the full range."""
     if stored.white is None:
         return values
     full = 255 if stored.white <= 255 else 65535

@@ -1,4 +1,4 @@
-"""Which mask belongs to an image, and what its values mean."""
+"""Finds the mask of an image, and translates its values to labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ _SHOWN_VALUES = 8
 
 
 def index_masks(folder: Path) -> MaskIndex:
-    """Return the image files of a folder by stem, so that many look-ups read the folder once."""
+    """Return the image files of a folder by stem, for many look-ups in one folder."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of masks")
     index: MaskIndex = {}
@@ -29,9 +29,9 @@ def find_mask(masks_dir: str | Path, image_name: str, index: MaskIndex | None = 
     """Return the mask of an image: the file of the same stem, or of the stem followed by `_mask`.
 
     Args:
-        masks_dir: folder of masks; an image name with folders in it looks in the same folders below.
-        image_name: the image's name in the split file.
-        index: `index_masks` of that folder, where many masks are looked up.
+        masks_dir: folder of masks, with the same subfolders as images/.
+        image_name: the image's path in the split file.
+        index: `index_masks` of the mask's folder, if many masks are looked up.
 
     Raises: UserError that names the file, if there is no such mask or more than one.
     """
@@ -55,7 +55,7 @@ def label_positions(values: np.ndarray, label_list: Sequence[int], path: Path) -
         path: the file, for the error.
 
     Returns: (H, W) uint8; 0 is background.
-    Raises: UserError with the file and the values found, unless all are in `label_list`, or 0/255 for two labels.
+    Raises: UserError with file and values, unless all are in `label_list`, or 0 and 255 where there are two labels.
     """
     found = np.unique(values)
     if np.isin(found, label_list).all():
@@ -73,7 +73,7 @@ def label_positions(values: np.ndarray, label_list: Sequence[int], path: Path) -
 def read_labels(path: Path, label_list: Sequence[int], image_path: Path, size: tuple[int, int]) -> np.ndarray:
     """Read a mask as (H, W) uint8 positions in `label_list`.
 
-    Raises: UserError as `read_mask` and `label_positions` do, and if the mask isn't of the image's size (H, W).
+    Raises: UserError as `read_mask` and `label_positions` do, and if the mask is not of the image's `size` (H, W).
     """
     return positions_for(read_mask(path), label_list, path, image_path, size)
 
@@ -81,7 +81,7 @@ def read_labels(path: Path, label_list: Sequence[int], image_path: Path, size: t
 def positions_for(
     values: np.ndarray, label_list: Sequence[int], path: Path, image_path: Path, size: tuple[int, int]
 ) -> np.ndarray:
-    """Return the same from the values that were read. Raises: UserError, but not those of reading."""
+    """Do what `read_labels` does, from values already read."""
     if values.shape != tuple(size):
         ours, theirs = (f"{shape[1]} x {shape[0]}" for shape in (values.shape, size))
         raise UserError(f"{path}: mask of {ours} pixels, but image {image_path.name} is {theirs} (width x height)")

@@ -1,4 +1,4 @@
-"""One function over many items on all cores, with a progress bar."""
+"""Applies a function to many items on all cores, with a progress bar."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ _MAX_CHUNK = 8
 def parallel_map(
     function: Callable[[_Item], _Result], items: Sequence[_Item], title: str, unit: str = "image"
 ) -> list[_Result]:
-    """Return `function` of every item, in order, computed by one process a core.
+    """Return `function` of every item, in order, computed by one process per core.
 
-    `function` and the items must pickle. The first item, in order, that raises ends the work with its error, as a loop
-    would; what hasn't begun is dropped.
+    `function` and the items must pickle. If items raise, the error of the first one in order is raised, as in a loop,
+    and pending items are cancelled.
 
-    Raises: what `function` raises; UserError if a process is killed from outside, as when memory runs out.
+    Raises: what `function` raises; UserError if a worker process is killed, for example when memory runs out.
     """
     workers = min(usable_cores(), len(items))
     if workers < 2:
@@ -36,11 +36,11 @@ def parallel_map(
             results = pool.map(function, items, chunksize=chunk)
             return list(tqdm(results, total=len(items), desc=title, unit=unit, disable=None))
         except BrokenProcessPool as error:
-            raise UserError(f"{title}: a worker process was killed; was memory short? Run it again") from error
+            raise UserError(f"{title}: a worker process was killed, perhaps out of memory; run it again") from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal; the parent alone acts on it, so that there is one message."""
+    """Leave Ctrl-C, which reaches every process of the terminal, to the parent: one message instead of many."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

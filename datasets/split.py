@@ -1,8 +1,8 @@
-"""data_split.csv: which image belongs to train, val or test, and to which fold of a cross-validation.
+"""data_split.csv: the split (train, val or test) of every image, and its fold of a cross-validation.
 
-Columns imgs and split are needed; fold and group are optional. In run k of a cross-validation (`data.fold_num: k`) the
-images of fold k are the test split and those of all other folds train. An image whose fold is left empty keeps its
-split in every run. Column split is that of fold 0. Images of one group, such as a patient, belong in one fold.
+Columns imgs and split are required, fold and group optional. In run k of a cross-validation (`data.fold_num: k`) the
+images of fold k are the test split, and those of all other folds are the train split. An image without a fold keeps its
+split in every run. Column split holds the splits of run 0. Images of one group, such as a patient, belong in one fold.
 """
 
 import csv
@@ -18,7 +18,7 @@ FOLD_COLUMNS = ("fold", "group")
 
 
 class Row(NamedTuple):
-    """One row of the file; `line` counts as an editor does, the header being line 1. No fold or group is ""."""
+    """One row of the file; `line` counts from 1, the header. Without a fold or group they are ""."""
 
     line: int
     image: str
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 class RowProblem(NamedTuple):
-    """What is wrong with one row, and what kind of wrong it is."""
+    """An error in one row, and its kind."""
 
     line: int
     image: str
@@ -37,12 +37,12 @@ class RowProblem(NamedTuple):
 
 
 def split_csv(data_cfg: Any) -> Path:
-    """Return the split file of a config's `data` section: data_split_csv, or else the one under root_path."""
+    """Return the split file of a config's `data` section: data_split_csv, or else root_path/data_split.csv."""
     return Path(data_cfg.data_split_csv or Path(data_cfg.root_path) / "data_split.csv")
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return all rows, unchecked. Raises: UserError if the file is missing, no CSV, lacks a column or has no row."""
+    """Return all rows, unchecked. Raises: UserError if the file is missing, not CSV, lacks a column or has no row."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -64,18 +64,18 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def row_problems(rows: list[Row]) -> Iterator[RowProblem]:
-    """Yield what is wrong with each row: no name, an unknown split or fold, a repeated row, one image in two splits."""
+    """Yield the errors of each row: no name, an unknown split or fold, a repeated row, one image in two splits."""
     seen: dict[str, Row] = {}
     for row in rows:
         if not row.image:
             yield RowProblem(row.line, "", "row", "no image name in column imgs")
             continue
         if row.split not in SPLITS:
-            message = f"split {row.split!r} of {row.image} is none of {', '.join(SPLITS)}"
+            message = f"split {row.split!r} of {row.image} is not one of {', '.join(SPLITS)}"
             yield RowProblem(row.line, row.image, "split", message)
             continue
         if row.fold and not _is_fold(row.fold):
-            message = f"fold {row.fold!r} of {row.image} is no whole number from 0; leave it empty, or number the folds"
+            message = f"fold {row.fold!r} of {row.image} is no whole number; number the folds from 0, or leave it empty"
             yield RowProblem(row.line, row.image, "fold", message)
             continue
         first = seen.setdefault(row.image, row)
@@ -91,7 +91,7 @@ def row_problems(rows: list[Row]) -> Iterator[RowProblem]:
 def apply_fold(rows: Sequence[Row], fold: int, path: Path) -> list[Row]:
     """Return the rows with the splits of run `fold` of a cross-validation; unchanged if the file has no folds.
 
-    Raises: ConfigError that names `path` and data.fold_num, if the file has no such fold.
+    Raises: ConfigError that names `path` and data.fold_num, if the file does not have that fold.
     """
     numbers = sorted({int(row.fold) for row in rows if _is_fold(row.fold)})
     if not numbers and fold == 0:
@@ -108,12 +108,12 @@ def apply_fold(rows: Sequence[Row], fold: int, path: Path) -> list[Row]:
 
 
 def read_split(data_cfg: Any) -> dict[str, list[str]]:
-    """Return the image names of each of train, val and test, in the file's order; a split may be empty.
+    """Return the image names of each split, in the file's order; a split may be empty.
 
     Args:
         data_cfg: a config's `data` section (root_path, data_split_csv, fold_num).
 
-    Raises: UserError that names file and row, at the first problem; ConfigError for a fold that the file has not.
+    Raises: UserError that names file and row, for the first error; ConfigError if the file does not have the fold.
     """
     path = split_csv(data_cfg)
     rows = read_rows(path)

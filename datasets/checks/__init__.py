@@ -1,1 +1,1 @@
-"""What `main.py check` examines and reports."""
+"""The integrity check behind `main.py check`."""

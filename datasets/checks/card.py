@@ -1,4 +1,4 @@
-"""The dataset card: what a set is like, on one screen."""
+"""The dataset card: a summary of a data set on one screen."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def card_lines(data: Any, rows: Sequence[Row], facts: Sequence[Facts]) -> list[s
 
     Args:
         data: a config's `data` section.
-        rows: of the split file, with the splits that count.
+        rows: of the split file, with the splits of the fold in use.
         facts: of every image.
     """
     lines = [f"{Path(data.root_path)}: {len(facts)} images"]
@@ -27,10 +27,10 @@ def card_lines(data: Any, rows: Sequence[Row], facts: Sequence[Facts]) -> list[s
     if any(row.fold for row in rows):
         folds = _counted([row.fold for row in rows if row.fold])
         groups = len({row.group for row in rows if row.group})
-        sizes = ", ".join(f"{number}" for _, number in sorted(folds, key=lambda fold: fold[0]))
+        fold_sizes = ", ".join(f"{number}" for _, number in sorted(folds, key=lambda fold: fold[0]))
         tested = getattr(data, "fold_num", 0)
         grouped = f", {groups} groups" if groups else ""
-        lines.append(_line("folds", f"{len(folds)} of {sizes} images{grouped}; fold {tested} is tested"))
+        lines.append(_line("folds", f"{len(folds)} of {fold_sizes} images{grouped}; fold {tested} is tested"))
     sizes = [f"{one.size[1]} x {one.size[0]}" for one in facts if one.size]
     lines.append(_line("sizes", _listed([f"{n} of {s}" for s, n in _counted(sizes)]) + " (width x height)"))
     lines.append(_line("bit depths", _listed([f"{n} {d}" for d, n in _counted([f.depth for f in facts if f.depth])])))
@@ -43,7 +43,7 @@ def card_lines(data: Any, rows: Sequence[Row], facts: Sequence[Facts]) -> list[s
 
 
 def _share(label: str, facts: Sequence[Facts]) -> str:
-    """In how many masks a label is, and how much of those images it covers."""
+    """Describe in how many masks a label occurs, and the share of those images that it covers."""
     covered = sorted((one.shares[label], one.name) for one in facts if label in one.shares)
     if not covered:
         return "in no mask"
@@ -53,7 +53,7 @@ def _share(label: str, facts: Sequence[Facts]) -> str:
 
 
 def _counted(values: Sequence[str], order: Sequence[str] = ()) -> list[tuple[str, int]]:
-    """Each value with its number: in the given order, or the most frequent first."""
+    """Return each value with its count, in the given order or the most frequent first."""
     number = Counter(values)
     return [(value, number[value]) for value in order if number[value]] if order else number.most_common()
 

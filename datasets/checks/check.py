@@ -1,4 +1,4 @@
-"""Integrity check of a data set: all that is wrong with it, and what it is like, in one report."""
+"""Integrity check of a data set: all problems and a summary, in one report."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,14 +20,14 @@ _SHOWN_OF_A_KIND = 20
 
 @dataclass
 class CheckReport:
-    """What `check` found.
+    """The findings and the summary of `check`.
 
     Attributes:
         findings: in the order they were found.
-        counts: images, images a split, and foreground masks that aren't empty, by label.
-        card: what the set is like, as lines of text.
-        files: every image the split file names, in its order, with what belongs to it.
-        splits: {image name: split}, of the fold that the config asks for.
+        counts: the number of images, of images in each split, and of masks that have each foreground label.
+        card: a summary of the set, as lines of text.
+        files: image and mask of every name in the split file, in its order.
+        splits: {image name: split}, of the fold in the config.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -38,11 +38,11 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error; warnings are allowed."""
+        """Whether there is no error; there may be warnings."""
         return not any(finding.severity == "error" for finding in self.findings)
 
     def lines(self) -> list[str]:
-        """Return the report as text: errors, warnings, the card, the number of both; of each kind the first few."""
+        """Return the report as text: the first errors and warnings of each kind, the card, and the totals."""
         worst_first = sorted(self.findings, key=lambda finding: (finding.severity != "error", finding.kind))
         of_kind = Counter((finding.severity, finding.kind) for finding in worst_first)
         shown: Counter[tuple[str, str]] = Counter()
@@ -57,19 +57,19 @@ class CheckReport:
         return [*lines, *self.card, f"{number['error']} errors, {number['warning']} warnings"]
 
     def add(self, severity: Severity, kind: str, file: str | Path, message: str) -> None:
-        """Note a finding; the message is a whole line that names the file."""
+        """Add a finding; the message is a whole line that names the file."""
         self.findings.append(Finding(severity, kind, str(file), message))
 
 
 def check(config: Any) -> CheckReport:
-    """Check a config's data set (`data` and `data_transforms`) and list every problem instead of stopping at the first.
+    """Check a config's data set (`data` and `data_transforms`). Lists every problem instead of stopping at the first.
 
-    Errors: a split file that is missing or lacks its columns or the fold that is asked for, a row without name or with
-    an unknown split or fold, a repeated row, one image in two splits, one group (a patient) in two, a missing or
-    unreadable image or mask, an image that [a_min, a_max] does not fit, a mask of another size than its image or with
-    values outside `label_list`, two images of one content in different splits. Warnings: a mask without a foreground
-    label or with little else, a split without images, a split column that is not fold 0's, two images of one content
-    in one split, an image that the split file leaves out.
+    Errors: a split file that is missing, or lacks required columns or the config's fold; a row without a name or with
+    an unknown split or fold; a repeated row; one image, or one group (a patient), in two splits; a missing or
+    unreadable image or mask; an image that [a_min, a_max] does not fit; a mask of another size than its image or with
+    values outside `label_list`; images with the same pixels in different splits. Warnings: a mask without foreground or
+    mostly of it; a train or test split without images; a split column that is not fold 0's; images with the same pixels
+    in one split; an image that the split file leaves out.
     """
     report, path = CheckReport(), split_csv(config.data)
     try:
@@ -89,7 +89,7 @@ def check(config: Any) -> CheckReport:
 
 
 def _check_rows(report: CheckReport, data: Any, path: Path, rows: list[Row]) -> list[Row]:
-    """Check the split file; returns its rows with the splits of the fold that is asked for."""
+    """Check the split file. Returns: its rows with the splits of the config's fold."""
     for problem in row_problems(rows):
         report.add("error", problem.kind, problem.image or path, f"{path}, row {problem.line}: {problem.message}")
     written, fold = rows, getattr(data, "fold_num", 0)
@@ -98,7 +98,7 @@ def _check_rows(report: CheckReport, data: Any, path: Path, rows: list[Row]) -> 
     except UserError as error:
         report.add("error", "fold", path, str(error))
     if fold == 0 and [row.split for row in rows] != [row.split for row in written]:
-        report.add("warning", "fold", path, f"{path}: column split is not that of fold 0, which counts; fix one")
+        report.add("warning", "fold", path, f"{path}: column split differs from fold 0, which is used; correct one")
     _check_groups(report, path, rows)
     number = Counter(row.split for row in rows)
     report.counts = {"images": len({row.image for row in rows if row.image})}
@@ -154,14 +154,14 @@ def _check_contents(report: CheckReport, facts: Sequence[Facts]) -> None:
         if twin == name:
             continue
         split, other = report.splits[name], report.splits[twin]
-        message = f"{name} ({split}) has the pixels of {twin} ({other}); keep one"
+        message = f"{name} ({split}) has the same pixels as {twin} ({other}); keep one"
         report.add("error" if split != other else "warning", "duplicate content", name, message)
 
 
 def _check_leftovers(report: CheckReport, folder: Path) -> None:
     for path in _image_files(folder):
         if path.relative_to(folder).as_posix() not in report.splits:
-            report.add("warning", "not in the split file", path, f"{path}: the split file doesn't list it")
+            report.add("warning", "unlisted image", path, f"{path}: not in the split file; list it or remove it")
 
 
 def _image_files(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""A contact sheet: some images of every split with their masks outlined, to see whether image and mask match."""
+"""A contact sheet: images of every split with outlines of their masks, to see whether image and mask match."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +29,9 @@ _FACTOR = 2
 
 
 def save_contact_sheet(path: Path, data: Any, files: Sequence[Files], splits: Mapping[str, str]) -> int:
-    """Write the sheet as a PNG: up to `TILES` images, taken evenly from each split, with their masks' outlines.
+    """Write the sheet as a PNG: up to `TILES` images, evenly from each split, with the outlines of their masks.
 
-    Images of 16 bits and dark ones are stretched to be seen. Files that can't be read are left out: `check` names them.
+    The contrast of 16-bit and dark images is stretched. Unreadable files are left out; `check` names them.
 
     Args:
         data: a config's `data` section.
@@ -40,10 +40,10 @@ def save_contact_sheet(path: Path, data: Any, files: Sequence[Files], splits: Ma
     Returns: the number of images on the sheet; with none, nothing is written.
     """
     tiles = []
-    for one in _chosen(files, splits):
+    for one in _choose(files, splits):
         try:
             image = read_image(one.image)
-            assert one.mask is not None  # of those chosen
+            assert one.mask is not None  # by _choose
             positions = read_labels(one.mask, list(data.label_list), one.image, image.shape[:2])
         except UserError:
             continue
@@ -55,8 +55,8 @@ def save_contact_sheet(path: Path, data: Any, files: Sequence[Files], splits: Ma
     return len(tiles)
 
 
-def _chosen(files: Sequence[Files], splits: Mapping[str, str]) -> list[Files]:
-    """Up to TILES files with masks, of every split a share, evenly spread over the split file."""
+def _choose(files: Sequence[Files], splits: Mapping[str, str]) -> list[Files]:
+    """Return up to TILES files with masks, in proportion from every split, evenly spread over the split file."""
     usable = [one for one in files if one.mask is not None]
     if len(usable) <= TILES:
         return sorted(usable, key=lambda one: SPLITS.index(splits[one.name]) if splits[one.name] in SPLITS else 9)

@@ -1,4 +1,4 @@
-"""What one image and its mask are like: facts for the dataset card, and what is wrong with the two files."""
+"""Examines one image and its mask: facts for the dataset card, and findings about the two files."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from utils.errors import ConfigError, UserError
 
 Severity = Literal["error", "warning"]
 
-# Vessels cover a tenth of an image, an organ seldom half of it.
-_MOSTLY = 0.5
+# Vessels cover about a tenth of an image, an organ rarely half of it.
+_MAX_FOREGROUND = 0.5
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong; an error ends a run or falsifies its numbers, a warning may be as intended."""
+    """One problem. An error stops a run or falsifies its numbers; a warning may be intended."""
 
     severity: Severity
     kind: str
@@ -29,7 +29,7 @@ class Finding:
 
 
 class Files(NamedTuple):
-    """An image of the split file, by name, and the files that belong to it; `mask` is None where none was found."""
+    """An image's name in the split file, its path, and its mask's path, or None if there is no mask."""
 
     name: str
     image: Path
@@ -38,14 +38,14 @@ class Files(NamedTuple):
 
 @dataclass
 class Facts:
-    """Of one image; what couldn't be read is None or empty.
+    """The facts and findings of one image; what could not be read is None or empty.
 
     Attributes:
         size: (H, W).
-        depth: bits and colour, such as "8-bit grey".
+        depth: bits and colour, for example "8-bit grey".
         values: the mask's values as stored.
-        shares: how much of the image each foreground label covers, 0..1, by name; only the labels it has.
-        content: a hash of the pixels, whatever the file's format.
+        shares: the share of the image, 0..1, that each foreground label covers, by name; absent labels are left out.
+        content: a hash of the pixels, independent of the file's format.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Facts:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, severity: Severity, kind: str, file: Path, message: str) -> None:
-        """Note a finding; the message is a whole line that names the file."""
+        """Add a finding; the message is a whole line that names the file."""
         self.findings.append(Finding(severity, kind, str(file), message))
 
 
@@ -67,10 +67,10 @@ def examine(
     label_names: list[str],
     window: tuple[float | None, float | None] = (None, None),
 ) -> Facts:
-    """Decode an image and its mask, and return what they are like and what is wrong with them.
+    """Decode an image and its mask, and return their facts and findings.
 
     Args:
-        window: a_min and a_max of the transforms, which the image's values must fit.
+        window: a_min and a_max of the transforms, which must fit the image's values.
     """
     facts = Facts(files.name)
     try:
@@ -99,7 +99,7 @@ def examine(
     ground = facts.shares.pop(label_names[0], 0.0)
     if not facts.shares:
         facts.add("warning", "empty mask", files.mask, f"{files.mask}: no pixel of {', '.join(label_names[1:])}")
-    elif 1 - ground > _MOSTLY:
-        message = f"{files.mask}: {1 - ground:.0%} of it is foreground; is it inverted, or a field of view?"
+    elif 1 - ground > _MAX_FOREGROUND:
+        message = f"{files.mask}: {1 - ground:.0%} is foreground; check that it is neither inverted nor a field of view"
         facts.add("warning", "mostly foreground", files.mask, message)
     return facts

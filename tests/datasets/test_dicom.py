@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_named_in_one_line(tmp_path):
     path.write_bytes(whole[:-10])
     assert "not a readable DICOM image" in refusal(path)
     write_dicom(path, PhotometricInterpretation="RGB", SamplesPerPixel=3)
-    assert "of kind RGB, only grey ones are read" in refusal(path)
+    assert "of kind RGB; only grey ones are read" in refusal(path)
     write_dicom(path, Rows=40_000, Columns=40_000)
     assert "over the limit" in refusal(path)
 

@@ -30,7 +30,7 @@ def test_a_byte_order_mark_and_another_path(tmp_path):
         ("", r"no column imgs, split"),
         ("imgs,split\n", r"no rows"),
         ("imgs,fold\na.png,1\n", r"no column split"),
-        ("imgs,split\na.png,train\nb.png,tests\n", r"row 3: split 'tests' of b\.png is none of train, val, test"),
+        ("imgs,split\na.png,train\nb.png,tests\n", r"row 3: split 'tests' of b\.png is not one of train, val, test"),
         ("imgs,split\na.png\n", r"row 2: split '' of a\.png"),
         ("imgs,split\n,train\n", r"row 2: no image name"),
         ("imgs,split\na.png,train\nb.png,train\na.png,test\n", r"row 4: a\.png is in test, and in train by row 2"),

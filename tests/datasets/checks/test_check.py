@@ -49,7 +49,7 @@ def test_all_problems_in_one_report_worst_first(make_set):
         ("error", "unreadable image"),
         ("warning", "duplicate content"),  # train7 and train6
         ("warning", "empty mask"),
-        ("warning", "not in the split file"),
+        ("warning", "unlisted image"),
     ]
     lines = report.lines()
     severities = [line.split(":")[0] for line in lines if not line.startswith(" ")][:-2]
@@ -58,7 +58,7 @@ def test_all_problems_in_one_report_worst_first(make_set):
     text = "\n".join(lines)
     for named in ("train0.png", "train1.png", "train2.png", "train3.png", "train4.png", "train5.png", "stray.png"):
         assert named in text
-    assert "test0.png (test) has the pixels of train6.png (train)" in text
+    assert "test0.png (test) has the same pixels as train6.png (train)" in text
 
 
 @pytest.mark.parametrize("split_file", [None, "a,b\n1,2\n", ""])
