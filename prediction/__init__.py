@@ -1,4 +1,4 @@
-"""Using a trained model: images of any size in, masks and probabilities of that size out."""
+"""Applies a trained model: takes images of any size, returns masks and probabilities of that size."""
 
 from prediction.predictor import Predictor, index_map
 

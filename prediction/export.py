@@ -1,4 +1,4 @@
-"""A trained model in other programs' formats."""
+"""Exports a trained model to other formats."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,7 +61,7 @@ def export_full(model: SegmentationModel, config: Config, checkpoint: Path, outp
     """
     epoch = weights_file.read_weights(checkpoint).metadata["epoch"]
     adapters.merge(model)
-    # Only the name of the base is kept: its folder means nothing elsewhere, and nothing reads it.
+    # Keeps only the base's file name: its folder means nothing on another machine, and nothing reads it.
     base = None if config.pretrained_path is None else Path(config.pretrained_path.name)
     plain = {"strategy": "none", "decoder_training": False, "ft": type(config.ft)(), "pretrained_path": base}
     state = weights_file.trained_state(model, everything=True)

@@ -1,4 +1,4 @@
-"""A trained model as an ONNX file: an image in, the probabilities of every label out."""
+"""Exports a trained model to ONNX: takes an image, returns the probabilities of every label."""
 
 import json
 import warnings
@@ -38,7 +38,7 @@ class ImageToProbabilities(nn.Module):
 
 
 def export_onnx(predictor: Predictor, checkpoint: Path, output: Path) -> str:
-    """Writes the merged model with its labels' prompts baked in; checks it with onnxruntime where that is installed.
+    """Writes the merged model with its labels' prompts baked in; checks it with onnxruntime if that is installed.
 
     Input `image` (1, 3, S, S) float32: RGB, the checkpoint's a_min..a_max stretched to 0..255, longest side resized
     to S, and the rest, right and below, filled with the metadata's `pixel_mean`. Output `probabilities` (1, L, S, S)
@@ -80,7 +80,7 @@ def export_onnx(predictor: Predictor, checkpoint: Path, output: Path) -> str:
 def _trace(module: ImageToProbabilities, img_size: int, path: Path) -> None:
     # The tracing exporter: every size is fixed, and the newer one takes four times as long for the same graph.
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # about values that are taken as constants, which here they are
+        warnings.simplefilter("ignore")  # about values traced as constants, which they are here
         torch.onnx.export(
             module,
             (_sample(img_size, 0),),

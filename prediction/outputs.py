@@ -1,4 +1,4 @@
-"""What is written of one prediction, and under which names."""
+"""Writes the files of a prediction."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,11 @@ class Outputs:
     threshold: float = 0.5
 
     def mask_path(self, stem: Path) -> Path:
-        """Where the mask called `stem` lies."""
+        """The path of the mask named `stem`."""
         return self.folder / f"{stem}.png"
 
     def is_complete(self, stem: Path) -> bool:
-        """Whether all files of this prediction are there; each was written whole or not at all."""
+        """Whether all files of this prediction exist; each is written atomically."""
         return all(path.is_file() for path in self._paths(stem))
 
     def write(self, stem: Path, image: np.ndarray, logits: Tensor) -> None:
@@ -53,7 +53,7 @@ class Outputs:
             mask = (logits[0] > level).numpy().astype(np.uint8) * 255
         else:
             mask = index_map(logits, self.predictor.values, level)
-        _write_png(self.mask_path(stem), mask)  # last: an interrupted prediction has no mask
+        _write_png(self.mask_path(stem), mask)  # last, so that an interrupted prediction has no mask
 
     def _write_probabilities(self, stem: Path, probabilities: np.ndarray) -> None:
         paths = self._probability_paths(stem)

@@ -1,4 +1,4 @@
-"""Prediction of many files: what cannot be read is passed over, what is there can be kept."""
+"""Predicts many files: skips those that cannot be read and, on request, those already predicted."""
 
 import logging
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Summary:
-    """What became of the files: masks written, masks that were there, and an error for each file that failed."""
+    """The outcome: masks written, existing masks kept, and an error for each file that failed."""
 
     written: int = 0
     kept: int = 0
@@ -30,19 +30,19 @@ def predict_files(
     flips: bool = False,
     skip_existing: bool = False,
 ) -> Summary:
-    """Predicts one file after the other and writes its masks; memory does not grow with their number.
+    """Predicts the files one by one and writes their masks; memory does not grow with the number of files.
 
     Args:
-        sources: as `find_sources` gives them.
-        outputs: where to, and what beside the masks.
+        sources: as `find_sources` returns them.
+        outputs: writes the masks, and what else is wanted.
         tile, flips: see `Predictor`.
-        skip_existing: leave out images whose files are all there already.
+        skip_existing: skip images whose output files all exist.
     """
     summary = Summary()
     for source in tqdm(sources, desc="predict", unit="file", disable=None):
         try:
             _predict_file(source, outputs, summary, tile, flips, skip_existing)
-        except ConfigError as error:  # of an intensity window that does not fit this image
+        except ConfigError as error:  # an intensity window that does not fit this image
             summary.problems.append(UserError(f"{source.path}: {error}"))
         except UserError as error:
             summary.problems.append(error)

@@ -1,4 +1,4 @@
-"""A trained model with its own preprocessing: numpy images in, masks of their own size out."""
+"""Predicts masks with a trained model: takes numpy images, returns masks of the same size."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,21 +24,21 @@ _MIRROR_AXES = ((1,), (0,), (0, 1))
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model, ready to use; made by `model.load_model`.
+    """A trained model with its preprocessing; `model.load_model` makes it.
 
     Images are numpy arrays (H, W), (H, W, 3) or, with alpha, (H, W, 4), uint8 or uint16; they are prepared as the
     checkpoint's own training was. Every method takes two options:
 
     tile: windows of the model's image size slide over the image at its own resolution, and their logits are blended.
-        For images far larger than the model's: details stay, but the model sees them larger than when whole images
-        were shrunk in training. An image that is not larger is predicted the plain way.
-    flips: the mean of the logits of the image and its three mirror images, in four times the time.
+        For images far larger than the model's: keeps details, but shows them larger than in training, where whole
+        images were resized. An image that is not larger is predicted as a whole.
+    flips: averages the logits of the image and its three mirror images, which takes four times as long.
 
     Attributes:
         model: its adapters merged, in evaluation mode.
         labels: the foreground label names.
-        values: what background and labels are in a mask of indices (`data.label_list`), below 256.
-        tile_overlap: the least share of a window that it has in common with the next.
+        values: the pixel values of background and labels in a mask (`data.label_list`), below 256.
+        tile_overlap: the smallest share of a window that overlaps the next.
     """
 
     model: SegmentationModel
@@ -98,7 +98,7 @@ class Predictor:
         """The image as the model sees it, at its own size: (H, W, 3) uint8, a_min..a_max stretched to 0..255."""
         image = as_rgb(image)
         drawn = np.empty(image.shape, np.uint8)
-        for top in range(0, len(image), _ROWS):  # a strip at a time: in float32 a large image would take gigabytes
+        for top in range(0, len(image), _ROWS):  # in strips: a large image would take gigabytes in float32
             drawn[top : top + _ROWS] = np.rint(self.transform.intensity(image[top : top + _ROWS]) * 255)
         return drawn
 
@@ -108,22 +108,22 @@ class Predictor:
         return torch.stack([to_native(square, valid, image.shape[:2]) for square in squares])
 
     def _tiled(self, image: np.ndarray, labels: Sequence[str]) -> Tensor:
-        spread = windows(image.shape[:2], self.model.img_size, self.tile_overlap)
+        grid = windows(image.shape[:2], self.model.img_size, self.tile_overlap)
 
         def predicted() -> Iterator[tuple[Window, Tensor]]:
-            for first in range(0, len(spread), _TILE_BATCH):
-                group = spread[first : first + _TILE_BATCH]
+            for first in range(0, len(grid), _TILE_BATCH):
+                group = grid[first : first + _TILE_BATCH]
                 pairs = [self._prepared(image[w.top : w.bottom, w.left : w.right]) for w in group]
                 squares = self._squares(torch.stack([p for p, _ in pairs]), [valid for _, valid in pairs], labels)
                 for window, (_, (height, width)), square in zip(group, pairs, squares, strict=True):
                     yield window, square[:, :height, :width]
 
-        return blend(image.shape[:2], predicted(), spread)
+        return blend(image.shape[:2], predicted(), grid)
 
     def _prepared(self, image: np.ndarray) -> tuple[Tensor, tuple[int, int]]:
-        """(H, W, 3) -> (3, S, S) normalized and padded, and (h, w) of the un-padded part."""
+        """(H, W, 3) -> (3, S, S) normalized and padded, and (h, w) of the part without padding."""
         resized, mask = self.transform.load(image)
-        pixels, _, valid = self.transform.finish(compact(resized), mask)  # as datasets keep it: the same scores follow
+        pixels, _, valid = self.transform.finish(compact(resized), mask)  # as datasets store it, for equal scores
         return pixels, valid
 
     def _squares(self, pixels: Tensor, valid: Sequence[tuple[int, int]], labels: Sequence[str]) -> Tensor:
@@ -138,11 +138,11 @@ class Predictor:
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) -> (H, W, 3): grey repeated, alpha dropped.
+    """(H, W), (H, W, 1), (H, W, 3) or (H, W, 4) -> (H, W, 3): repeats grey, drops alpha.
 
     Raises:
-        ValueError: another shape, no pixels, or a type that is neither uint8 nor uint16 (nor float32, for units of a
-            checkpoint's own a_min..a_max).
+        ValueError: another shape, no pixels, or a type other than uint8, uint16 and float32 (the latter in units of the
+            checkpoint's a_min..a_max).
     """
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.size == 0:

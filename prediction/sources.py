@@ -1,4 +1,4 @@
-"""Which files are predicted, under which names, and their images."""
+"""Finds the files to predict, names their masks and reads their images."""
 
 import glob
 import re
@@ -16,13 +16,13 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Source:
-    """A file, and the name of its mask: a relative path without a suffix."""
+    """A file and the name of its mask, a relative path without suffix."""
 
     path: Path
     stem: Path
 
     def stems(self) -> list[Path]:
-        """The names of its masks: its own, or `<stem>_frame_0001` and so on for a DICOM file of several frames.
+        """The names of its masks: `stem`, or `<stem>_frame_0001` and so on for a DICOM file of several frames.
 
         Raises: UserError for an unreadable DICOM file.
         """
@@ -44,7 +44,7 @@ class Source:
 
 
 def in_units_of(transform: Data_Transform, frame: np.ndarray) -> np.ndarray:
-    """A windowed frame (0..65535) as `transform` expects it: DICOM brings its own window in place of a_min..a_max."""
+    """A windowed frame (0..65535) as `transform` expects it: DICOM's own window replaces a_min..a_max."""
     if transform.a_min is None and transform.a_max is None:
         return frame
     low = 0.0 if transform.a_min is None else transform.a_min
@@ -58,9 +58,9 @@ def find_sources(images: Sequence[str | Path], output: Path) -> list[Source]:
 
     Args:
         images: folders, searched with their subfolders for files of known kinds (hidden files left out); files of any
-            name; and patterns such as "scans/**/*.png". A mask lies where its image does within the folder, or within
+            name; and patterns such as "scans/**/*.png". A mask gets its image's path relative to the folder, or to
             the part of a pattern before its first wildcard.
-        output: the folder of the masks. What lies in it is no image.
+        output: the folder of the masks; files in it are not predicted.
 
     Raises:
         UserError: nothing found; masks in the images' own folder; two images whose masks would have one name.
@@ -85,7 +85,7 @@ def _listed(given: str | Path, output: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{path}: holds no image ({kinds})")
         return [(file, file.relative_to(path)) for file in files]
     if path.exists() or not glob.has_magic(str(given)):
-        return [(path, Path(path.name))]  # a missing one is found when it is read
+        return [(path, Path(path.name))]  # reading it reports a missing one
     root = _fixed_part(path)
     files = [file for file in _outside(output, map(Path, glob.glob(str(given), recursive=True))) if file.is_file()]
     if not files:
@@ -94,7 +94,7 @@ def _listed(given: str | Path, output: Path) -> list[tuple[Path, Path]]:
 
 
 def _outside(folder: Path, files: Iterable[Path]) -> list[Path]:
-    """Those not in `folder`, sorted: the masks of an earlier call are no images."""
+    """The files outside `folder`, sorted: the masks of an earlier call are not images."""
     folder = folder.resolve()
     return [file for file in sorted(files) if not file.resolve().is_relative_to(folder)]
 
@@ -114,7 +114,7 @@ def _is_image(name: Path, file: Path) -> bool:
 
 
 def _is_bare(suffix: str) -> bool:
-    """Whether a name has no suffix, or only the end of a number such as 1.2.840."""
+    """Whether a name has no suffix, or only the last part of a number such as 1.2.840."""
     return not suffix or re.fullmatch(r"\.\d+", suffix) is not None
 
 

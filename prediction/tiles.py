@@ -1,4 +1,4 @@
-"""Sliding windows over an image far larger than the model's, and their blending."""
+"""Sliding windows over an image larger than the model's, and their blending."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ class Window:
     right: int
 
 
-def starts(length: int, size: int, overlap: float) -> list[int]:
-    """Where windows of `size` begin along `length` pixels: evenly spread from 0, the last ending at the end.
+def window_starts(length: int, size: int, overlap: float) -> list[int]:
+    """The first pixels of windows of `size` along `length` pixels: evenly spaced, from the first pixel to the last.
 
     Args:
-        overlap: the least share of a window that it has in common with the next one, in [0, 1).
+        overlap: the smallest share of a window that overlaps the next, in [0, 1).
     """
     if length <= size:
         return [0]
@@ -32,39 +32,39 @@ def starts(length: int, size: int, overlap: float) -> list[int]:
 
 
 def windows(size: tuple[int, int], side: int, overlap: float) -> list[Window]:
-    """The windows of `side` pixels that cover an image of `size` (H, W), cut where the image is smaller."""
+    """The windows of `side` pixels that cover an image of `size` (H, W); smaller along a side where the image is."""
     height, width = size
     return [
         Window(top, min(top + side, height), left, min(left + side, width))
-        for top in starts(height, side, overlap)
-        for left in starts(width, side, overlap)
+        for top in window_starts(height, side, overlap)
+        for left in window_starts(width, side, overlap)
     ]
 
 
-def blend(size: tuple[int, int], tiles: Iterator[tuple[Window, Tensor]], spread: Sequence[Window]) -> Tensor:
+def blend(size: tuple[int, int], tiles: Iterator[tuple[Window, Tensor]], grid: Sequence[Window]) -> Tensor:
     """The weighted mean of overlapping tiles: (L, h, w) each -> (L, H, W).
 
-    A tile's weight falls linearly from its middle to its borders, along rows and along columns.
+    A tile's weight falls linearly from its middle to its borders, along both axes.
 
     Args:
         size: (H, W).
-        tiles: every window of `spread` with its values.
-        spread: all windows, a full grid of rows and columns.
+        tiles: every window of `grid` with its values.
+        grid: all windows, a full grid of rows and columns.
     """
     total: Tensor | None = None
     for window, values in tiles:
         if total is None:
             total = values.new_zeros(values.shape[0], *size)
-        weight = _tent(window.bottom - window.top)[:, None] * _tent(window.right - window.left)
+        weight = _triangle(window.bottom - window.top)[:, None] * _triangle(window.right - window.left)
         total[:, window.top : window.bottom, window.left : window.right] += values * weight
     assert total is not None
-    # The windows are a grid and a weight is a product, so the sum of the weights is one too.
-    total /= _coverage({(w.top, w.bottom) for w in spread}, size[0])[:, None]
-    total /= _coverage({(w.left, w.right) for w in spread}, size[1])
+    # Windows form a grid and weights are products of both axes, so the sum of weights is a product as well.
+    total /= _coverage({(w.top, w.bottom) for w in grid}, size[0])[:, None]
+    total /= _coverage({(w.left, w.right) for w in grid}, size[1])
     return total
 
 
-def _tent(length: int) -> Tensor:
+def _triangle(length: int) -> Tensor:
     """(length,) weights: 1 in the middle, 1 / length at both ends."""
     centres = torch.arange(length) + 0.5
     return torch.minimum(centres, length - centres) * (2 / length)
@@ -73,5 +73,5 @@ def _tent(length: int) -> Tensor:
 def _coverage(spans: set[tuple[int, int]], length: int) -> Tensor:
     total = torch.zeros(length)
     for first, last in spans:
-        total[first:last] += _tent(last - first)
+        total[first:last] += _triangle(last - first)
     return total

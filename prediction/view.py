@@ -1,7 +1,7 @@
-"""A page to look at results: drop an image, see mask and overlay, move the threshold, compare two checkpoints.
+"""Serves a page: drop an image, see mask and overlay, move the threshold, compare two checkpoints.
 
-Gradio (an optional package) serves it to this machine alone; nothing is sent anywhere, and the images dropped on it are
-deleted when it ends.
+Gradio (an optional package) serves it to this machine only. Nothing is sent elsewhere, and dropped images are deleted
+when the command ends.
 """
 
 import logging
@@ -37,7 +37,7 @@ _CSS = """
 
 @dataclass(frozen=True)
 class Viewed:
-    """One image as the page keeps it between two moves of the slider.
+    """An image and its probabilities, kept while the threshold moves.
 
     image: (H, W, 3) uint8. probabilities: (H, W) float32, one a checkpoint.
     """
@@ -65,7 +65,7 @@ def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: in
         page = build_page([_short_name(path, checkpoints) for path in checkpoints], list(predictors))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's own first request to itself
         log.info("open http://%s:%d in a browser; Ctrl-C ends it", HOST, port)
-        # System fonts: the theme's own would come from a server elsewhere.
+        # System fonts: the theme's own come from another server.
         theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
         page.launch(
             server_name=HOST,
@@ -147,7 +147,7 @@ def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bo
 
 
 def pictures(viewed: Viewed | None, threshold: float, checkpoints: int) -> list:
-    """Note (Markdown), image, and mask and overlay of each checkpoint; nothing but empty places without an image."""
+    """Note (Markdown), image, and mask and overlay of each checkpoint; empty values without an image."""
     if viewed is None:
         return ["", None] + [None, None] * checkpoints
     masks = [probability > threshold for probability in viewed.probabilities]
@@ -168,5 +168,5 @@ def _reduced(image: np.ndarray) -> np.ndarray:
 
 
 def _short_name(path: Path, among: Sequence[Path]) -> str:
-    """The file's name, with its folder's where there are two checkpoints."""
+    """The file's name; with its folder's name if there are two checkpoints."""
     return f"{path.parent.name}/{path.stem}" if len(among) > 1 else path.stem

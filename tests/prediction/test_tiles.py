@@ -5,12 +5,12 @@ import itertools
 import pytest
 import torch
 
-from prediction.tiles import blend, starts, windows
+from prediction.tiles import blend, window_starts, windows
 
 
 @pytest.mark.parametrize(("length", "size", "overlap"), [(100, 32, 0.25), (33, 32, 0.5), (64, 32, 0.0), (999, 32, 0.9)])
 def test_windows_cover_every_pixel_with_the_overlap_asked_for(length, size, overlap):
-    found = starts(length, size, overlap)
+    found = window_starts(length, size, overlap)
     assert found[0] == 0
     assert found[-1] == length - size
     steps = [b - a for a, b in itertools.pairwise(found)]
@@ -19,7 +19,7 @@ def test_windows_cover_every_pixel_with_the_overlap_asked_for(length, size, over
 
 
 def test_a_small_image_is_one_window():
-    assert starts(20, 32, 0.25) == [0]
+    assert window_starts(20, 32, 0.25) == [0]
     [window] = windows((20, 30), 32, 0.25)
     assert (window.top, window.bottom, window.left, window.right) == (0, 20, 0, 30)
 
