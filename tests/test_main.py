@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from main import main
@@ -197,118 +196,6 @@ def test_the_weights_file_of_an_adapted_model_is_small_and_needs_its_base(based,
     base.write_bytes(base.read_bytes() + b" ")
     error = refused(capsys, ["test", "--checkpoint", weights, "--device", "cpu"])
     assert "was trained on other base weights" in error
-
-
-def image_of(workspace, name):
-    return workspace.data / "images" / name
-
-
-def mask_of(workspace, name):
-    return workspace.data / "masks" / name
-
-
-def spoil_rank(w):
-    return ["--set", "ft.svd_rank_linear=999"], 2, "svd_rank 999 is outside 0..128"
-
-
-def spoil_key(w):
-    return ["--set", "training.lrr=1"], 2, "training.lrr"
-
-
-def spoil_missing_mask(w):
-    mask_of(w, "train1.png").unlink()
-    return [], 1, "train1.png: no mask"
-
-
-def spoil_mask_size(w):
-    Image.new("L", (10, 10)).save(mask_of(w, "val0.png"))
-    return [], 1, "val0.png: mask of 10 x 10 pixels"
-
-
-def spoil_label(w):
-    Image.fromarray(np.full((48, 40), 7, np.uint8)).save(mask_of(w, "test0.png"))
-    return [], 1, "test0.png: the mask holds values 7"
-
-
-def spoil_columns(w):
-    (w.data / "data_split.csv").write_text("image,set\ntrain0.png,train\n")
-    return [], 1, "data_split.csv: no column imgs, split"
-
-
-def spoil_two_splits(w):
-    with (w.data / "data_split.csv").open("a") as file:
-        file.write("train0.png,test\n")
-    return [], 1, "train0.png is in test, and in train"
-
-
-def spoil_no_val(w):
-    text = (w.data / "data_split.csv").read_text().replace(",val", ",train")
-    (w.data / "data_split.csv").write_text(text)
-    return [], 2, "has no image of split 'val' to pick the best epoch by; add one, or set data.val=test"
-
-
-def spoil_image(w):
-    image_of(w, "train0.png").write_bytes(b"not an image")
-    return [], 1, "train0.png"
-
-
-def spoil_weights(w):
-    return ["--set", "sam.weights=pretrained"], 2, "no base weights: give --pretrained_path"
-
-
-def spoil_device(w):
-    return ["--device", "cuda:7"], 2, "cuda"
-
-
-def spoil_suffix(w):
-    return ["--save_path", str(w.folder / "run" / "m.ckpt")], 2, "must be a file name that ends in .safetensors"
-
-
-def spoil_best_name(w):
-    return ["--save_path", str(w.folder / "run" / "best_val.safetensors")], 2, "kept for the best epoch"
-
-
-def spoil_seed(w):
-    return ["--seed", "-1"], 2, "--seed"
-
-
-def spoil_option(w):
-    return ["--no_such_option"], 2, "--no_such_option"
-
-
-SPOILERS = [value for name, value in sorted(globals().items()) if name.startswith("spoil_")]
-
-
-@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
-def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(workspace, capsys, spoil):
-    more, status, message = spoil(workspace)
-    assert message in refused(capsys, workspace.train_arguments("run/m.safetensors", *more), status)
-    assert not (workspace.folder / "run").exists()
-
-
-def test_missing_configs_and_commands_are_named(capsys, tmp_path):
-    assert "absent.yaml: cannot be read" in refused(capsys, ["--model_config", tmp_path / "absent.yaml"], 2)
-    assert "--model_config" in refused(capsys, [], 2)
-    assert "holds_nothing" in refused(capsys, ["prepare", "holds_nothing", "--output", tmp_path / "x"], 2)
-    assert "no such file of weights" in refused(capsys, ["test", "--checkpoint", tmp_path / "absent.safetensors"])
-    assert "the section data is missing" in refused(capsys, ["--model_config", "configs/model/nano_salt.yaml"], 2)
-
-
-def test_check_needs_a_data_section(capsys):
-    error = refused(capsys, ["check", "--data_config", "configs/model/nano_salt.yaml"], 2)
-    assert "the section data is missing" in error
-
-
-def test_check_reports_and_fails_on_errors(workspace, capsys):
-    assert main(["check", "--data_config", str(workspace.data_config)]) == 0
-    assert "0 errors, 0 warnings" in capsys.readouterr().out
-    mask_of(workspace, "train1.png").unlink()
-    assert "has errors" in refused(capsys, ["check", "--data_config", workspace.data_config])
-
-
-def test_debug_shows_the_traceback(workspace):
-    with pytest.raises(Exception, match="no base weights"):
-        main(workspace.train_arguments("r/m.safetensors", "--debug", "--set", "sam.weights=pretrained"))
 
 
 def test_params_of_vit_h_takes_seconds_and_no_weights():
