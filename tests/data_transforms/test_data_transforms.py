@@ -97,7 +97,7 @@ def test_jitter_changes_the_image_alone_and_stays_in_range():
     assert one[0].max() <= 1
 
 
-def test_nothing_is_random_in_use():
+def test_evaluation_is_deterministic():
     image, mask = marked(50, 64)
     plain = Data_Transform(settings(), train=False)(image, mask)
     used = Data_Transform(settings(**EVERYTHING), train=False)(image, mask)
@@ -157,7 +157,7 @@ def test_intensity_window(window, dtype, values, expected):
     np.testing.assert_allclose(transform.intensity(image)[:, 0, 0], expected, rtol=1e-6)
 
 
-def test_a_window_without_width_in_this_file_s_range():
+def test_a_window_without_width_is_refused():
     with pytest.raises(ConfigError, match=r"a_max \(255\) must be above a_min \(1000\.0\)"):
         Data_Transform(settings(a_min=1000.0), train=False)(np.zeros((4, 4, 3), np.uint8))
 
@@ -219,7 +219,7 @@ def test_random_crop_sees_all_of_the_image():
 
 
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 1), (np.uint8, 3), (np.uint16, 1), (np.uint16, 3)])
-def test_integers_finish_as_the_floats_that_they_mean(dtype, channels):
+def test_integer_images_give_the_same_bits_as_float_images(dtype, channels):
     levels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (channels, 60, 50), dtype, endpoint=True)
     mask = np.ones((60, 50), np.uint8)
     floats = np.broadcast_to(levels, (3, 60, 50)).astype(np.float32) / np.float32(np.iinfo(dtype).max)

@@ -41,7 +41,7 @@ def test_the_crop_is_of_one_scale_and_keeps_the_short_side():
     assert Data_Transform(settings(use_random_crop=True), train=False)(np.zeros((100, 50, 3), np.uint8))[2] == (32, 16)
 
 
-def test_a_rotated_image_is_of_the_mean_colour_where_nothing_is_known():
+def test_rotation_fills_with_the_mean_colour():
     transform = Data_Transform(settings(use_rotation=True, rotation_angle=45.0), train=True)
     white = np.full((SIZE, SIZE, 3), 255, np.uint8)
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def test_scaling_stays_within_its_range_and_uses_it():
     assert 1.7 < max(sides) <= 2.1
 
 
-def test_several_labels_stay_whole_numbers_at_their_places():
+def test_several_labels_move_with_the_image_and_keep_their_values():
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     mask = np.zeros((SIZE, SIZE), np.uint8)
     for label, corner in ((1, 6), (2, 14), (250, 22)):
@@ -87,7 +87,7 @@ def test_several_labels_stay_whole_numbers_at_their_places():
 
 
 @pytest.mark.parametrize(("use", "low", "high"), [("use_brightness", 0.5, 1.5), ("use_saturation", 1.0, 1.0)])
-def test_jitter_is_of_its_own_kind_and_range(use, low, high):
+def test_jitter_stays_within_its_range(use, low, high):
     plain = {"pixel_mean": [0.0] * 3, "pixel_std": [255.0] * 3}
     transform = Data_Transform(settings(**{use: True}, **plain), train=True)
     torch.manual_seed(0)
@@ -98,8 +98,8 @@ def test_jitter_is_of_its_own_kind_and_range(use, low, high):
 
 
 @pytest.mark.parametrize("size", [(90, 50), (50, 90), (64, 64), (3, 200)])
-def test_what_is_given_is_found_again_at_its_own_size(size):
-    """A mask of big blocks, brought to the square and back, is itself but for a seam of rounding."""
+def test_a_mask_survives_the_way_to_the_square_and_back(size):
+    """A mask of big blocks, brought to the square and back, is the same but for rounding at the edges."""
     mask = np.zeros(size, np.uint8)
     mask[: size[0] // 2, size[1] // 3 :] = 1
     _, out, valid = Data_Transform(settings(), train=False)(np.zeros((*size, 3), np.uint8), mask)

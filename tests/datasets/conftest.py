@@ -1,4 +1,4 @@
-"""A set on disk and the config that names it; and what the tests of the converters share."""
+"""A data set on disk with its config, and fixtures of the converters' tests."""
 
 import csv
 import tarfile

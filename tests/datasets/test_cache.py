@@ -1,4 +1,4 @@
-"""Images in memory: without loss, as small as that allows, and within the limit whatever the threads."""
+"""The cache of images: lossless, compact, and within its limit."""
 
 import pickle
 from pathlib import Path
@@ -20,7 +20,7 @@ def floats(levels: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("grey", [False, True])
-def test_every_level_of_a_file_is_kept_in_its_own_depth(dtype, grey):
+def test_every_grey_level_is_cached_exactly_in_the_file_s_depth(dtype, grey):
     levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
     image = np.stack([levels, levels if grey else levels[::-1], levels])[:, None]
     kept = compact(floats(image))
@@ -29,7 +29,7 @@ def test_every_level_of_a_file_is_kept_in_its_own_depth(dtype, grey):
     np.testing.assert_array_equal(np.broadcast_to(floats(kept), image.shape), floats(image))
 
 
-def test_a_level_between_those_of_eight_bits_keeps_sixteen():
+def test_a_level_that_eight_bits_cannot_hold_is_cached_in_sixteen():
     image = np.full((3, 4, 5), 0.5, np.float32)
     image[:, 0, 0] = 1
     kept = compact(image)
@@ -41,7 +41,7 @@ def pair(pixels: int) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros((1, 1, pixels), np.uint16), np.zeros((1, pixels), np.uint8)
 
 
-def test_room_is_given_for_the_worst_and_taken_for_what_is_there():
+def test_an_image_reserves_its_largest_size_and_uses_its_real_one():
     cache = ImageCache(1000)
     assert cache.fitting([]) == 0
     assert [cache.fitting([100, 42]), cache.fitting([100, 43]), cache.fitting([143, 1])] == [2, 1, 0]
@@ -54,7 +54,7 @@ def test_room_is_given_for_the_worst_and_taken_for_what_is_there():
     assert len(cache) == 2
 
 
-def test_what_is_kept_cannot_be_written_to():
+def test_cached_arrays_are_read_only():
     cache = ImageCache(1000)
     cache.put(Path("a"), pair(4))
     with pytest.raises(ValueError, match="read-only"):
@@ -63,7 +63,7 @@ def test_what_is_kept_cannot_be_written_to():
 
 
 @pytest.mark.parametrize(("room", "expected"), [(0, 0), (6047, 0), (6048, 1), (12_096, 2), (20_000, 3), (1 << 20, 8)])
-def test_a_dataset_keeps_the_first_images_within_its_bytes(make_set, room, expected):
+def test_a_dataset_caches_the_first_images_within_its_bytes(make_set, room, expected):
     """32 x 27 pixels each, in 16 bits since they were resized: 6048 bytes."""
     data = GeneralDataset(make_set({"train": 8}, img_size=32), "train", True, cache_bytes=room)
     kept = [data._cache.get(sample.image_path) for sample in data.samples]
@@ -71,8 +71,8 @@ def test_a_dataset_keeps_the_first_images_within_its_bytes(make_set, room, expec
     assert [pair is not None for pair in kept] == [True] * expected + [False] * (8 - expected)
 
 
-def test_room_that_images_did_not_need_goes_to_more_of_them(make_set):
-    """In 8 bits they need 4 bytes a pixel of the 7 that are asked for, so that all fit, by and by."""
+def test_bytes_reserved_but_not_used_go_to_later_images(make_set):
+    """8-bit images use 4 bytes a pixel of the 7 that they reserve, so in the end all of them fit."""
     data = GeneralDataset(make_set({"train": 8}, img_size=24), "train", True, cache_bytes=24 * 20 * (4 * 8 + 3))
     assert (len(data._cache), data._cache.used) == (8, 24 * 20 * 4 * 8)
 
@@ -85,7 +85,7 @@ def test_eight_bit_files_at_their_own_size_take_one_byte_a_value(make_set):
     assert torch.equal(data[1]["image"], GeneralDataset(config, "train", train=False, cache_bytes=0)[1]["image"])
 
 
-def test_a_dataset_sent_to_another_process_takes_no_images_along(make_set):
+def test_a_pickled_dataset_has_an_empty_cache(make_set):
     data = GeneralDataset(make_set({"train": 3}, use_rotation=True), "train", True)
     sent = pickle.loads(pickle.dumps(data))
     assert (len(data._cache), len(sent._cache), sent._cache.used) == (3, 0, 0)
@@ -95,7 +95,7 @@ def test_a_dataset_sent_to_another_process_takes_no_images_along(make_set):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_damaged_beyond_the_cache_is_named_when_it_is_asked_for(make_set, workers):
+def test_a_damaged_image_beyond_the_cache_is_named_on_access(make_set, workers):
     config = make_set({"train": 3})
     (config.data.root_path / "images/train2.png").write_bytes(
         (config.data.root_path / "images/train2.png").read_bytes()[:300]  # the header is whole

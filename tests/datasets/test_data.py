@@ -1,4 +1,4 @@
-"""GeneralDataset: its samples, their augmentation's randomness, and the errors it starts with."""
+"""GeneralDataset: its samples, the randomness of their augmentation, and the errors of its constructor."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_every_foreground_label_of_every_image_is_a_sample(make_set):
         assert data.native_mask(index).dtype == bool
 
 
-def test_what_a_sample_holds(make_set):
+def test_the_contents_of_a_sample(make_set):
     config = make_set({"test": 2}, img_size=24)
     sample = GeneralDataset(config, "test", train=False)[1]
     stored = np.asarray(Image.open(config.data.root_path / "images" / "test1.png"), np.float32)
@@ -61,14 +61,14 @@ def test_same_seed_epoch_and_index_give_the_same_bits_whatever_the_workers(make_
         assert torch.equal(passes[0][key], passes[1][key]), key
 
 
-def test_kept_and_reread_images_are_the_same_bits(make_set):
+def test_cached_and_reread_images_are_the_same_bits(make_set):
     config = make_set({"train": 2}, a_min=10.0, a_max=200.0)
     kept, reread = (GeneralDataset(config, "train", True, cache_bytes=room) for room in (1 << 20, 0))
     assert (len(kept._cache), len(reread._cache)) == (2, 0)
     assert torch.equal(kept[1]["image"], reread[1]["image"])
 
 
-def test_keeping_resized_images_costs_no_intensity(make_set):
+def test_caching_resized_images_keeps_their_intensity(make_set):
     config = make_set({"test": 1}, a_min=1000.0, a_max=1100.0, img_size=36)
     values = np.random.default_rng(0).integers(900, 1200, (24, 20)).astype(np.uint16)
     Image.fromarray(values).save(config.data.root_path / "images" / "test0.png")

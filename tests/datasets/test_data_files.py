@@ -108,7 +108,7 @@ def test_no_generator_but_its_own_is_touched(make_set):
 
 
 def test_a_sample_may_be_changed_in_place(make_set):
-    """What is kept in memory is not what is handed out."""
+    """A sample is a copy of what the cache holds."""
     data = GeneralDataset(make_set({"test": 1}, img_size=24), "test", train=False)
     first = data[0]
     image, mask = first["image"].clone(), first["mask"].clone()
@@ -118,7 +118,7 @@ def test_a_sample_may_be_changed_in_place(make_set):
     assert torch.equal(data[0]["mask"], mask)
 
 
-def test_part_of_the_images_kept_in_memory(make_set):
+def test_a_cache_of_some_images(make_set):
     config = make_set({"train": 3}, img_size=32)
     kept, some = (
         GeneralDataset(config, "train", True),

@@ -1,4 +1,4 @@
-"""Bit depths and number ranges that decoders cut or stretch without a word are kept, undone or refused."""
+"""Bit depths and value ranges that decoders silently cut or stretch are kept, restored or refused."""
 
 import struct
 
@@ -89,7 +89,7 @@ def test_deep_colour_ppm_is_stretched_and_a_mask_keeps_its_values(tmp_path, kind
         (4, {EXTRA_SAMPLES: 1}),  # premultiplied alpha
     ],
 )
-def test_deep_colour_that_would_be_mixed_up_or_cut_to_eight_bits_is_refused(tmp_path, channels, more):
+def test_deep_colour_in_other_layouts_is_refused(tmp_path, channels, more):
     (tmp_path / "a.tif").write_bytes(tiff(16, channels, bytes(range(4 * channels)), more))
     for read in (read_image, read_mask):
         with pytest.raises(UserError, match=r"a\.tif: more than 8 bits a colour .* save it as a 16-bit PNG"):

@@ -1,4 +1,4 @@
-"""Which mask an image has, and what its values mean."""
+"""Finding the mask of an image, and translating its values to labels."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Work on all cores gives what a loop would give, and fails as one would."""
+"""parallel_map returns and raises what a loop would."""
 
 import os
 import signal
@@ -58,15 +58,15 @@ def test_the_first_error_is_the_one_of_the_first_item():
     assert str(caught.value) == "-2.png: negative"
 
 
-def test_an_error_ends_the_work(tmp_path):
+def test_an_error_cancels_pending_items(tmp_path):
     paths = [tmp_path / f"{number:02d}" for number in range(99)]
     with pytest.raises(UserError, match="00: broken"):
         parallel_map(mark, paths, "test")
     assert len(list(tmp_path.iterdir())) < 99
 
 
-def test_an_interrupt_ends_the_work(tmp_path, monkeypatch):
-    """Ctrl-C between two results: what hasn't begun is dropped."""
+def test_an_interrupt_cancels_pending_items(tmp_path, monkeypatch):
+    """Ctrl-C between two results."""
 
     def interrupted(results, **_):
         next(iter(results))

@@ -70,7 +70,7 @@ def test_a_fold_is_tested_and_all_others_train(tmp_path, fold, test, train):
     assert read_split(write(tmp_path, FOLDS, fold_num=fold)) == {"train": train, "val": [], "test": test}
 
 
-def test_the_fold_counts_where_the_split_column_says_otherwise(tmp_path):
+def test_the_fold_overrides_the_split_column(tmp_path):
     data = write(tmp_path, FOLDS.replace("test", "train"))
     assert read_split(data)["test"] == ["a.png"]
 
@@ -83,7 +83,7 @@ def test_an_image_without_a_fold_keeps_its_split(tmp_path):
         assert "t.png" in split["train"]
 
 
-def test_a_fold_that_the_file_has_not(tmp_path):
+def test_a_fold_that_is_not_in_the_file(tmp_path):
     with pytest.raises(ConfigError, match=r"data_split\.csv: data\.fold_num = 3, but the folds are 0, 1, 2"):
         read_split(write(tmp_path, FOLDS, fold_num=3))
     with pytest.raises(ConfigError, match=r"data\.fold_num = 1, but there is no column fold; .*--folds"):

@@ -9,7 +9,7 @@ from datasets.checks.contact_sheet import TILES, save_contact_sheet
 from utils.drawing import label_colour
 
 
-def test_the_card_says_what_the_files_are(make_set):
+def test_the_card_describes_the_files(make_set):
     config = make_set({"train": 3, "val": 1, "test": 1})
     root = config.data.root_path
     for path in (root / "masks").iterdir():
@@ -34,7 +34,7 @@ def test_the_card_says_what_the_files_are(make_set):
     assert report.lines() == [*report.card, "0 errors, 0 warnings"]
 
 
-def test_the_card_says_folds_and_a_label_in_no_mask(make_set):
+def test_the_card_names_folds_and_a_label_in_no_mask(make_set):
     config = make_set({"train": 2, "test": 1}, labels=2)
     root = config.data.root_path
     for path in (root / "masks").iterdir():
@@ -46,7 +46,7 @@ def test_the_card_says_folds_and_a_label_in_no_mask(make_set):
     assert "  L2            in no mask" in card
 
 
-def test_the_card_of_files_that_can_t_be_read(make_set):
+def test_the_card_of_unreadable_files(make_set):
     config = make_set({"train": 1, "test": 1})
     for path in (config.data.root_path / "images").iterdir():
         path.write_text("text")
