@@ -113,7 +113,7 @@ def _inject_adapters(model: SegmentationModel, method: str, config: Config) -> N
         ft.svd_rank_linear, ft.svd_rank_conv2d, ft.r_lora, pattern, ft.svd_ratio, ft.r_lora_above_rank
     )
     try:
-        adapters.inject(model, method, ft.targets or model.adapted_layers(method), ranks, **options[method])
+        adapters.inject(model, method, ft.targets or model.default_targets(method), ranks, **options[method])
     except adapters.AdapterError as error:
         raise ConfigError(f"ft: {error}") from error
 
@@ -187,5 +187,6 @@ def _check_base(path: Path, config: Config, expected: str) -> None:
         raise UserError(f"{path}: needs its base weights {base}, which do not exist; give --pretrained_path")
     if sha256(base) != expected:
         raise UserError(
-            f"{path}: was trained on other base weights than {base} (sha256 {expected[:12]}...); give --pretrained_path"
+            f"{path}: was trained on other base weights than {base}: their sha256 is {expected[:12]}...; "
+            "give --pretrained_path"
         )

@@ -53,7 +53,7 @@ def predictions(
 
 
 def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
-    """The box prompts of a batch: (B, 4) x0, y0, x1, y1, the first and last column and row inside; None for others.
+    """The box prompts of a batch: (B, 4) pixel coordinates x0, y0, x1, y1, inclusive; None for other prompts.
 
     "box_full" is the whole image, "box_oracle" the box around the true mask (the whole image where that is empty).
     """
@@ -75,7 +75,7 @@ def mean_dice(
     dataset: GeneralDataset,
     device: torch.device,
     batch_size: int,
-    workers: int = 0,
+    num_workers: int = 0,
     processes: Processes | None = None,
     stop: StopRequests | None = None,
 ) -> float:
@@ -87,7 +87,7 @@ def mean_dice(
     scores = []
     own = _own_indices(dataset, processes)
     common = len(dataset) // (processes.count if processes else 1)  # every process has this many samples, or one more
-    found = predictions(model, dataset, device, batch_size, workers, own)
+    found = predictions(model, dataset, device, batch_size, num_workers, own)
     for position, (index, logits, mask, _, _) in enumerate(found):
         if stop and processes and position % batch_size == 0 and position < common and processes.any(stop.requested):
             raise StoppedError("stopped by a signal in validation; resume with --resume")

@@ -98,7 +98,7 @@ def _model(how: str, row: str, overrides: Sequence[str]) -> tuple[SegmentationMo
     torch.manual_seed(0)
     if how == "peft":
         bare = build_model(load_config(path, None, ["ft.type=null", *overrides], "none"), encode_text=False)
-        return peft(bare, bare.adapted_layers("lora"), config.ft.r_lora, config.ft.lora_dropout), config
+        return peft(bare, bare.default_targets("lora"), config.ft.r_lora, config.ft.lora_dropout), config
     model = build_model(config, encode_text=False)
     return (naive(model) if how == "naive" else model), config
 

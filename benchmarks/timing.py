@@ -166,7 +166,7 @@ def precisions() -> tuple[str, ...]:
     """The precisions to time on this CPU. bf16 is left out, with a message, where it would take hours."""
     if cpu_multiplies_bf16():
         return "fp32", "bf16"
-    print("bf16 is left out: torch has no fast products in it for this CPU", file=sys.stderr)
+    print("bf16 is left out: torch has no fast bf16 matrix products on this CPU", file=sys.stderr)
     return ("fp32",)
 
 

@@ -12,10 +12,22 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `config_of` reads."""
     parser.add_argument("--data_config", type=Path, help="YAML with the sections data and data_transforms")
     parser.add_argument("--model_config", type=Path, required=True, help="YAML with the model and training sections")
-    parser.add_argument("--pretrained_path", type=Path, help="base weights: a SAM checkpoint")
-    parser.add_argument("--training_strategy", choices=get_args(Strategy))
-    parser.add_argument("--seed", type=seed)
-    parser.add_argument("--set", dest="overrides", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--pretrained_path",
+        type=Path,
+        help="base weights: a SAM, MedSAM or SAM 2 file, or a weights file of this project",
+    )
+    parser.add_argument("--training_strategy", choices=get_args(Strategy), help="what to train; overrides the config")
+    parser.add_argument("--seed", type=seed, help="overrides the config's seed")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override keys of the config, such as training.lr=1e-3",
+    )
 
 
 def config_of(args: argparse.Namespace) -> Config:
@@ -27,8 +39,8 @@ def config_of(args: argparse.Namespace) -> Config:
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     """Adds --checkpoint and --pretrained_path, its base weights."""
-    parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--pretrained_path", type=Path, help="where the base weights are now")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="weights file of a trained model")
+    parser.add_argument("--pretrained_path", type=Path, help="base weights, if they have moved since training")
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

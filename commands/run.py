@@ -1,4 +1,4 @@
-"""Runs a command; every error becomes one line and an exit status here."""
+"""Runs a command. Errors that a user can act on become one line and an exit status here; others show a traceback."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from commands.output import process_index
 from commands.parser import parse
 from utils.errors import UserError
 
-STOPPED = 3
+STOPPED = 3  # as training.signals.StoppedError, whose import would take longer than a mistyped option should wait
 
 
 def run_command(argv: list[str]) -> int:

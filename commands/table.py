@@ -2,6 +2,9 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
+
+from utils.config.options import Size, Weights
 
 HELP = "gather finished runs into the paper's Table 1 and figures"
 
@@ -10,8 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("--runs", type=Path, required=True, help="the folder that holds the runs, at any depth")
     parser.add_argument("--output", type=Path, help="where tables, page and figures go (default: RUNS/table)")
-    parser.add_argument("--weights", default="last", choices=("last", "best_val"), help="never mixed in one table")
-    parser.add_argument("--size", default="img_size", choices=("img_size", "native"), help="the scores' image size")
+    parser.add_argument("--weights", default="last", choices=get_args(Weights), help="never mixed in one table")
+    parser.add_argument("--size", default="img_size", choices=get_args(Size), help="the scores' image size")
 
 
 def run(args: argparse.Namespace) -> None:

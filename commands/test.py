@@ -2,10 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from commands.arguments import add_checkpoint_options, add_device_option
 from commands.output import print_scores
 from utils.config import load_config
+from utils.config.options import Split
 
 HELP = "evaluate a checkpoint"
 
@@ -14,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_checkpoint_options(parser)
     parser.add_argument("--data_config", type=Path, help="another dataset than the checkpoint's own")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument("--split", default="test", choices=get_args(Split))
     add_device_option(parser)
 
 

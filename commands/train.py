@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         type=_resume,
         metavar="auto",
-        help="continue where the run stopped; auto: if there is such a run, else start; a finished one is left",
+        help="continue a stopped run; auto: start if there is none, and leave a finished one as it is",
     )
 
 
@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> None:
 
 def _resume(text: str) -> str:
     if text != "auto":
-        raise argparse.ArgumentTypeError(f"is given alone or with auto, not '{text}'")
+        raise argparse.ArgumentTypeError(f"takes no value or auto, not '{text}'")
     return text

@@ -8,11 +8,12 @@ split in every run. Column split holds the splits of run 0. Images of one group,
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from utils.config.options import Split
 from utils.errors import ConfigError, UserError
 
-SPLITS = ("train", "val", "test")
+SPLITS = get_args(Split)
 COLUMNS = ("imgs", "split")
 FOLD_COLUMNS = ("fold", "group")
 

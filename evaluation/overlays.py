@@ -10,9 +10,9 @@ from utils.drawing import draw_caption
 from utils.files import atomic_path
 
 # RGB. Red and blue are lightened a little, since pure blue is hardly seen on black.
-HIT = (255, 255, 255)
-MISSED = (255, 60, 50)
-FALSE = (70, 140, 255)
+TRUE_POSITIVE = (255, 255, 255)
+FALSE_NEGATIVE = (255, 60, 50)
+FALSE_POSITIVE = (70, 140, 255)
 GAP_COLOUR = (96, 96, 96)
 GAP = 4  # columns between two panels
 DIMMING = 0.4
@@ -74,10 +74,10 @@ def save_overlay(
     canvas = Image.new("RGB", (panels.width, panels.height + CAPTION_HEIGHT))
     canvas.paste(panels, (0, CAPTION_HEIGHT))
     captions = (
-        [(name, HIT)],
-        [(f"truth: {label}", HIT)],
-        [("prediction", HIT)],
-        [(f"Dice {dice:.3f}", HIT), ("missed", MISSED), ("false", FALSE)],
+        [(name, TRUE_POSITIVE)],
+        [(f"truth: {label}", TRUE_POSITIVE)],
+        [("prediction", TRUE_POSITIVE)],
+        [(f"Dice {dice:.3f}", TRUE_POSITIVE), ("missed", FALSE_NEGATIVE), ("false", FALSE_POSITIVE)],
     )
     draw = ImageDraw.Draw(canvas)
     for index, words in enumerate(captions):
@@ -103,7 +103,7 @@ def mask_panel(mask: np.ndarray) -> np.ndarray:
 def _errors(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> np.ndarray:
     # Grey, so that red and blue are never the image's own colours.
     panel = np.repeat((image.mean(axis=2, keepdims=True) * DIMMING).astype(np.uint8), 3, axis=2)
-    panel[truth & pred] = HIT
-    panel[truth & ~pred] = MISSED
-    panel[~truth & pred] = FALSE
+    panel[truth & pred] = TRUE_POSITIVE
+    panel[truth & ~pred] = FALSE_NEGATIVE
+    panel[~truth & pred] = FALSE_POSITIVE
     return panel

@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from evaluation.metrics import PairScore, summarize
+from utils.config.options import Weights
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
 
@@ -19,8 +20,6 @@ PER_IMAGE_FILE = "per_image.csv"
 # Raised when a key changes its meaning. Files without a version are of version 1, which has the same keys.
 SCHEMA_VERSION = 2
 
-Weights = Literal["last", "best_val"]  # after the last epoch, or of the epoch with the best validation Dice
-Size = Literal["img_size", "native"]  # scored at the model's image size (the paper's way) or at the image's own
 ImageKey = tuple[str, str]  # image file, label
 Images = Mapping[ImageKey, Mapping[str, float]]  # of each image: the values of IMAGE_COLUMNS
 

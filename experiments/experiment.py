@@ -19,7 +19,7 @@ from evaluation.results import (
     write_per_image,
     write_results,
 )
-from experiments.scoring import identity, score_dataset
+from experiments.scoring import result_metadata, score_dataset
 from model import build_model, save_model
 from networks.base import SegmentationModel
 from networks.encoder_options import checkpoint_blocks, compile_encoder
@@ -97,7 +97,7 @@ class _Experiment:
                 run.average.apply()
         with self.stop.at_once("in the evaluation"):
             if run:
-                self._save_weights(run, model)
+                self._finish_training(run, model)
             started = time.perf_counter()
             scores = {"last": self._score(model, test_set, self.folder)}
             self.seconds["per_test_sample"] = (time.perf_counter() - started) / len(test_set)
@@ -129,15 +129,15 @@ class _Experiment:
                 self.seconds["to_build"] = time.perf_counter() - started
         except StoppedError:
             if self.processes.is_main:
-                self._write_identity()
+                self._write_run_metadata()
             raise
         if self.processes.index:
             seed_everything((config.seed + self.processes.index) % 2**32)  # each process has its own dropout
-        self.processes.on_main(self._write_identity)
+        self.processes.on_main(self._write_run_metadata)
         return model, test_set, training_sets
 
-    def _write_identity(self) -> None:
-        """Makes the folder this run's, unless it is already."""
+    def _write_run_metadata(self) -> None:
+        """Writes run.txt, config.yaml and environment.json; a resumed run has them already."""
         if self.resume:
             return
         self.folder.path.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ class _Experiment:
         information = environment_info(self.processes.device)
         write_json(self.folder.environment, {**information, "processes": self.processes.count})
 
-    def _save_weights(self, run: Run, model: SegmentationModel) -> None:
+    def _finish_training(self, run: Run, model: SegmentationModel) -> None:
         self.processes.on_main(lambda: plot_curves(self.folder.metrics, self.folder.curves))
         self.processes.on_main(lambda: save_model(model, self.config, self.save_path, run.progress.epoch))
 
@@ -162,7 +162,7 @@ class _Experiment:
         trained = "best_val" in scores
         last, best = Scores.of(scores["last"]), Scores.of(scores["best_val"]) if trained else None
         results = RunResults(
-            **identity(self.config, model, "test", self.save_path if trained else None),
+            **result_metadata(self.config, model, "test", self.save_path if trained else None),
             img_size=self.config.sam.img_size,
             last=EpochScores(epoch=progress.epoch, **dict(last)),
             best_val=EpochScores(epoch=progress.best_epoch, **dict(best)) if best else None,
@@ -184,8 +184,8 @@ def _check_batch_size(config: Config, processes: Processes) -> None:
     if config.strategy != "none" and training.batch_size % (processes.count * training.accumulate_steps):
         micro_batches = f" x {training.accumulate_steps} accumulate_steps" if training.accumulate_steps > 1 else ""
         raise ConfigError(
-            f"training.batch_size = {training.batch_size}: is one step's batch over all processes, and "
-            f"{processes.count} processes{micro_batches} do not divide it"
+            f"training.batch_size = {training.batch_size}: must be divisible by "
+            f"{processes.count} processes{micro_batches}"
         )
 
 

@@ -76,13 +76,13 @@ def evaluate_checkpoint(
     folder.path.mkdir(parents=True, exist_ok=True)
     scores = score_dataset(model.to(device), dataset, config, device, folder)
     summary = Scores.of(scores)
-    results = CheckpointResults(**identity(config, model, split, path), **dict(summary))
+    results = CheckpointResults(**result_metadata(config, model, split, path), **dict(summary))
     write_per_image(folder.path, {path.stem: scores})
     write_results(folder.path, results)
     return results
 
 
-def identity(config: Config, model: SegmentationModel, split: str, weights: Path | None) -> dict[str, Any]:
+def result_metadata(config: Config, model: SegmentationModel, split: str, weights: Path | None) -> dict[str, Any]:
     """What is evaluated, and on what: the fields that every results.json begins with."""
     data, counts = config.require_data(), parameter_counts(model)
     return {

@@ -18,10 +18,9 @@ from evaluation.results import read_run_results
 from training.run_folder import RunFolder
 from training.signals import StoppedError, forwarded_stop_signals
 from utils.config import Config, load_config
-from utils.config.errors import validated
+from utils.config.errors import read_as
 from utils.config.options import FilePath
 from utils.config.schema import Section
-from utils.config.sources import Draft, read_yaml
 from utils.environment import PROJECT_ROOT
 from utils.errors import ConfigError, UserError
 
@@ -99,9 +98,7 @@ class SweepRun:
 
 def read_plan(path: Path) -> SweepPlan:
     """Reads a plan. Raises: ConfigError that names file, key and fix."""
-    draft = Draft()
-    draft.add(read_yaml(path), str(path))
-    return validated(SweepPlan, draft)
+    return read_as(SweepPlan, path)
 
 
 def sweep_runs(plan: SweepPlan, only: Sequence[str] = ()) -> list[SweepRun]:

@@ -70,7 +70,7 @@ class SegmentationModel(nn.Module):
         """Copies the text prompt's trained weights from `other` where both have the same; returns their keys."""
         return []
 
-    def adapted_layers(self, method: str) -> Sequence[str]:
+    def default_targets(self, method: str) -> Sequence[str]:
         """Name patterns of the layers that an adapter method replaces by default."""
         return ()
 

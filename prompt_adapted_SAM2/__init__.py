@@ -1,14 +1,14 @@
 """SAM2's image part, without its memory, from the sam2 package."""
 
-from prompt_adapted_SAM2.build import Sam2Parts, adapted_layers, build_sam2_parts
+from prompt_adapted_SAM2.build import Sam2Parts, build_sam2_parts, default_targets
 from prompt_adapted_SAM2.decode import decode_masks
 from prompt_adapted_SAM2.load import load_sam2, official_names, sam2_type_of
 
 __all__ = [
     "Sam2Parts",
-    "adapted_layers",
     "build_sam2_parts",
     "decode_masks",
+    "default_targets",
     "load_sam2",
     "official_names",
     "sam2_type_of",

@@ -45,7 +45,7 @@ class Sam2Parts:
     prompt_dim: int
 
 
-def adapted_layers(method: str) -> Sequence[str]:
+def default_targets(method: str) -> Sequence[str]:
     """Name patterns of the layers that an adapter method replaces by default."""
     return _TRUNK_LAYERS if method == "salt" else _TRUNK_LAYERS + _NECK_LAYERS
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport
 from networks.prompted import PromptedModel
-from prompt_adapted_SAM2 import adapted_layers, build_sam2_parts, decode_masks, load_sam2, official_names
+from prompt_adapted_SAM2 import build_sam2_parts, decode_masks, default_targets, load_sam2, official_names
 from utils.config import Config
 
 
@@ -59,8 +59,8 @@ class Prompt_Adapted_SAM2(PromptedModel):
     def base_state(self) -> dict[str, Tensor]:
         return official_names(self.state_dict())
 
-    def adapted_layers(self, method: str) -> Sequence[str]:
-        return adapted_layers(method)
+    def default_targets(self, method: str) -> Sequence[str]:
+        return default_targets(method)
 
     def encoder_blocks(self) -> Iterator[nn.Module]:
         yield from self.image_encoder.trunk.blocks

@@ -1,7 +1,7 @@
 """SAM at any image size: builds it, loads official checkpoints, and lists the layers that adapters replace."""
 
 from prompt_adapted_segment_anything.build import (
-    ADAPTED_LAYERS,
+    DEFAULT_TARGETS,
     GEOMETRIES,
     SamGeometry,
     build_image_encoder,
@@ -12,7 +12,7 @@ from prompt_adapted_segment_anything.decode import decode_masks
 from prompt_adapted_segment_anything.load import SAM_PREFIXES, load_sam
 
 __all__ = [
-    "ADAPTED_LAYERS",
+    "DEFAULT_TARGETS",
     "GEOMETRIES",
     "SAM_PREFIXES",
     "SamGeometry",

@@ -34,7 +34,7 @@ GEOMETRIES: dict[str, SamGeometry] = {
 }
 
 # The layers that the paper adapts: every block's qkv, proj, lin1, lin2, and the neck's two convolutions.
-ADAPTED_LAYERS = (
+DEFAULT_TARGETS = (
     "image_encoder.blocks.*.attn.qkv",
     "image_encoder.blocks.*.attn.proj",
     "image_encoder.blocks.*.mlp.lin1",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from checkpointing.load_report import LoadReport
 from networks.prompted import PromptedModel
 from prompt_adapted_segment_anything import (
-    ADAPTED_LAYERS,
+    DEFAULT_TARGETS,
     GEOMETRIES,
     SAM_PREFIXES,
     build_image_encoder,
@@ -51,8 +51,8 @@ class Prompt_Adapted_SAM(PromptedModel):
     def base_state(self) -> dict[str, Tensor]:
         return {key: value for key, value in self.state_dict().items() if key.startswith(SAM_PREFIXES)}
 
-    def adapted_layers(self, method: str) -> Sequence[str]:
-        return ADAPTED_LAYERS
+    def default_targets(self, method: str) -> Sequence[str]:
+        return DEFAULT_TARGETS
 
     def encoder_blocks(self) -> Iterator[nn.Module]:
         yield from self.image_encoder.blocks

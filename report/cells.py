@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.metrics import bootstrap_interval
-from evaluation.results import ImageKey, Images, Size, Weights
+from evaluation.results import ImageKey, Images
 from report.gather import Run, differing_settings
 from report.paper import PaperRow, PaperScore
 from report.rows import RowKey
+from utils.config.options import Size, Weights
 
 
 @dataclass(frozen=True)

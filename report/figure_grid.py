@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.data import GeneralDataset
-from evaluation.overlays import MISSED, mask_panel, overlay_name
+from evaluation.overlays import FALSE_NEGATIVE, mask_panel, overlay_name
 from evaluation.results import ImageKey
 from report.cells import Row
 from report.drawing import PAGE_WIDTH, Drawn, figure, save
@@ -108,7 +108,7 @@ def _read_mask(path: Path) -> np.ndarray | None:
 def prediction_panel(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: prediction white on black, missed truth red."""
     panel = mask_panel(prediction)
-    panel[truth & ~prediction] = MISSED
+    panel[truth & ~prediction] = FALSE_NEGATIVE
     return panel
 
 

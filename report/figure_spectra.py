@@ -9,12 +9,12 @@ import torch
 
 from adapters import adapted_layers
 from adapters.spectral import SpectralLayer
-from evaluation.results import Weights
 from model import load_trained
 from report.drawing import COLOURS, PAGE_WIDTH, Drawn, figure, save
 from report.gather import Run
 from report.table import Table
 from training.run_folder import RunFolder
+from utils.config.options import Weights
 from utils.errors import UserError
 
 LAYER_NAME = "attn.qkv"  # the layers shown: first, middle and last of this name

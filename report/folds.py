@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from evaluation.metrics import bootstrap_interval
-from evaluation.results import AtSize, Distance, EpochScores, Images, Measure, Weights
+from evaluation.results import AtSize, Distance, EpochScores, Images, Measure
 from report.gather import Run, differing_settings
 from report.rows import RowKey
+from utils.config.options import Weights
 
 
 def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:

@@ -9,13 +9,12 @@ from evaluation.results import (
     AtSize,
     Images,
     RunResults,
-    Size,
-    Weights,
     read_per_image,
     read_results,
 )
 from report.paper import column_name
 from report.rows import RowKey, row_key
+from utils.config.options import Size, Weights
 from utils.errors import UserError
 
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from evaluation.results import Size, Weights
 from report.cells import METRICS, Cell, Row, average_cell, make_cell
 from report.comparison import SectionTests, run_tests
 from report.gather import Run
 from report.paper import DATASETS, SAM2_DATASETS, SAM2_TABLE, TABLE1, PaperRow
 from report.rows import RowKey, labels, order
+from utils.config.options import Size, Weights
 
 WEIGHTS_WORDS = {"last": "weights after the last epoch (last)", "best_val": "weights of the best epoch (best_val)"}
 SIZE_WORDS = {"img_size": "at the model's image size, as in the paper", "native": "at the images' own size"}

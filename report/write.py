@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
-from evaluation.results import Size, Weights
 from report.csv_table import to_csv
 from report.drawing import Drawn
 from report.figure_curves import draw_curves
@@ -18,6 +17,7 @@ from report.html import to_html
 from report.latex import to_latex
 from report.markdown import to_markdown
 from report.table import Table, build_table
+from utils.config.options import Size, Weights
 from utils.files import write_text
 
 log = logging.getLogger(__name__)

@@ -11,10 +11,10 @@ from datasets.split import read_split
 from experiments.sweep import RowPlan, SweepPlan
 from report.csv_table import csv_text
 from utils.config import load_config
-from utils.config.errors import validated
+from utils.config.errors import read_as
 from utils.config.options import FilePath, Positive
 from utils.config.schema import Section
-from utils.config.sources import Draft, dump_yaml, read_yaml
+from utils.config.sources import dump_yaml
 from utils.errors import UserError
 
 DATASET = "drive"  # the name of the data in the runs' folders
@@ -112,9 +112,7 @@ class Study(Section):
 
 def read_study(path: Path) -> Study:
     """Reads a study. Raises: ConfigError that names file, key and fix."""
-    draft = Draft()
-    draft.add(read_yaml(path), str(path))
-    return validated(Study, draft)
+    return read_as(Study, path)
 
 
 def choice_split(study: Study) -> str:

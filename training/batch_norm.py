@@ -32,9 +32,9 @@ def batch_norm_buffers(model: nn.Module) -> list[Tensor]:
 
 @contextmanager
 def frozen_batch_norm(model: nn.Module, frozen: bool) -> Iterator[None]:
-    """A block in which, where `frozen`, a forward pass leaves the BatchNorms' statistics as they are.
+    """Context manager: where `frozen`, a forward pass leaves the BatchNorms' statistics as they are.
 
-    A SyncBatchNorm is left in training: the other processes wait for its part of the exchange.
+    A SyncBatchNorm is left in training: the other processes wait for its part of the communication.
     """
     norms = [
         module

@@ -60,7 +60,7 @@ class Processes:
         self.count: int = self.accelerator.num_processes
         self.index: int = self.accelerator.process_index
         if precision == "bf16" and device.type == "cpu" and self.is_main and not cpu_multiplies_bf16():
-            log.warning("training.precision = bf16: torch has no fast products in it for this CPU; fp32 is faster here")
+            log.warning("training.precision = bf16: torch has no fast bf16 matrix products on this CPU; fp32 is faster")
         self.wait()  # the main process holds the store that the others connect to: it must not end with an error before
 
     @property

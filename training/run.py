@@ -103,7 +103,7 @@ class Run:
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """A block in which the model has the weights to evaluate and keep: the moving average's, where there is one."""
+        """Context manager: the model has the moving average's weights, where there is one."""
         if self.average is None:
             yield
         else:

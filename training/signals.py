@@ -51,7 +51,7 @@ class StopRequests:
 
     @contextmanager
     def at_once(self, where: str) -> Iterator[None]:
-        """A block in which a signal raises StoppedError at once; `where` completes its message.
+        """Context manager: a signal raises StoppedError at once; `where` completes its message.
 
         An error of any other kind that follows the signal counts as the stop: a library may catch everything, or
         another process may have ended. So does a signal whose error a library swallowed.
@@ -113,7 +113,7 @@ def _kill_workers() -> None:
 
 @contextmanager
 def forwarded_stop_signals(processes: Sequence[subprocess.Popen]) -> Iterator[list[int]]:
-    """A block in which this process sends the stop signals that it gets on to `processes`, which may grow meanwhile.
+    """Context manager: sends the stop signals that this process gets on to `processes`, which may grow meanwhile.
 
     Yields the list of the signals so far.
     """

@@ -60,7 +60,10 @@ class StateFolder:
                 return path
             log.warning("%s: %s; the state before it is used", path, problem)
         if states:
-            raise UserError(f"{self.folder}: every state in it is damaged; start again without --resume")
+            raise UserError(
+                f"{self.folder}: every state in it is damaged; give another --save_path, or remove the run, "
+                "and train again"
+            )
         raise UserError(f"{self.folder}: nothing to resume; start without --resume")
 
     def read(self, path: Path) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _damage(path: Path) -> str | None:
     expected = _checksum_file(path).read_text(encoding="utf-8", errors="replace").partition(" ")[0]
     if not path.is_file():
         return "is missing"
-    return None if sha256(path) == expected else "is damaged, its checksum is another"
+    return None if sha256(path) == expected else "is damaged: its SHA-256 does not match"
 
 
 def _checksum_file(path: Path) -> Path:

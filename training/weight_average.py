@@ -36,7 +36,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """A block in which the model has the averaged weights."""
+        """Context manager: the model has the averaged weights."""
         weights = {name: p.detach().clone() for name, p in self._parameters.items()}
         self.apply()
         try:

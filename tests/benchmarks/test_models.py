@@ -56,7 +56,7 @@ def trained(model):
 def test_pefts_lora_adapts_and_trains_what_ours_does():
     ours = model_of("lora_4")
     bare = model_of("lora_4", "ft.type=null", strategy="none")
-    theirs = peft(bare, bare.adapted_layers("lora"), 4, 0.0).train()
+    theirs = peft(bare, bare.default_targets("lora"), 4, 0.0).train()
     assert adapters.count_parameters(ours)[0] == adapters.count_parameters(theirs)[0]
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():  # both start as the untouched model
@@ -122,7 +122,7 @@ def test_a_cpu_without_instructions_for_bf16_is_not_made_to_time_it(tmp_path, mo
         ["naive salt_4 fp32", "ours salt_4 fp32"],
         ["stock fp32", "ours fp32"],
     ]
-    assert capsys.readouterr().err.count("bf16 is left out: torch has no fast products in it for this CPU") == 2
+    assert capsys.readouterr().err.count("bf16 is left out: torch has no fast bf16 matrix products on this CPU") == 2
 
 
 def test_different_embeddings_are_an_error(monkeypatch):

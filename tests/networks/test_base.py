@@ -89,7 +89,7 @@ def test_patterns_of_adapted_layers_match_linear_layers_and_convolutions(tmp_pat
     model, _ = build(tmp_path, kind)
     modules = dict(model.named_modules())
     for method in ("salt", "svd", "lora"):
-        for pattern in model.adapted_layers(method):
+        for pattern in model.default_targets(method):
             found = [module for name, module in modules.items() if fnmatch.fnmatchcase(name, pattern)]
             assert found, pattern
             assert all(isinstance(module, nn.Linear | nn.Conv2d) for module in found), pattern

@@ -117,7 +117,7 @@ def test_bf16_on_a_cpu_without_instructions_for_it_gets_a_warning(monkeypatch, c
         caplog.clear()
         Processes(torch.device("cpu"), precision)
         said.append(
-            caplog.text.count("precision = bf16: torch has no fast products in it for this CPU; fp32 is faster")
+            caplog.text.count("precision = bf16: torch has no fast bf16 matrix products on this CPU; fp32 is faster")
         )
     assert said == [1, 0, 0]
 

@@ -160,7 +160,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(workspace, monkey
 def test_where_every_state_is_damaged_resuming_is_refused(workspace, monkeypatch):
     for state in stopped_after_two_epochs(workspace, monkeypatch).states():
         truncate(state)
-    with pytest.raises(UserError, match="last: every state in it is damaged; start again without --resume"):
+    with pytest.raises(UserError, match="last: every state in it is damaged; give another --save_path"):
         run(workspace, "cut/m.safetensors", *FOUR, resume=True)
 
 
@@ -232,7 +232,7 @@ def test_resume_auto_leaves_a_finished_run_and_returns_its_results(workspace, ca
     assert run(workspace, "r/m.safetensors", resume="auto") == first
     assert before == {path: path.stat().st_mtime_ns for path in (workspace.folder / "r").rglob("*")}
     assert main(workspace.train_arguments("r/m.safetensors", "--resume", "always")) == 2
-    assert "--resume: is given alone or with auto, not 'always'" in capsys.readouterr().err
+    assert "--resume: takes no value or auto, not 'always'" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_not_overwritten(workspace, monkeypatch):

@@ -3,11 +3,12 @@
 import difflib
 import re
 import types
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from utils.config.sources import Draft, KeyPath, dotted, show
+from utils.config.sources import Draft, KeyPath, dotted, read_yaml, show
 from utils.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -25,6 +26,13 @@ def validated(schema: type[Model], draft: Draft) -> Model:
         errors = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         line = _describe(errors[0], schema, draft)
         raise ConfigError(f"{line} (and {len(errors) - 1} more)" if len(errors) > 1 else line) from error
+
+
+def read_as(schema: type[Model], path: Path) -> Model:
+    """The content of a YAML file as a `schema`. Raises: ConfigError that names file, key and fix."""
+    draft = Draft()
+    draft.add(read_yaml(path), str(path))
+    return validated(schema, draft)
 
 
 def _describe(error: Any, schema: type[BaseModel], draft: Draft) -> str:

@@ -34,7 +34,9 @@ PromptType = Literal["text", "box_full", "box_oracle"]
 TextEncoderType = Literal["clip", "learned"]
 TextAffineNorm = Literal["layernorm", "batchnorm"]
 
-ValSplit = Literal["val", "test", "train"]
+Split = Literal["train", "val", "test"]
+Weights = Literal["last", "best_val"]  # after the last epoch, or of the epoch with the best validation Dice
+Size = Literal["img_size", "native"]  # scored at the model's image size (the paper's way) or at the image's own
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]

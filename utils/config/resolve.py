@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from utils.config.options import BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES
+from utils.config.options import BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES, AdapterType, Strategy
 from utils.config.sources import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
 
@@ -14,8 +14,17 @@ STRATEGY_OPTION = "--training_strategy"
 SAM2_STRIDE = 32  # of the neck's coarsest feature map
 SAM2_SVD_RATIO = 0.1  # the published one
 
-# The adapter type of each strategy; the other strategies have no adapters.
-ADAPTER_TYPE = {"salt": "salt", "svd": "svd", "svdbiastuning": "svd", "lora": "lora"}
+# The adapter type of each strategy; None for those without adapters.
+ADAPTER_TYPE: dict[Strategy, AdapterType | None] = {
+    "salt": "salt",
+    "svd": "svd",
+    "svdbiastuning": "svd",
+    "lora": "lora",
+    "biastuning": None,
+    "decoder": None,
+    "full": None,
+    "none": None,
+}
 
 # Where the released implementation differs from the paper or from SAM. `official`: the schema's defaults.
 PROFILES: dict[str, dict[KeyPath, Any]] = {
@@ -168,7 +177,7 @@ def _match_strategy_and_type(draft: Draft, file_strategy: Any, file_type: Any) -
 
     if strategy is None:
         strategy = ft_type or "salt"
-    wanted = ADAPTER_TYPE.get(strategy)
+    wanted = ADAPTER_TYPE[strategy]
     file_means_svd = file_strategy in ("svd", "svdbiastuning") and file_type == "svd"
     type_follows = type_from_file and not strategy_from_file
     if ft_type is None or ft_type == wanted:

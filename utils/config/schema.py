@@ -42,11 +42,11 @@ from utils.config.options import (
     ScaleRange,
     Schedule,
     Share,
+    Split,
     Std,
     Templates,
     TextAffineNorm,
     TextEncoderType,
-    ValSplit,
     only,
 )
 
@@ -98,7 +98,7 @@ class DataConfig(Section):
     fold_num: CountOrZero = 0
     label_list: Labels = [0, 1]
     label_names: LabelNames
-    val: ValSplit = "val"
+    val: Split = "val"
     volume_channel: int | None = None
     negative_to_positive_ratio: float | None = None
     num_workers: CountOrZero = 0

@@ -120,7 +120,7 @@ def test_a_home_folder_is_expanded(load):
         ("label_list=[1, 1]", "data.label_list = [1, 1]: must not repeat a label"),
         ("label_list=[0]", "data.label_list = [0]: must have at least 2 items"),
         ("label_list=[0, -1]", "data.label_list[1] = -1: must be greater than or equal to 0"),
-        ("val=all", "data.val = 'all': must be 'val', 'test' or 'train'"),
+        ("val=all", "data.val = 'all': must be 'train', 'val' or 'test'"),
     ],
 )
 def test_labels_and_val_are_checked(refused, override, complaint, data_text):

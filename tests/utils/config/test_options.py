@@ -10,6 +10,7 @@ import adapters.salt
 from networks.baselines.build import BASELINES
 from prompt_adapted_segment_anything.build import GEOMETRIES
 from utils.config import options
+from utils.config.resolve import ADAPTER_TYPE
 
 
 @pytest.mark.parametrize(
@@ -32,3 +33,8 @@ def test_every_choice_is_built():
 
 def test_architectures_are_sam_sam2_and_the_baselines():
     assert get_args(options.Architecture) == (options.SAM_ARCH, options.SAM2_ARCH, *options.BASELINE_ARCHS)
+
+
+def test_every_strategy_has_its_adapter_type_or_none():
+    assert set(ADAPTER_TYPE) == set(get_args(options.Strategy))
+    assert {kind for kind in ADAPTER_TYPE.values() if kind} == set(get_args(options.AdapterType))

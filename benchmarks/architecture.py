@@ -1,4 +1,4 @@
-"""Draws docs/architecture.png and lists its steps in docs/architecture.md: `python -m docs.draw_architecture`.
+"""Draws docs/architecture.png and lists its steps in docs/architecture.md: `python -m benchmarks.architecture`.
 
 It trains a nano SAM with SALT for one epoch on generated images. Then it records every call between the project's files
 while the model is scored and the scores become a table. The picture therefore shows what the code does today.
@@ -25,20 +25,7 @@ BEGIN, END = "<!-- steps: begin -->\n", "<!-- steps: end -->\n"
 # The files at the top stand on a floor of their own, above the one that holds this room.
 ROOM_BELOW_THE_TOP = "prediction"
 TOP = {"train.py", "test.py", "model.py"}
-# Used by everything, or not on the way of a number into the table: the figures load a model once more.
-LEFT_OUT = (
-    ".venv",
-    "docs",
-    "utils",
-    "training",
-    "model.py",
-    "checkpointing",
-    "report/figure",
-    "report/drawing",
-    "report/html",
-    "report/latex",
-    "report/words",
-)
+LEFT_OUT = (".venv", "benchmarks", "utils", "training")  # used by all, or not what becomes of an image
 BOXES_PER_ROW, ROW, BOX = 6, 1.0, (2.2, 0.42)
 
 
@@ -58,10 +45,11 @@ class Trace:
         while caller is not None and _project_file(caller) is None:
             caller = caller.f_back
         origin = _project_file(caller) if caller is not None else None
-        if origin is None or origin == file:
+        if origin == file:
             return
         self.first.setdefault(file, (frame.f_code.co_name, frame.f_code.co_firstlineno))
-        self.calls.add((origin, file))
+        if origin is not None:
+            self.calls.add((origin, file))
 
 
 def _project_file(frame: FrameType) -> str | None:
@@ -94,7 +82,9 @@ def prepare_work(folder: Path) -> Callable[[], Any]:
     from experiments.experiment import train_and_evaluate
     from experiments.scoring import score_dataset
     from model import load_trained
-    from report.write import write_report
+    from report.gather import gather
+    from report.markdown import to_markdown
+    from report.table import build_table
     from training.run_folder import RunFolder
     from utils.config import load_config
 
@@ -112,7 +102,8 @@ def prepare_work(folder: Path) -> Callable[[], Any]:
         scores = score_dataset(model, dataset, config, device, RunFolder(folder / "scores"))
         Scores.of(scores)
         write_per_image(folder / "scores", {"last": scores})
-        write_report(folder / "run", folder / "table")
+        gathered = gather(folder / "run")
+        to_markdown(build_table(gathered.runs, "last", "native"), gathered.left_out())
 
     return work
 
@@ -160,7 +151,7 @@ def draw(trace: Trace, path: Path) -> None:
 
 def steps_table(trace: Trace) -> str:
     """Each file in the order of its first call, with the function called first and what it does."""
-    lines = ["| | file | first called | what it does |", "|---|---|---|---|"]
+    lines = ["| | file | first called | the function or class around it |", "|---|---|---|---|"]
     for number, (file, (name, line)) in enumerate(trace.first.items(), 1):
         lines.append(f"| {number} | [{file}](../{file}) | `{name}` | {_summary(ROOT / file, line)} |")
     return "\n".join(lines) + "\n"
