@@ -75,7 +75,7 @@ def test_a_sweep_as_an_array_survives_a_signal_and_a_cancellation(workspace, clu
     wait_for(lambda: set(cluster.states(job).values()) == {"COMPLETED"}, "the end of every task")
 
     outputs = "\n".join(path.read_text() for path in workspace.folder.glob("*.out"))
-    assert "stopped by Slurm's warning (exit status 3); queued again" in outputs
+    assert "stopped by Slurm's warning (exit status 3); requeued" in outputs
     assert outputs.count("error: stopped by a signal in lora/set/") == 2
     assert (outputs.count(": starts"), outputs.count(": resumes")) == (3, 2)
     logs = [(folder / "log.txt").read_text() for folder in folders.values()]
@@ -102,7 +102,7 @@ def test_one_run_saves_at_the_warning_and_goes_on(workspace, cluster):
     job = cluster.command(*submit, cwd=ROOT)
     wait_for(lambda: epochs(folder), "the training")
     cluster.command("scancel", "--batch", "--signal=USR1", job)
-    wait_for(lambda: "stopped by Slurm's warning (exit status 3); queued again" in output.read_text(), "the warning")
+    wait_for(lambda: "stopped by Slurm's warning (exit status 3); requeued" in output.read_text(), "the warning")
     assert not (folder / "results.json").exists()
     wait_for(lambda: cluster.states(job) == {"N/A": "COMPLETED"}, "the end of the job")
     assert epochs(folder) == list(range(1, EPOCHS + 1))
@@ -123,9 +123,9 @@ def test_two_processes_by_srun_and_torchrun_save_at_the_warning_and_go_on(worksp
     job = cluster.command("sbatch", *node, "slurm/multi_gpu.sbatch", *arguments, cwd=ROOT)
     wait_for(lambda: epochs(folder), "the training")
     cluster.command("scancel", "--batch", "--signal=USR1", job)
-    wait_for(lambda: "; queued again" in output.read_text(), "the job to be queued again")
+    wait_for(lambda: "; requeued" in output.read_text(), "the job to be requeued")
     # torchrun's own status after SIGTERM; it is another one where USR1 reached and ended it.
-    assert "stopped by Slurm's warning (exit status 1); queued again" in output.read_text()
+    assert "stopped by Slurm's warning (exit status 1); requeued" in output.read_text()
     assert "error: stopped by a signal" in output.read_text()
     assert not (folder / "results.json").exists()
     wait_for(lambda: (folder / "results.json").exists(), "the results")
