@@ -50,7 +50,7 @@ class AdaptedLayer(nn.Module):
 
     @property
     def base_numel(self) -> int:
-        """Number of weights of the wrapped layer, without its bias; factors of the weight are not counted instead."""
+        """Number of elements of the wrapped weight, without the bias. Its factors U, s and Vh are not counted."""
         return self.out_features * self.in_features
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# The eigenvalues of the Gram matrix are squares, so that singular values below this share of the largest lose the
-# digits that float32 factors need. Such a weight takes the slower direct decomposition.
+# The Gram matrix squares the singular values, so those below this fraction of the largest are too inaccurate for
+# float32. Weights that have such values take the slower direct decomposition.
 _GRAM_RELATIVE_LIMIT = 1e-5
-_SKETCHES = 4
 # A flipped sign or a mixed pair of vectors moves a sketch by about 1; float32 rounding moves it by about 1e-5.
 _FINGERPRINT_TOLERANCE = 1e-2
 

@@ -67,7 +67,7 @@ def _fetch(url: str, name: str, path: Path, published: Download) -> None:
                 "or give a mirror's address with --url"
             ) from error
         if problem := _problem(temporary, published):
-            raise UserError(f"{url}: sent something else than {name}: {problem}; nothing was saved, try again")
+            raise UserError(f"{url}: sent something other than {name}: {problem}; nothing was saved, try again")
     if not (published.sha256 or published.prefix):
         log.warning("%s: no hash of this file is published; only that it reads as weights was checked", path)
 

@@ -54,7 +54,7 @@ def _read(file: Path, weight: Tensor) -> Decomposition | None:
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, TypeError) as error:
-        log.warning("%s: is no decomposition and is recomputed (%s)", file, error)
+        log.warning("%s: cannot be read as a decomposition and is recomputed (%s)", file, error)
         return None
     if not is_decomposition(factors, weight):
         log.warning("%s: is not the decomposition of its weight and is recomputed", file)

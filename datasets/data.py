@@ -20,7 +20,7 @@ from datasets.split import read_split, split_csv
 from utils.cores import usable_cores
 from utils.errors import ConfigError, UserError
 
-__all__ = ["EpochSampler", "GeneralDataset", "Sample", "find_mask", "read_split"]
+__all__ = ["EpochSampler", "GeneralDataset", "Sample", "read_split"]
 
 logger = logging.getLogger(__name__)
 

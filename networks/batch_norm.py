@@ -7,8 +7,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 class SingleValueBatchNorm(_BatchNorm):
     """BatchNorm of (B, C) or (B, C, H, W) that uses its running statistics where a channel has a single value.
 
-    That is a batch of one in training, without positions or after global pooling. The stock layers raise an error
-    there, since one value has no variance. State dicts are those of the stock layers.
+    This happens in training with a batch of one: (1, C), or (1, C, 1, 1) after global pooling. The stock layers
+    raise an error there, since one value has no variance. State dicts are those of the stock layers.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """Applies a trained model: takes images of any size, returns masks and probabilities of that size."""
 
-from prediction.predictor import Predictor, index_map
+from prediction.predictor import Predictor
 
-__all__ = ["Predictor", "index_map"]
+__all__ = ["Predictor"]

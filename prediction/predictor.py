@@ -26,8 +26,8 @@ _MIRROR_AXES = ((1,), (0,), (0, 1))
 class Predictor:
     """A trained model with its preprocessing; `model.load_model` makes it.
 
-    Images are numpy arrays (H, W), (H, W, 3) or, with alpha, (H, W, 4), uint8 or uint16; they are prepared as the
-    checkpoint's own training was. Every method takes two options:
+    Images are numpy arrays (H, W), (H, W, 3) or, with alpha, (H, W, 4), uint8, uint16 or float32. They are prepared as
+    in the checkpoint's training. Every method takes two options:
 
     tile: windows of the model's image size slide over the image at its own resolution, and their logits are blended.
         For images far larger than the model's: keeps details, but shows them larger than in training, where whole
@@ -148,7 +148,7 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     if image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.size == 0:
         raise ValueError(f"expected an image (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
     if image.dtype not in (np.uint8, np.uint16, np.float32):
-        raise ValueError(f"expected an image of uint8 or uint16, got {image.dtype}")
+        raise ValueError(f"expected an image of uint8, uint16 or float32, got {image.dtype}")
     image = image[..., None] if image.ndim == 2 else image
     colour = image[..., :3] if channels >= 3 else image
     return np.broadcast_to(colour, (*image.shape[:2], 3))

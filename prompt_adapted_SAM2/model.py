@@ -34,7 +34,7 @@ class Prompt_Adapted_SAM2(PromptedModel):
         self.mask_decoder = parts.mask_decoder
         self.mask_decoder.use_high_res_features = config.sam.high_res_features
         # For a box, as in the package: where the single mask is unstable, take the best of the three others. Those are
-        # not trained, so that a text prompt always takes the single one.
+        # not trained, so text prompts always use the single mask.
         self.mask_decoder.dynamic_multimask_via_stability = self.prompt != "text"
         self.no_mem_embed = parts.no_mem_embed
         self.add_text_prompt(config, labels, parts.prompt_dim, encode_text)

@@ -70,11 +70,6 @@ def write_json(path: str | Path, obj: Any) -> None:
     write_text(path, json.dumps(obj, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """Returns the content of a JSON file. Raises: OSError or ValueError."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
 def sha256(path: str | Path) -> str:
     """Returns the SHA-256 of a file as 64 hexadecimal digits."""
     return digests(path, "sha256")["sha256"]

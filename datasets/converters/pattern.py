@@ -105,7 +105,7 @@ def _compile(side: str, pattern: str) -> re.Pattern[str]:
 def _add(found: dict[tuple[str, ...], Path], key: tuple[str, ...], path: Path, pattern: str) -> None:
     if key in found:
         raise UserError(
-            f"{path}: not distinguished from {found[key].name} by the pattern {pattern}; give another --pattern"
+            f"{path}: the pattern {pattern} does not tell it from {found[key].name}; give another --pattern"
         )
     found[key] = path
 

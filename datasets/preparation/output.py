@@ -11,7 +11,10 @@ from utils.errors import UserError
 
 
 def check_output(output: Path, force: bool, sources: Sequence[Path]) -> None:
-    """Raise UserError if `output` exists, unless `force` is given, it is a data set, and no source lies in it."""
+    """Raise UserError unless `output` may be written.
+
+    An existing folder needs `force`, and must be a data set in which no source lies.
+    """
     if not os.path.lexists(output):
         return
     if not force:

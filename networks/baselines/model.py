@@ -15,7 +15,7 @@ from utils.config import Config
 
 
 class BaselineModel(SegmentationModel):
-    """A network of `baselines`; every strategy but "none" is "full"."""
+    """A baseline network. Configs allow only the strategies "full" and "none"."""
 
     prompt = "none"
 

@@ -96,7 +96,7 @@ def build_text_encoder(prompts: PromptsConfig, labels: Sequence[str], encode: bo
 def build_text_affine(prompt_dim: int, norm: TextAffineNorm = "layernorm") -> nn.Sequential:
     """(B, 512) -> (B, prompt_dim): Linear, ReLU, norm.
 
-    "batchnorm" is the released SALT code's; its output for a batch of one and the same label is its bias alone.
+    "batchnorm" is the released SALT code's; where all labels of a batch are equal, it outputs only its bias.
     """
     last = nn.LayerNorm(prompt_dim) if norm == "layernorm" else SingleValueBatchNorm(prompt_dim)
     return nn.Sequential(nn.Linear(TEXT_FEATURES, prompt_dim), nn.ReLU(), last)

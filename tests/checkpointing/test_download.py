@@ -82,7 +82,7 @@ def test_another_file_is_refused_and_nothing_is_left(publish, tmp_path, capsys, 
     assert fetch(tmp_path) == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: http://127.0.0.1")
-    assert "sent something else than it" in error
+    assert "sent something other than it" in error
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,7 +21,7 @@ NetworkSize = Literal["paper", "nano"]
 Profile = Literal["official", "released"]
 Strategy = Literal["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full", "none"]
 
-# These are the adapters' own, who know no configs: the same values stand in adapters/.
+# Copies of the types in adapters/, which must not import configs. A test keeps both equal.
 AdapterType = Literal["salt", "svd", "lora"]
 RLoraAboveRank = Literal["error", "clamp", "allow"]
 SaltInit = Literal["identity", "normal"]

@@ -95,7 +95,7 @@ def _apply_profile(draft: Draft) -> None:
             draft.set(path, PROFILES[profile][path], f"profile {profile}")
         elif on_command_line and current is not None and (current == released) != (profile == "released"):
             setting = f"{draft.origin(path)}: {dotted(path)} = {show(current)}"
-            logger.warning("%s stays as it is set, whatever profile %s has", setting, profile)
+            logger.warning("%s overrides profile %s", setting, profile)
 
 
 def _apply_architecture(draft: Draft) -> None:
@@ -186,7 +186,7 @@ def _match_strategy_and_type(draft: Draft, file_strategy: Any, file_type: Any) -
         logger.warning("%s: strategy salt with ft.type svd means svd (S-SAM); for SALT set ft.type: salt", type_origin)
         strategy = wanted = "svd"
     elif type_follows or (type_from_file and wanted is None):
-        logger.warning("%s: ft.type %s gives way to strategy %s", type_origin, ft_type, strategy)
+        logger.warning("%s: ft.type %s is ignored, strategy %s decides", type_origin, ft_type, strategy)
     else:
         needs = f"needs ft.type {wanted}" if wanted else "has no adapters"
         raise ConfigError(

@@ -123,7 +123,7 @@ class DataConfig(Section):
 
 
 class SamConfig(Section):
-    """The frozen SAM or SAM2: its size, its input, and where the released implementation differs.
+    """The SAM or SAM2 that is fine-tuned: its size, its image size, and where the released implementation differs.
 
     `img_size` applies to the baselines too. Only SAM has `encoder_attention` and `pos_embed_resize`; only SAM2 has
     `high_res_features`.

@@ -86,7 +86,7 @@ def test_the_published_files_load_with_a_line_for_each_key_without_effect(load, 
     lines = warned()
     unused = ["model", "Hiera", "prompts.LOCATION", "prompts.DROPOUT", "prompts.NUM_TOKENS", "data.volume_channel"]
     assert [line.split(": ", 1)[1] for line in lines[:6]] == [f"{key} is accepted and has no effect" for key in unused]
-    assert ["ft.type svd gives way" in lines[6], "use_salt" in lines[7], len(lines)] == [True, True, 8]
+    assert ["ft.type svd is ignored" in lines[6], "use_salt" in lines[7], len(lines)] == [True, True, 8]
     assert (config.model, config.Hiera, config.prompts.LOCATION, config.require_data().volume_channel) == (None,) * 4
 
 

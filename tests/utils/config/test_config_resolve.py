@@ -55,7 +55,7 @@ def test_an_option_set_on_its_own_stays_whatever_the_profile(load, warned):
 def test_a_profile_from_the_command_line_names_the_options_it_leaves(load, warned):
     load("sam: {encoder_attention: official, pos_embed_resize: avg_pool}", overrides=["profile=released"])
     (line,) = warned()
-    assert "sam.encoder_attention = 'official' stays as it is set" in line
+    assert "sam.encoder_attention = 'official' overrides profile released" in line
 
 
 def test_random_weights_with_a_checkpoint_are_refused(refused):
@@ -121,7 +121,7 @@ def test_a_strategy_from_the_command_line_beats_a_type_from_a_file(load, warned,
     config = load(f"ft: {{type: {ft_type}}}", strategy=strategy)
     assert (config.strategy, config.ft.type) == (strategy, TYPE_OF[strategy])
     (line,) = warned()
-    assert f"model.yaml: ft.type {ft_type} gives way to strategy {strategy}" in line
+    assert f"model.yaml: ft.type {ft_type} is ignored, strategy {strategy} decides" in line
 
 
 @pytest.mark.parametrize("strategy", ["biastuning", "decoder", "full", "none"])
