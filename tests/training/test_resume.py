@@ -226,6 +226,24 @@ def test_resume_needs_a_run_and_resume_auto_does_not(workspace, monkeypatch):
         assert_same_runs(workspace.folder / "whole", workspace.folder / name)
 
 
+def test_a_run_killed_between_its_first_record_and_state_resumes_by_auto(workspace, monkeypatch):
+    run(workspace, "whole/m.safetensors", *FOUR)
+    original, calls = train.save_state, iter(range(10))
+
+    def killed(current):
+        if next(calls) == 1:  # the first epoch's record is written, its state is not
+            raise KeyboardInterrupt
+        original(current)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(workspace, "cut/m.safetensors", *FOUR)
+    assert lines_of(workspace.folder / "cut") == 1
+    run(workspace, "cut/m.safetensors", *FOUR, resume="auto")
+    assert_same_runs(workspace.folder / "whole", workspace.folder / "cut")
+
+
 def test_resume_auto_leaves_a_finished_run_and_returns_its_results(workspace, capsys):
     first = run(workspace, "r/m.safetensors")
     before = {path: path.stat().st_mtime_ns for path in (workspace.folder / "r").rglob("*")}
