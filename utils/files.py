@@ -80,10 +80,10 @@ def portable_path(path: Path) -> str:
 
     Symbolic links are kept, since data/ is often a link to another disk.
     """
+    if not (path.is_absolute() or path.exists()):
+        return str(path)
     absolute = Path(os.path.abspath(path))
-    if absolute.is_relative_to(PROJECT_ROOT):
-        return str(absolute.relative_to(PROJECT_ROOT))
-    return str(absolute if absolute.exists() else path)
+    return str(absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else absolute)
 
 
 def write_text(path: str | Path, text: str) -> None:
