@@ -13,6 +13,7 @@ from pydantic import Field
 
 from utils.config.errors import validated
 from utils.config.options import SAM_ARCH, Architecture, FilePath, NotBuiltUnlessFalse, Profile, Strategy, only
+from utils.config.released import accept_released
 from utils.config.resolve import STRATEGY_OPTION, resolve
 from utils.config.schema import (
     BaselineConfig,
@@ -83,6 +84,7 @@ class Config(Section):
     @classmethod
     def _from_draft(cls, draft: Draft, file_strategy: Any, file_type: Any) -> Self:
         """Checks the user's keys, resolves them, and checks the result."""
+        accept_released(draft)
         validated(cls, draft)
         _find_paths(draft)
         resolve(draft, file_strategy, file_type)

@@ -119,3 +119,14 @@ FocalGamma = Annotated[
         "must be 0 or at least 1: in between, the focal loss has infinite slopes",
     ),
 ]
+
+# Published keys without effect here, each with the values that need no warning.
+UNUSED_KEYS: dict[tuple[str, ...], tuple[Any, ...]] = {
+    ("model",): (),
+    ("Hiera",): (),
+    ("prompts", "LOCATION"): (),
+    ("prompts", "DROPOUT"): (),
+    ("prompts", "NUM_TOKENS"): (),
+    ("data", "volume_channel"): (-1,),
+    ("data", "negative_to_positive_ratio"): (-1,),
+}
