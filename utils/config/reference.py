@@ -54,7 +54,7 @@ PURPOSES = {
     "data.num_workers": "processes that load images; 0: the training process itself",
     "sam.img_size": "side of the model's square input in pixels, for all models; SAM2 needs a multiple of 32",
     "sam.num_classes": "published, without effect: `data.label_list` counts",
-    "sam.sam_type": "the model's size; SAM: base, large, huge, nano; SAM2: base_plus (its default), tiny, small, large, nano",
+    "sam.sam_type": "size; SAM: base, large, huge, nano; SAM2: base_plus (its default), tiny, small, large, nano",
     "sam.encoder_attention": "released: all blocks attend globally, without relative positions (SAM)",
     "sam.pos_embed_resize": "how positions are fitted to the image size (SAM)",
     "sam.high_res_features": "the mask decoder uses the encoder's finer features (SAM2)",
@@ -115,9 +115,9 @@ PURPOSES = {
 
 _HEAD = """# Config keys
 
-`--data_config` and `--model_config` are YAML files of these keys; a section may stand in either. `--set section.key=value`
-changes any key. An unknown key, a wrong type or a value out of range is an error before anything is loaded. "Published" marks
-keys of the released configuration files. `python -m utils.config.reference` writes this page.
+`--data_config` and `--model_config` are YAML files of these keys; a section may stand in either. An unknown key, a wrong
+type or a value out of range is an error before anything is loaded. `--set section.key=value` changes any key. "Published"
+marks keys of the released configuration files. `python -m utils.config.reference` writes this page.
 """
 
 
