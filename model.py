@@ -9,6 +9,7 @@ import torch
 
 import adapters
 from checkpointing import weights_file
+from checkpointing.base_weights import find_base
 from checkpointing.svd_cache import cached_decompose
 from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict
 from data_transforms.data_transforms import Data_Transform
@@ -157,7 +158,7 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
 
     Args:
         path: a weights file of this project.
-        pretrained_path: the base weights, if they have moved since training.
+        pretrained_path: the base weights, if they have moved since training and lie in no folder of weights.
 
     Raises:
         UserError: an unreadable file; base weights that are missing or are not those of the training.
@@ -165,10 +166,10 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
     path = Path(path)
     saved = weights_file.read_weights(path)
     config = Config.from_yaml(saved.metadata["config"], str(path))
-    if pretrained_path is not None:
-        config = config.model_copy(update={"pretrained_path": Path(pretrained_path)})
     base_sha256 = saved.metadata["base_sha256"]
-    _check_base(path, config, base_sha256)
+    if base_sha256:
+        named = config.pretrained_path if pretrained_path is None else Path(pretrained_path)
+        config = config.model_copy(update={"pretrained_path": find_base(path, named, base_sha256)})
     model = build_model(config, encode_text=False, load_base=bool(base_sha256))
     if model.text_encoder is not None:
         model.text_encoder.weights_sha256 = saved.metadata.get("clip_sha256", "")
@@ -177,16 +178,3 @@ def load_trained(path: Path | str, pretrained_path: Path | str | None = None) ->
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return model.eval(), config
-
-
-def _check_base(path: Path, config: Config, expected: str) -> None:
-    if not expected:
-        return
-    base = config.pretrained_path
-    if base is None or not base.is_file():
-        raise UserError(f"{path}: needs its base weights {base}, which do not exist; give --pretrained_path")
-    if sha256(base) != expected:
-        raise UserError(
-            f"{path}: was trained on other base weights than {base}: their sha256 is {expected[:12]}...; "
-            "give --pretrained_path"
-        )

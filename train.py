@@ -35,6 +35,8 @@ def fit(run: Run, resume: bool = False) -> Progress:
     """
     training = run.config.training
     batches = step_batches(run)
+    if run.processes.is_main and training.warmup_steps >= (steps := batches.steps * training.num_epochs):
+        log.warning("training.warmup_steps = %d, but all epochs have %d steps", training.warmup_steps, steps)
     loader = DataLoader(
         run.train_set,
         batch_sampler=batches,

@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 
 from torch.hub import download_url_to_file
 
-from checkpointing.published import DOWNLOADS, WEIGHTS_FOLDER, Download, digest_error
+from checkpointing.published import DOWNLOADS, Download, digest_error, weights_folder
 from checkpointing.tensor_files import read_tensor_file
 from utils.errors import ConfigError, UserError
 from utils.files import atomic_path
@@ -24,14 +24,14 @@ _ABANDONED_SECONDS = 3600
 _TIMEOUT_SECONDS = 60
 
 
-def download(name: str, folder: Path = WEIGHTS_FOLDER, url: str | None = None) -> Path:
+def download(name: str, folder: Path | None = None, url: str | None = None) -> Path:
     """Downloads one of DOWNLOADS into `folder` and returns its path; verifies a file that exists already.
 
     An interrupted download leaves nothing behind; the next one starts from the beginning.
 
     Args:
         name: a key of DOWNLOADS.
-        folder: created if missing.
+        folder: created if missing; the project's weights/ by default.
         url: another address of the same file (a mirror); the hash must be the same.
 
     Raises:
@@ -42,7 +42,7 @@ def download(name: str, folder: Path = WEIGHTS_FOLDER, url: str | None = None) -
     if name not in DOWNLOADS:
         raise ConfigError(f"no download {name!r}; known: {', '.join(DOWNLOADS)}")
     published = DOWNLOADS[name]
-    path = folder / published.file_name
+    path = (folder or weights_folder()) / published.file_name
     if path.exists():
         if problem := _problem(path, published):
             raise UserError(f"{path}: exists, but is not {name}: {problem}; remove it and download again")

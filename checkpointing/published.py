@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.files import digests
-
-WEIGHTS_FOLDER = Path("weights")
+from utils.files import digests, in_project
 
 _SAM = "https://dl.fbaipublicfiles.com/segment_anything"
 _SAM2 = "https://dl.fbaipublicfiles.com/segment_anything_2"
@@ -47,11 +45,16 @@ DOWNLOADS: dict[str, Download] = {
 }
 
 
+def weights_folder() -> Path:
+    """The project's folder of weights."""
+    return in_project("weights")
+
+
 def download_hint(file_name: str) -> str:
     """The command that downloads a missing weights file of this name, for error messages."""
     for name, download in DOWNLOADS.items():
         if download.file_name == file_name:
-            return f"python main.py download {name} fetches it to {WEIGHTS_FOLDER}/{file_name}"
+            return f"python main.py download {name} fetches it to {weights_folder() / file_name}"
     return "python main.py download --list names the official ones"
 
 

@@ -15,7 +15,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained_path",
         type=Path,
-        help="base weights: a SAM, MedSAM or SAM 2 file, or a weights file of this project",
+        help="base weights: a SAM, MedSAM or SAM 2 file, or a weights file or run folder of this project",
     )
     parser.add_argument("--training_strategy", choices=get_args(Strategy), help="what to train; overrides the config")
     parser.add_argument("--seed", type=seed, help="overrides the config's seed")
@@ -32,15 +32,29 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> Config:
     """The config that the options of `add_config_options` name."""
-    return load_config(
-        args.model_config, args.data_config, args.overrides, args.training_strategy, args.pretrained_path, args.seed
-    )
+    base = args.pretrained_path
+    if base is not None and base.is_dir():
+        base = checkpoint_file(base)
+    return load_config(args.model_config, args.data_config, args.overrides, args.training_strategy, base, args.seed)
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     """Adds --checkpoint and --pretrained_path, its base weights."""
-    parser.add_argument("--checkpoint", type=Path, required=True, help="weights file of a trained model")
-    parser.add_argument("--pretrained_path", type=Path, help="base weights, if they have moved since training")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="weights file of a trained model, or its run folder"
+    )
+    parser.add_argument(
+        "--pretrained_path",
+        type=Path,
+        help="base weights, if they have moved since training, and not to weights/ or $SALT_WEIGHTS",
+    )
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The weights file that --checkpoint names: the file itself, or that of the run in a folder. Raises: UserError."""
+    from training.run_folder import weights_of
+
+    return weights_of(path)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

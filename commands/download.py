@@ -10,7 +10,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("name", nargs="?", help="sam_vit_b, clip_vit_b32, ...; --list names them all")
     parser.add_argument("--list", action="store_true", help="the names, addresses and files")
-    parser.add_argument("--output", type=Path, default=Path("weights"), help="the folder to keep the file in")
+    parser.add_argument("--output", type=Path, help="the folder to keep the file in; default: the project's weights")
     parser.add_argument("--url", help="another address of the same file; its hash is checked all the same")
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from commands.arguments import add_checkpoint_options
+from commands.arguments import add_checkpoint_options, checkpoint_file
 from utils.errors import ConfigError
 
 HELP = "write a trained model in another format"
@@ -28,17 +28,18 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError("--half: is for the formats sam and full")
     if args.output.suffix not in suffixes or args.output.is_dir():
         raise ConfigError(f"--output {args.output}: must be a file name that ends in {', '.join(suffixes)}")
+    checkpoint = checkpoint_file(args.checkpoint)
     if args.format == "onnx":
         extra("onnx", "--format onnx")
         from prediction.export_onnx import export_onnx
 
-        print(export_onnx(load_model(args.checkpoint, args.pretrained_path), args.checkpoint, args.output))
+        print(export_onnx(load_model(checkpoint, args.pretrained_path), checkpoint, args.output))
         return
     from prediction.export import export_full, export_sam
 
-    model, config = load_trained(args.checkpoint, args.pretrained_path)
+    model, config = load_trained(checkpoint, args.pretrained_path)
     if args.format == "sam":
-        export_sam(model, config, args.checkpoint, args.output, args.half)
+        export_sam(model, config, checkpoint, args.output, args.half)
     else:
-        export_full(model, config, args.checkpoint, args.output, args.half)
+        export_full(model, config, checkpoint, args.output, args.half)
     print(f"written: {args.output}")

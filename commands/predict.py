@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from commands.arguments import add_checkpoint_options, add_device_option
+from commands.arguments import add_checkpoint_options, add_device_option, checkpoint_file
 from utils.errors import UserError
 
 HELP = "write masks of images of any size"
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from utils.environment import resolve_device
 
     sources = find_sources(args.images, args.output)
-    predictor = load_model(args.checkpoint, args.pretrained_path, resolve_device(args.device))
+    predictor = load_model(checkpoint_file(args.checkpoint), args.pretrained_path, resolve_device(args.device))
     predictor = replace(predictor, tile_overlap=args.tile_overlap)
     outputs = Outputs(args.output, predictor, args.probabilities, args.overlay, args.threshold)
     flips = args.tta == "flips"

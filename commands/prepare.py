@@ -1,12 +1,17 @@
 """`main.py prepare`: brings a dataset into this project's layout."""
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
 from commands.arguments import seed
+from utils.files import in_project
 
 HELP = "bring a dataset into this project's layout"
+
+# nano SAM needs no download and trains on a CPU in minutes. SAM's weights go in its place.
+_MODEL_CONFIG, _WEIGHTS = "configs/model/nano_salt.yaml", "weights/nano_sam.safetensors"
 
 # name: (help text, argparse's settings). A converter accepts an option by having a parameter of that name; for other
 # datasets the option is an error. Each may be spelled with underscores or hyphens.
@@ -25,17 +30,29 @@ CONVERTER_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         "dias: how the frames of a sequence become one image; default min",
         {"choices": ("min", "last", "mean")},
     ),
-    "images": ("folder: where your images are", {"type": Path, "metavar": "DIR"}),
-    "masks": ("folder: where your masks are; may be the same folder", {"type": Path, "metavar": "DIR"}),
+    "images": ("folder, coco: where your images are, searched with its subfolders", {"type": Path, "metavar": "DIR"}),
+    "masks": ("folder: where your masks are; default: the folder of the images", {"type": Path, "metavar": "DIR"}),
     "pattern": (
         "folder: which mask belongs to which image, by their names without ending: {id} is what both share, {group} a "
         "patient, * any text. '{id}_training={id}_manual1' pairs 21_training.tif with 21_manual1.gif; '{id}_gt' alone "
-        "pairs 21.png with 21_gt.png. Left out, one is proposed and shown",
+        "pairs 21.png with 21_gt.png; with a / it matches paths from the folders. Left out, one is proposed and shown",
         {"metavar": "IMAGE=MASK"},
     ),
-    "threshold": ("folder: mask values above it are foreground; default: values stay", {"type": int, "metavar": "N"}),
-    "test_fraction": ("folder: share of the images for testing; default 0.3", {"type": float, "metavar": "F"}),
-    "val_fraction": ("folder: share of the images for validation; default 0", {"type": float, "metavar": "F"}),
+    "classes": (
+        "folder, npz: the labels of masks in colour (vessel=#ff0000), or of stored values (artery=1 vein=2); what is "
+        "black or 0 is background, unless background is named too",
+        {"nargs": "+", "action": "extend", "metavar": "NAME=COLOUR"},
+    ),
+    "threshold": (
+        "folder, npz: mask values above it are foreground; default: values stay",
+        {"type": int, "metavar": "N"},
+    ),
+    "annotations": (
+        "coco: the COCO files, where images and files are not below --source",
+        {"type": Path, "nargs": "+", "action": "extend", "metavar": "JSON"},
+    ),
+    "test_fraction": ("your own data: share of the images for testing; default 0.3", {"type": float, "metavar": "F"}),
+    "val_fraction": ("your own data: share of the images for validation; default 0", {"type": float, "metavar": "F"}),
     "count": ("synthetic, shapes: number of images", {"type": int, "metavar": "N"}),
     "size": ("synthetic, shapes: side of the images, in pixels", {"type": int, "metavar": "N"}),
     "labels": ("synthetic, shapes: number of foreground labels", {"type": int, "metavar": "N"}),
@@ -47,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="of the split, and of generated images")
     parser.add_argument(
         "name",
-        help="arcade, chase_db1, dias, drive, rose, stare, xray_angio; folder: your own images; synthetic, shapes",
+        help="arcade, chase_db1, dias, drive, rose, stare, xray_angio; your own data: folder (images and masks), coco, "
+        "nnunet, npz (MedSAM's); generated: synthetic, shapes",
     )
     parser.add_argument(
         "--source", type=Path, nargs="+", action="extend", help="archives as downloaded, or the unpacked folder"
@@ -67,6 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the dataset and prints a summary; with --dry_run, only prints it."""
+    from datasets.preparation.data_config import DATA_CONFIG
     from datasets.preparation.prepare import prepare
 
     options = {key: getattr(args, key) for key in CONVERTER_OPTIONS}
@@ -76,6 +95,16 @@ def run(args: argparse.Namespace) -> None:
     print(_report(summary))
     if args.dry_run:
         print("dry run: nothing was written")
+    elif (config := args.output / DATA_CONFIG).is_file():
+        print(_next_command(config))
+
+
+def _next_command(config: Path) -> str:
+    """The command that trains on the data, with the model that comes with the project."""
+    model, weights, main = (in_project(name) for name in (_MODEL_CONFIG, _WEIGHTS, "main.py"))
+    words = ["python", main, "--data_config", config, "--model_config", model, "--pretrained_path", weights]
+    words += ["--save_path", Path("runs") / config.resolve().parent.name / "model.safetensors"]
+    return f"data config: {config}\nnext: {shlex.join(map(str, words))}"
 
 
 def _report(summary: dict[str, Any]) -> str:

@@ -5,14 +5,17 @@ import re
 import sys
 
 from commands.output import process_index
-from commands.parser import parse
-from utils.errors import UserError
+from commands.parser import START, parse
+from utils.errors import ConfigError, UserError
 
 STOPPED = 3  # as training.signals.StoppedError, whose import would take longer than a mistyped option should wait
 
 
 def run_command(argv: list[str]) -> int:
     """Runs one command; returns the exit status (0, 1 failed, 2 bad command line or config, 3 stopped by a signal)."""
+    if not argv:
+        print(START)
+        return ConfigError.exit_code
     debug = "--debug" in argv
     try:
         command, args = parse(argv)

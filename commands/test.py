@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from commands.arguments import add_checkpoint_options, add_device_option
+from commands.arguments import add_checkpoint_options, add_device_option, checkpoint_file
 from commands.output import print_scores
 from utils.config import load_config
 from utils.config.options import Split
@@ -26,5 +26,7 @@ def run(args: argparse.Namespace) -> None:
     from utils.environment import resolve_device
 
     data = load_config(None, args.data_config) if args.data_config else None
-    results = evaluate_checkpoint(args.checkpoint, resolve_device(args.device), args.split, data, args.pretrained_path)
+    results = evaluate_checkpoint(
+        checkpoint_file(args.checkpoint), resolve_device(args.device), args.split, data, args.pretrained_path
+    )
     print_scores(f"{results.dataset} {results.split}", results)

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from commands.arguments import add_checkpoint_options, add_device_option
+from commands.arguments import add_checkpoint_options, add_device_option, checkpoint_file
 
 HELP = "serve a page to this machine alone: drop an image, see its mask"
 
@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> None:
     from prediction.view import serve
     from utils.environment import resolve_device
 
-    checkpoints = [args.checkpoint] + ([args.compare] if args.compare else [])
+    checkpoints = [checkpoint_file(path) for path in (args.checkpoint, args.compare) if path]
     device = resolve_device(args.device)
     # A generator: the models load once Gradio is known to be installed.
     serve(checkpoints, (load_model(path, args.pretrained_path, device) for path in checkpoints), args.port)

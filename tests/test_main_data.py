@@ -54,11 +54,13 @@ def test_prepare_by_the_command_line(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert main([*arguments, "--test_fraction", "0.5"]) == 0
     written = capsys.readouterr().out
-    assert shown == written + "dry run: nothing was written\n"
+    report, _, after = written.partition("data config: ")
+    assert shown == report + "dry run: nothing was written\n"
+    assert after.startswith(f"{tmp_path / 'out' / 'data.yaml'}\nnext: python ")
     assert "pairing by {id}_photo={id}_drawing: 4 pairs" in written
     assert "  0_photo.png  <->  0_drawing.png" in written
     assert "stray.png" in written
-    assert written.endswith("out: 4 images (2 train, 2 test); seed 0\n")
+    assert report.endswith("out: 4 images (2 train, 2 test); seed 0\n")
     assert "exists already; " in (error := refused(capsys, arguments))
     assert "--force" in error
     assert main([*arguments, "--force", "--folds", "2"]) == 0

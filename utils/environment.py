@@ -16,6 +16,7 @@ import torch
 
 from utils.cores import usable_cores
 from utils.errors import ConfigError
+from utils.files import PROJECT_ROOT
 
 # The packages that results depend on; the last three build the traditional networks.
 PACKAGES = (
@@ -30,8 +31,6 @@ PACKAGES = (
     "segmentation_models_pytorch",
     "timm",
 )
-
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
 def environment_info(device: torch.device) -> dict:

@@ -1,4 +1,4 @@
-"""Writes files atomically, and hashes them."""
+"""Finds files of the project, writes files atomically, and hashes them."""
 
 import hashlib
 import json
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 _TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp(\.[^.]*)?")
 
@@ -57,6 +59,31 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def in_project(name: str) -> Path:
+    """A path of this project, as short as the working directory allows: `weights` in the project's root."""
+    return Path(name) if Path.cwd() == PROJECT_ROOT else PROJECT_ROOT / name
+
+
+def find_path(path: Path, *folders: Path) -> Path:
+    """The place that a relative path means: the first that exists of those below `folders`, the working directory and
+    the project's root. An absolute path, and one that exists nowhere, stays as it is."""
+    if path.is_absolute():
+        return path
+    places = [*(folder / path for folder in folders), path, PROJECT_ROOT / path]
+    return next((place for place in places if place.exists()), path)
+
+
+def portable_path(path: Path) -> str:
+    """A path as files store it: relative to the project if it lies in it, else absolute; unchanged if nothing is there.
+
+    Symbolic links are kept, since data/ is often a link to another disk.
+    """
+    if not (path.is_absolute() or path.exists()):
+        return str(path)
+    absolute = Path(os.path.abspath(path))
+    return str(absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else absolute)
 
 
 def write_text(path: str | Path, text: str) -> None:

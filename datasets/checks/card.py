@@ -64,4 +64,4 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _line(title: str, text: str) -> str:
-    return f"  {title:<{_TITLE_WIDTH}}{text}"
+    return f"  {title + ' ':<{_TITLE_WIDTH}}{text}"

@@ -1,14 +1,11 @@
 """ARCADE, syntax task: coronary arteries in X-ray angiograms, drawn as polygons in COCO files."""
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from pycocotools import mask as coco_masks
-
+from datasets.converters.coco_file import Polygon, fill_polygons, polygons_of
 from datasets.converters.plan import Case, Pair, Plan
 from datasets.converters.search import find_path, match_files, natural
 from datasets.io import read_image
@@ -19,9 +16,6 @@ DIGESTS = {"arcade.zip": "sha256:a396cdea7c92c55dc97bbf3dd8e3df517d76872b289a8bc
 _SPLIT_SIZES = {"train": 700, "test": 300}
 _STENOSIS = 26  # the one category that is no vessel segment
 _OFFICIAL = ("train", "val", "test")
-_FARTHEST = 1e5  # pixels; pycocotools crashes on coordinates near the largest integer
-
-Polygon = list[float]  # x and y of each corner in turn
 
 
 def convert(source: Path | None, *, seed: int, split: str = "paper") -> Plan:
@@ -73,9 +67,7 @@ def _read(image: Path, drawing: _Drawing, annotations: Path) -> Pair:
     if values.shape[:2] != drawing.size:
         ours, theirs = (f"{width} x {height}" for height, width in (values.shape[:2], drawing.size))
         raise UserError(f"{image}: {ours} pixels, but {annotations.name} says {theirs} (width x height)")
-    if not drawing.polygons:
-        return values, np.zeros(drawing.size, bool)
-    return values, coco_masks.decode(coco_masks.merge(coco_masks.frPyObjects(drawing.polygons, *drawing.size))) > 0
+    return values, fill_polygons(drawing.polygons, drawing.size)
 
 
 def _read_drawings(path: Path) -> dict[str, _Drawing]:
@@ -93,22 +85,9 @@ def _read_drawings(path: Path) -> dict[str, _Drawing]:
             if image not in drawings:
                 raise UserError(f"{path}: annotation {annotation['id']} is of image {image}, which is not listed")
             if annotation["category_id"] not in skipped:
-                drawings[image].polygons.extend(_polygons_of(annotation, path))
+                drawings[image].polygons.extend(polygons_of(annotation["segmentation"], path, annotation["id"]))
     except FileNotFoundError:
         raise UserError(f"{path}: missing; the set is incomplete") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a COCO file of images, categories and annotations ({error!r})") from error
     return by_name
-
-
-def _polygons_of(annotation: dict[str, Any], path: Path) -> Iterator[Polygon]:
-    """Yield the polygons of three corners or more; others have no area, and pycocotools reads two corners as a box."""
-    polygons = annotation["segmentation"]
-    if not isinstance(polygons, list):
-        raise UserError(f"{path}: the segmentation of annotation {annotation['id']} is not a list of polygons")
-    for flat in polygons:
-        points = np.array(flat, dtype=np.float64)
-        if points.ndim != 1 or len(points) % 2 or not (np.abs(points) <= _FARTHEST).all():
-            raise UserError(f"{path}: a polygon of annotation {annotation['id']} is not a list of x, y pairs in pixels")
-        if len(points) >= 6:
-            yield points.tolist()

@@ -1,19 +1,20 @@
-"""A user's own images and masks, in two folders or in one."""
+"""A user's own images and masks, in two folders or in one, with their subfolders."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from datasets.converters.pattern import Pairing, pair_by, propose
-from datasets.converters.plan import Case, Pair, Plan, check_sizes
-from datasets.converters.search import images_by_stem
+from datasets.converters.classes import Classes, check_without_classes, parse_classes
+from datasets.converters.pattern import Pairing, pair_by
+from datasets.converters.plan import Case, Pair, Plan, check_sizes, fraction_sizes, own_labels
+from datasets.converters.proposal import propose
+from datasets.converters.search import images_below
 from datasets.io import read_image, read_mask
 from utils.errors import ConfigError, UserError
 
 _SHOWN_PAIRS = 5
-_MAX_LABELS = 64  # a mask with more values is taken for a photograph
+_SHOWN_UNPAIRED = 10
 
 
 def convert(
@@ -23,47 +24,77 @@ def convert(
     images: Path | None = None,
     masks: Path | None = None,
     pattern: str | None = None,
+    classes: list[str] | None = None,
     threshold: int | None = None,
     test_fraction: float = 0.3,
     val_fraction: float = 0.0,
 ) -> Plan:
-    """Pair the image files of two folders. Unpaired files are listed and left out.
+    """Pair the image files of two folders, subfolders included. Unpaired files are listed and left out.
 
-    Mask values are kept: 0/1, 0/255 or labels. Images of one {group} go to the same split.
+    Mask values are kept: 0/1, 0/255 or labels; with `classes` they are 1, 2, ... in their order, or 0/255 for one.
+    Images of one {group} go to the same split.
 
     Args:
+        masks: left out, the masks are in the folder of the images.
         pattern: which mask belongs to which image, see `pair_by`; None proposes a pattern.
+        classes: as `parse_classes` reads them.
         threshold: mask pixels above it are foreground (255), all others background.
         test_fraction, val_fraction: of the images; the rest trains. A fraction above 0 gets at least one image.
 
     Raises: ConfigError for a bad option; UserError if no files pair, or that names a file that cannot be used.
     """
-    if source is not None or images is None or masks is None:
-        raise ConfigError("prepare folder needs --images DIR and --masks DIR, and takes no --source")
-    if not (0 <= test_fraction < 1 and 0 <= val_fraction < 1 and test_fraction + val_fraction < 1):
-        raise ConfigError("--test_fraction and --val_fraction must be at least 0 and leave some images for training")
-    files = images_by_stem(images), images_by_stem(masks)
-    pairing = pair_by(pattern, *files) if pattern else propose(*files)
-    lines = _describe(pairing, images, masks)
+    if source is not None or images is None:
+        raise ConfigError("prepare folder needs --images DIR, --masks DIR unless they are in it, and takes no --source")
+    if classes and threshold is not None:
+        raise ConfigError("--classes and --threshold: give one of them")
+    named = parse_classes(classes) if classes else None
+    image_files = images_below(images)
+    mask_files = image_files if masks is None else images_below(masks)
+    masks = masks or images
+    pairing = pair_by(pattern, image_files, mask_files) if pattern else propose(image_files, mask_files)
     if not pairing.pairs:
-        raise UserError(
-            f"{images}: none of {len(files[0])} images pairs with any of {len(files[1])} files in {masks} by "
-            f"{pairing.pattern}; give --pattern, such as {{id}}_image={{id}}_mask"
-        )
+        raise UserError(_no_pairs(pattern, images, masks, image_files, mask_files))
+    if named is None and threshold is None:
+        check_without_classes(pairing.pairs[0][1])
+    names = _names(image_files)
     cases = [
-        Case(image.stem, partial(_read, image, mask, threshold), group=pairing.groups.get(image))
+        Case(names[image], partial(_read, image, mask, named, threshold), group=pairing.groups.get(image))
         for image, mask in pairing.pairs
     ]
     unmatched = [path.name for path in (*pairing.unpaired_images, *pairing.unpaired_masks)]
-    notes = {"pattern": pairing.pattern, "unmatched": unmatched}
-    return Plan(cases, _counts(len(cases), test_fraction, val_fraction), notes, lines)
+    return Plan(
+        cases,
+        fraction_sizes(len(cases), test_fraction, val_fraction),
+        {"pattern": pairing.pattern, "unmatched": unmatched},
+        [*_describe(pairing, images, masks), *_group_hint(pairing, image_files, mask_files)],
+        labels=named.labels if named else {},
+    )
 
 
-def _counts(number: int, test_fraction: float, val_fraction: float) -> dict[str, int]:
-    test, val = (max(1, round(number * part)) if part else 0 for part in (test_fraction, val_fraction))
-    if test + val >= number:
-        raise UserError(f"{number} pairs cannot be split into train, {val} val and {test} test; lower the fractions")
-    return {"train": number - test - val, "val": val, "test": test}
+def _names(files: Mapping[str, Path]) -> dict[Path, str]:
+    """A name for each image: its own, with the folders before it where another image has it too."""
+    number = Counter(path.stem.lower() for path in files.values())
+    long = {path: key.replace("/", "_").removesuffix(path.suffix) for key, path in files.items()}
+    return {path: path.stem if number[path.stem.lower()] == 1 else long[path] for path in files.values()}
+
+
+def _no_pairs(
+    pattern: str | None, images: Path, masks: Path, image_files: Mapping[str, Path], mask_files: Mapping[str, Path]
+) -> str:
+    tried = f"by {pattern}" if pattern else "by what their names share"
+    if image_files == mask_files:
+        found = f"none of {len(image_files)} files ({_some(image_files)}) pairs with another"
+        other = "" if pattern else " or --masks DIR if the masks lie elsewhere,"
+    else:
+        found = (
+            f"none of {len(image_files)} images ({_some(image_files)}) pairs with any of {len(mask_files)} files in "
+        )
+        found, other = f"{found}{masks} ({_some(mask_files)})", ""
+    return f"{images}: {found} {tried}; give{other} --pattern, such as {{id}}_image={{id}}_mask"
+
+
+def _some(files: Mapping[str, Path]) -> str:
+    return ", ".join(list(files)[:2]) + (", ..." if len(files) > 2 else "")
 
 
 def _describe(pairing: Pairing, images: Path, masks: Path) -> Sequence[str]:
@@ -71,22 +102,34 @@ def _describe(pairing: Pairing, images: Path, masks: Path) -> Sequence[str]:
     lines += [f"  {image.name}  <->  {mask.name}" for image, mask in pairing.pairs[:_SHOWN_PAIRS]]
     if (more := len(pairing.pairs) - _SHOWN_PAIRS) > 0:
         lines.append(f"  ... and {more} more")
+    if pairing.others:
+        lines.append("the images have other masks too; to take those, give --pattern with")
+        lines += [f"  '{other.pattern}': {len(other.pairs)} pairs" for other in pairing.others]
     for kind, folder, unpaired in (("image", images, pairing.unpaired_images), ("mask", masks, pairing.unpaired_masks)):
         if unpaired:
             lines.append(f"left out, {kind}s in {folder} that have no partner: {len(unpaired)}")
-            lines += [f"  {path.name}" for path in unpaired]
+            lines += [f"  {path.name}" for path in unpaired[:_SHOWN_UNPAIRED]]
+            if (more := len(unpaired) - _SHOWN_UNPAIRED) > 0:
+                lines.append(f"  ... and {more} more, all in dataset.json")
     return lines
 
 
-def _read(image: Path, mask: Path, threshold: int | None) -> Pair:
-    values, labels = read_image(image), read_mask(mask)
+def _group_hint(pairing: Pairing, image_files: Mapping[str, Path], mask_files: Mapping[str, Path]) -> list[str]:
+    """The pattern that keeps each folder in one split, where images of a folder are several and it would pair them."""
+    folders = Counter(image.parent for image, _ in pairing.pairs)
+    if pairing.groups or not 2 <= len(folders) < len(pairing.pairs) or "/" in pairing.pattern:
+        return []
+    image_side, _, mask_side = pairing.pattern.partition("=")
+    pattern = f"{{group}}/{image_side}={{group}}/{mask_side}"
+    try:
+        same = set(pair_by(pattern, image_files, mask_files).pairs) == set(pairing.pairs)
+    except UserError:
+        return []
+    return [f"if a folder is a patient, keep it in one split: --pattern '{pattern}'"] if same else []
+
+
+def _read(image: Path, mask: Path, classes: Classes | None, threshold: int | None) -> Pair:
+    values = read_image(image)
+    labels = classes.read(mask) if classes else own_labels(read_mask(mask), mask, threshold)
     check_sizes(values, image, labels, mask)
-    if threshold is not None:
-        return values, labels > threshold
-    found = np.unique(labels)
-    if len(found) > _MAX_LABELS or found[-1] > 255:
-        raise UserError(
-            f"{mask}: {len(found)} values up to {found[-1]} are not labels; is it a JPEG or a probability map? "
-            "Use --threshold"
-        )
     return values, labels

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from datasets.io import read_image, read_mask
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 
 # Image (H, W) or (H, W, 3), uint8 or uint16, and its mask (H, W): bool is written as 0/255, integers as they are.
 Pair = tuple[np.ndarray, np.ndarray]
+
+_MAX_LABELS = 64  # a mask with more values is taken for a photograph
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,44 @@ class Plan:
         split_sizes: how many of the cases without a split go to each split.
         notes: further entries of the summary and of dataset.json, such as counts.
         lines: text to show to the user.
+        labels: name of each foreground value, for the data.yaml that own data gets. Where it is empty, the values
+            found are named; None writes no data.yaml.
     """
 
     cases: Sequence[Case]
     split_sizes: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
+    labels: Mapping[int, str] | None = None
+
+
+def fraction_sizes(number: int, test_fraction: float, val_fraction: float) -> dict[str, int]:
+    """Return how many of `number` images go to each split; a fraction above 0 gets at least one image.
+
+    Raises: ConfigError for fractions that leave no image for training; UserError for too few images.
+    """
+    if not (0 <= test_fraction < 1 and 0 <= val_fraction < 1 and test_fraction + val_fraction < 1):
+        raise ConfigError("--test_fraction and --val_fraction must be at least 0 and leave some images for training")
+    test, val = (max(1, round(number * part)) if part else 0 for part in (test_fraction, val_fraction))
+    if test + val >= number:
+        raise UserError(f"{number} pairs cannot be split into train, {val} val and {test} test; lower the fractions")
+    return {"train": number - test - val, "val": val, "test": test}
+
+
+def own_labels(values: np.ndarray, path: Path, threshold: int | None) -> np.ndarray:
+    """Return a user's mask as it is to be written: values kept, or bool where there is a threshold.
+
+    Raises: UserError for values that are no labels.
+    """
+    if threshold is not None:
+        return values > threshold
+    found = np.unique(values)
+    if len(found) > _MAX_LABELS or found[-1] > 255:
+        raise UserError(
+            f"{path}: {len(found)} values up to {found[-1]} are not labels; is it a JPEG or a probability map? "
+            "Use --threshold"
+        )
+    return values
 
 
 def pair_reader(image: Path, mask: Path, threshold: int = 0) -> partial[Pair]:

@@ -1,6 +1,7 @@
 """Finding the files of a set in a source folder that may have further folders above them."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from utils.errors import UserError
 _DEPTH = 3
 _IGNORED = ("__MACOSX", ".")
 
+NO_SOURCE_OF_OWN = "give --source, the folder or archive of your data"
 NO_SOURCE = "this set is made from its official files: give --source, a folder or an archive"
 
 
@@ -90,6 +92,40 @@ def images_by_stem(folder: Path) -> dict[str, Path]:
                 raise UserError(f"{path}: a second image with the stem of {found[path.stem].name}; keep one")
             found[path.stem] = path
     return found
+
+
+def images_below(folder: Path) -> dict[str, Path]:
+    """Return the image files in a folder and its subfolders, by path from the folder without ending, in natural order.
+
+    Where two paths differ only by their endings (x.jpg and x.png), all keep them. Hidden files and folders are ignored.
+
+    Raises: UserError if there is no such folder, or no image in it; the error says what the folder holds instead.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    files = files_below(folder, IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); {contents_of(folder)}")
+    names = {path: path.relative_to(folder).as_posix() for path in files}
+    stems = {path: name[: -len(path.suffix)] for path, name in names.items()}
+    chosen = stems if len(set(stems.values())) == len(files) else names
+    return {chosen[path]: path for path in sorted(files, key=lambda path: natural(names[path]))}
+
+
+def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Return the files below a folder whose names end in one of `suffixes`, in natural order, without hidden ones."""
+    endings = tuple(suffixes)
+    found = (path for path in folder.rglob("*") if path.name.lower().endswith(endings) and path.is_file())
+    visible = [path for path in found if not any(part.startswith(_IGNORED) for part in path.relative_to(folder).parts)]
+    return sorted(visible, key=lambda path: natural(path.relative_to(folder).as_posix()))
+
+
+def contents_of(folder: Path) -> str:
+    """Return what a folder and its subfolders hold, for an error: "it holds 12 .dcm, 1 .txt"."""
+    visible = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    number = Counter(path.suffix.lower() or "without ending" for path in visible)
+    kinds = [f"{count} {kind}" for kind, count in number.most_common(4)]
+    return f"it holds {', '.join(kinds)}" if kinds else "it is empty"
 
 
 def natural(text: str) -> list[tuple[int, int, str]]:

@@ -3,7 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from datasets.converters import arcade, chase_db1, dias, drive, folder, rose, shapes, stare, synthetic, xray_angio
+from datasets.converters import (
+    arcade,
+    chase_db1,
+    coco,
+    dias,
+    drive,
+    folder,
+    nnunet,
+    npz,
+    rose,
+    shapes,
+    stare,
+    synthetic,
+    xray_angio,
+)
 from datasets.converters.plan import Plan
 
 
@@ -23,9 +37,12 @@ class Converter:
 CONVERTERS: dict[str, Converter] = {
     "arcade": Converter(arcade.convert, arcade.DIGESTS),
     "chase_db1": Converter(chase_db1.convert),
+    "coco": Converter(coco.convert),
     "dias": Converter(dias.convert, dias.DIGESTS),
     "drive": Converter(drive.convert, drive.DIGESTS),
     "folder": Converter(folder.convert),
+    "nnunet": Converter(nnunet.convert),
+    "npz": Converter(npz.convert),
     "rose": Converter(rose.convert),
     "shapes": Converter(shapes.convert),
     "stare": Converter(stare.convert),

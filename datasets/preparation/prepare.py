@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets.converters.plan import Plan
 from datasets.converters.table import CONVERTERS
+from datasets.preparation.data_config import write_data_config
 from datasets.preparation.output import check_output, replacing
 from datasets.preparation.partition import draw_folds, draw_splits
 from datasets.preparation.sources import open_sources
@@ -29,6 +30,8 @@ def prepare(
     **options: Any,
 ) -> dict[str, Any]:
     """Make data set `name` in the folder `output`: images/, masks/, data_split.csv and dataset.json, the summary.
+
+    A user's own data gets data.yaml as well, a data config.
 
     Args:
         name: one of CONVERTERS.
@@ -55,13 +58,16 @@ def prepare(
         with tempfile.TemporaryDirectory() as scratch, open_sources(sources, Path(scratch), converter.digests) as root:
             plan = converter.convert(root, seed=seed, **chosen)
         return _summary(name, output, seed, plan, *_partition(plan, folds, seed), chosen)
-    check_output(output, force, [*sources, *(value for value in chosen.values() if isinstance(value, Path))])
+    read = [value for option in chosen.values() for value in (option if isinstance(option, list) else [option])]
+    check_output(output, force, [*sources, *(value for value in read if isinstance(value, Path))])
     with replacing(output) as target:
         with open_sources(sources, output.parent, converter.digests) as root:
             plan = converter.convert(root, seed=seed, **chosen)
             splits, by_fold = _partition(plan, folds, seed)
-            write_cases(target, plan.cases, name)
+            written = write_cases(target, plan.cases, name)
         write_split(target, plan.cases, splits, by_fold)
+        if plan.labels is not None:
+            write_data_config(target, output, written, splits, plan.labels)
         summary = _summary(name, output, seed, plan, splits, by_fold, chosen)
         write_json(target / "dataset.json", {k: v for k, v in summary.items() if k not in ("output", "lines")})
     return summary
@@ -92,10 +98,17 @@ def _summary(
         "images": len(plan.cases),
         "splits": {split: number[split] for split in SPLITS},
         **({"folds": [sizes[fold] for fold in sorted(sizes)]} if by_fold else {}),
-        "options": {key: str(value) if isinstance(value, Path) else value for key, value in options.items()},
+        "options": {key: _plain(value) for key, value in options.items()},
         **plan.notes,
         "lines": list(plan.lines),
     }
+
+
+def _plain(option: Any) -> Any:
+    """An option's value as JSON has it."""
+    if isinstance(option, list):
+        return [_plain(value) for value in option]
+    return str(option) if isinstance(option, Path) else option
 
 
 def _check_options(name: str, convert: Callable[..., Plan], options: Mapping[str, Any]) -> dict[str, Any]:

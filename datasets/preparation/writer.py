@@ -11,6 +11,7 @@ from PIL import Image
 
 from datasets.converters.plan import Case
 from datasets.parallel import parallel_map
+from datasets.preparation.data_config import Written
 from datasets.preparation.partition import group_of
 from datasets.split import COLUMNS, FOLD_COLUMNS
 from utils.errors import UserError
@@ -31,8 +32,8 @@ def write_png(path: Path, values: np.ndarray) -> None:
     Image.fromarray(np.ascontiguousarray(values)).save(path, format="PNG", compress_level=_COMPRESSION)
 
 
-def write_cases(root: Path, cases: Sequence[Case], title: str) -> None:
-    """Write images/ and masks/ of all cases under `root`, as PNGs, on all cores.
+def write_cases(root: Path, cases: Sequence[Case], title: str) -> list[Written]:
+    """Write images/ and masks/ of all cases under `root`, as PNGs, on all cores; return what was written.
 
     Raises: UserError that names the image: two of the same name, a mask of another size or with values above 255, or a
         case that cannot be read.
@@ -42,10 +43,10 @@ def write_cases(root: Path, cases: Sequence[Case], title: str) -> None:
             raise UserError(f"{name}: two images of this name in one set")
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
-    parallel_map(partial(_write_case, root), cases, title)
+    return parallel_map(partial(_write_case, root), cases, title)
 
 
-def _write_case(root: Path, case: Case) -> None:
+def _write_case(root: Path, case: Case) -> Written:
     image, mask = case.read()
     if image.shape[:2] != mask.shape:
         raise UserError(f"{case.stem}: image of {image.shape[:2]}, but mask of {mask.shape} (height, width)")
@@ -55,6 +56,7 @@ def _write_case(root: Path, case: Case) -> None:
         raise UserError(f"{case.stem}: a mask with label {mask.max()}; the largest allowed is 255")
     write_png(root / "images" / case.name, image)
     write_png(root / "masks" / case.name, mask.astype(np.uint8))
+    return Written(mask.shape, tuple(np.unique(mask).tolist()))
 
 
 def write_split(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from checkpointing.published import DOWNLOADS, WEIGHTS_FOLDER
+from checkpointing.published import DOWNLOADS, weights_folder
 from networks.batch_norm import SingleValueBatchNorm
 from networks.labels import label_indices
 from networks.text_prompt.features import TEXT_FEATURES, clip_text_features
@@ -14,7 +14,6 @@ from utils.config.schema import PromptsConfig
 
 # Image and text tower of CLIP ViT-B/32: the paper's percentages of trained parameters count both.
 CLIP_PARAMETERS = 151_277_313
-CLIP_PATH = WEIGHTS_FOLDER / DOWNLOADS["clip_vit_b32"].file_name
 
 
 class TextEncoder(nn.Module):
@@ -68,7 +67,7 @@ class ClipTextEncoder(TextEncoder):
     def encode(self, prompts: PromptsConfig) -> None:
         """Fills in each label's features, the mean over the templates. Raises: as `clip_text_features`."""
         texts = [template.replace("{label}", label) for label in self.labels for template in prompts.templates]
-        found = clip_text_features(texts, prompts.clip_path or CLIP_PATH)
+        found = clip_text_features(texts, prompts.clip_path or weights_folder() / DOWNLOADS["clip_vit_b32"].file_name)
         self.weights_sha256 = found.weights_sha256
         self.features.copy_(found.features.unflatten(0, (len(self.labels), -1)).mean(1))
 

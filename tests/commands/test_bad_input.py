@@ -122,7 +122,7 @@ def test_bad_input_is_one_line_that_names_it_and_leaves_nothing(workspace, capsy
 
 def test_missing_configs_and_commands_are_named(capsys, tmp_path):
     assert "absent.yaml: cannot be read" in refused(capsys, ["--model_config", tmp_path / "absent.yaml"], 2)
-    assert "--model_config" in refused(capsys, [], 2)
+    assert "--model_config" in refused(capsys, ["train"], 2)
     assert "holds_nothing" in refused(capsys, ["prepare", "holds_nothing", "--output", tmp_path / "x"], 2)
     assert "no such file of weights" in refused(capsys, ["test", "--checkpoint", tmp_path / "absent.safetensors"])
     assert "the section data is missing" in refused(capsys, ["--model_config", "configs/model/nano_salt.yaml"], 2)
@@ -143,3 +143,37 @@ def test_check_reports_and_fails_on_errors(workspace, capsys):
 def test_debug_shows_the_traceback(workspace):
     with pytest.raises(Exception, match="no base weights"):
         main(workspace.train_arguments("r/m.safetensors", "--debug", "--set", "sam.weights=pretrained"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "no command 'trian'; did you mean train?"),
+        (["trian", "--data_config", "x"], "no command 'trian'; did you mean train?"),
+        (["xyz"], "no command 'xyz'; the commands are train, test, predict"),
+        (["--data-config", "x", "--model_config", "y"], "unknown option --data-config; did you mean --data_config?"),
+        (["--data-config=x"], "unknown option --data-config; did you mean --data_config?"),
+        (["predict", "--image", "x", "--chekpoint", "y"], "unknown option --chekpoint; did you mean --checkpoint?"),
+        (["--model_config", "y", "--no_such_thing"], "unknown option --no_such_thing; see --help"),
+        (["test", "more", "--checkpoint", "x"], "unrecognized arguments: more"),
+        (["test"], "the following arguments are required: --checkpoint"),
+    ],
+)
+def test_mistyped_commands_and_options_are_told_from_the_nearest(capsys, arguments, message):
+    assert message in refused(capsys, arguments, 2)
+
+
+def test_without_arguments_the_three_commands_of_a_start_are_shown(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    lines = [line.split() for line in shown.out.splitlines() if line.lstrip().startswith("python main.py")]
+    assert [line[2] for line in lines] == ["prepare", "train", "predict"]
+    assert len(shown.out.splitlines()) < 25
+
+
+def test_a_mistyped_key_of_a_plan_is_named_as_plans_have_it(capsys, tmp_path):
+    """The field behind model_config has another name, which no plan can use."""
+    (tmp_path / "plan.yaml").write_text("output: x\ndatasets: {d: d.yaml}\nrows: {a: {model_config_path: m.yaml}}\n")
+    error = refused(capsys, ["sweep", "--plan", tmp_path / "plan.yaml"], 2)
+    assert "unknown key rows.a.model_config_path; did you mean rows.a.model_config?" in error

@@ -1,7 +1,6 @@
 """What --pretrained_path takes: official files at any size, and this project's own weights files."""
 
 import json
-from pathlib import Path
 
 import clip_files
 import pytest
@@ -17,6 +16,7 @@ from model import build_model, load_trained
 from prompt_adapted_segment_anything import GEOMETRIES, SAM_PREFIXES, load_sam
 from utils.config import load_config
 from utils.errors import UserError
+from utils.files import PROJECT_ROOT
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_the_default_prompt_is_clips_from_where_download_puts_it(workspace, caps
     monkeypatch.setenv("SALT_CACHE", str(tmp_path / "cache"))
     workspace.model_config.write_text("sam: {img_size: 32, sam_type: nano, weights: random}\n")
     assert main(workspace.train_arguments()) == 1
-    assert f"prompts.clip_path {Path('weights/ViT-B-32.pt')}: no such file" in capsys.readouterr().err
+    assert f"prompts.clip_path {PROJECT_ROOT / 'weights' / 'ViT-B-32.pt'}: no such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Configs: YAML files and `--set` overrides in, one checked and resolved `Config` out.
 
 A section may be in either file. A key in both files must have the same value; the command line overrides both. A null
-value means that the key is not set.
+value means that the key is not set. A relative path in a file starts at that file; where nothing is there, at the
+working directory, and else at the project. Saved configs hold paths in the project relative to it, others absolute.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from utils.config.errors import validated
 from utils.config.options import SAM_ARCH, Architecture, FilePath, NotBuiltUnlessFalse, Profile, Strategy, only
+from utils.config.released import accept_released
 from utils.config.resolve import STRATEGY_OPTION, resolve
 from utils.config.schema import (
     BaselineConfig,
@@ -25,6 +27,9 @@ from utils.config.schema import (
 )
 from utils.config.sources import COMMAND_LINE, Draft, dump_yaml, parse_override, parse_yaml, read_yaml
 from utils.errors import ConfigError
+from utils.files import find_path
+
+_PATH_KEYS = (("pretrained_path",), ("data", "root_path"), ("data", "data_split_csv"), ("prompts", "clip_path"))
 
 
 class Config(Section):
@@ -79,7 +84,9 @@ class Config(Section):
     @classmethod
     def _from_draft(cls, draft: Draft, file_strategy: Any, file_type: Any) -> Self:
         """Checks the user's keys, resolves them, and checks the result."""
+        accept_released(draft)
         validated(cls, draft)
+        _find_paths(draft)
         resolve(draft, file_strategy, file_type)
         return validated(cls, draft)
 
@@ -105,7 +112,7 @@ def load_config(
     Raises:
         ConfigError: one line that names the file (or option), the key and the fix.
     """
-    files = [path for path in (data_config, model_config) if path is not None]
+    files = [find_path(Path(path)) for path in (data_config, model_config) if path is not None]
     if not files:
         raise ConfigError("no config given; use --model_config, --data_config or both")
     draft = Draft()
@@ -119,3 +126,12 @@ def load_config(
         if value is not None:
             draft.set((key,), value, STRATEGY_OPTION if key == "strategy" else f"--{key}")
     return Config._from_draft(draft, file_strategy, file_type)
+
+
+def _find_paths(draft: Draft) -> None:
+    """Replaces each relative path by the place that it means. Raises nothing: what is missing is found out on use."""
+    for key in _PATH_KEYS:
+        if (value := draft.get(key)) is not None:
+            origin = draft.origin(key)
+            folders = [] if origin.startswith("--") else [Path(origin).parent]
+            draft.set(key, str(find_path(Path(value).expanduser(), *folders)), origin)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from utils.config.sources import Draft, KeyPath, dotted, read_yaml, show
 from utils.errors import ConfigError
@@ -72,15 +73,20 @@ def _keys_at(section: list[Any], schema: type[BaseModel]) -> list[str]:
     kind: Any = schema
     for part in section:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            kind = _plain(kind.model_fields[part].annotation)
+            kind = _plain(_fields(kind)[part].annotation)
         else:  # dict[str, RankPattern]: all keys have the same type of section
             kind = _plain(get_args(kind)[-1])
-    return list(kind.model_fields)
+    return list(_fields(kind))
+
+
+def _fields(kind: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a section by the keys that users write."""
+    return {field.alias or name: field for name, field in kind.model_fields.items()}
 
 
 def _all_keys(schema: type[BaseModel], prefix: KeyPath = ()) -> list[KeyPath]:
     paths = []
-    for name, field in schema.model_fields.items():
+    for name, field in _fields(schema).items():
         kind = _plain(field.annotation)
         paths.append((*prefix, name))
         if isinstance(kind, type) and issubclass(kind, BaseModel):

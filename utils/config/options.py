@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+from utils.files import portable_path
 
 BaselineArch = Literal["unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet"]
 Architecture = Literal["Prompt Adapted SAM", "Prompt Adapted SAM 2", BaselineArch]
@@ -82,7 +84,7 @@ def _are_distinct(values: list[Any]) -> bool:
     return len(set(values)) == len(values)
 
 
-FilePath = Annotated[Path, BeforeValidator(_to_path)]
+FilePath = Annotated[Path, BeforeValidator(_to_path), PlainSerializer(portable_path, when_used="json")]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -117,3 +119,14 @@ FocalGamma = Annotated[
         "must be 0 or at least 1: in between, the focal loss has infinite slopes",
     ),
 ]
+
+# Published keys without effect here, each with the values that need no warning.
+UNUSED_KEYS: dict[tuple[str, ...], tuple[Any, ...]] = {
+    ("model",): (),
+    ("Hiera",): (),
+    ("prompts", "LOCATION"): (),
+    ("prompts", "DROPOUT"): (),
+    ("prompts", "NUM_TOKENS"): (),
+    ("data", "volume_channel"): (-1,),
+    ("data", "negative_to_positive_ratio"): (-1,),
+}

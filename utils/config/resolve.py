@@ -3,7 +3,15 @@
 import logging
 from typing import Any
 
-from utils.config.options import BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES, AdapterType, Strategy
+from utils.config.options import (
+    BASELINE_ARCHS,
+    SAM2_ARCH,
+    SAM_ARCH,
+    SAM_TYPES,
+    UNUSED_KEYS,
+    AdapterType,
+    Strategy,
+)
 from utils.config.sources import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
 
@@ -39,17 +47,6 @@ PROFILES: dict[str, dict[KeyPath, Any]] = {
         ("prompts", "text_affine_norm"): "batchnorm",
         ("data_transforms", "pixel_std"): [53.395, 57.12, 57.375],
     },
-}
-
-# Published keys without effect here, each with the values that need no warning.
-UNUSED_KEYS: dict[KeyPath, tuple[Any, ...]] = {
-    ("model",): (),
-    ("Hiera",): (),
-    ("prompts", "LOCATION"): (),
-    ("prompts", "DROPOUT"): (),
-    ("prompts", "NUM_TOKENS"): (),
-    ("data", "volume_channel"): (-1,),
-    ("data", "negative_to_positive_ratio"): (-1,),
 }
 
 

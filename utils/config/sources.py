@@ -1,5 +1,6 @@
 """The user's config: YAML files and `a.b=value` overrides, merged, with the origin of each key."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,11 +9,16 @@ from typing import Any
 
 import yaml
 
+from utils.config.options import UNUSED_KEYS
 from utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 KeyPath = tuple[str, ...]
 
 COMMAND_LINE = "--set"
+
+_UNUSED_NAMES = {path[-1] for path in UNUSED_KEYS}
 
 # YAML 1.1 reads 1e-4 as text. This is its float, with the dot and the exponent's sign optional.
 _FLOAT = re.compile(
@@ -26,19 +32,29 @@ _FLOAT = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number and refuses duplicate keys."""
+    """SafeLoader that reads 1e-4 as a number and refuses a key with two values.
+
+    Attributes:
+        repeated: the keys that stand twice with one value, with their lines.
+    """
+
+    repeated: list[tuple[str, int]]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
+        seen: dict[str, yaml.Node] = {}
+        for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
+            if key in seen and key not in _UNUSED_NAMES:
+                values = [self.construct_object(each, deep=True) for each in (seen[key], value_node)]
+                if values[0] != values[1]:
+                    problem = f"key {key!r} is given twice, with two values; keep one"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                self.repeated.append((key, key_node.start_mark.line + 1))
+            seen[key] = value_node
         return super().construct_mapping(node, deep=deep)
 
 
@@ -57,11 +73,12 @@ for _class in (_Loader, _Dumper):
 class Draft:
     """Raw config values, each with its origin: a file's path, `--set`, or a command line option.
 
-    A null value means that the key is not set, so null is never stored.
+    A null value means that the key is not set, so null is never stored; `empty` says where there was one.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
+    empty: dict[KeyPath, str] = field(default_factory=dict)
 
     def get(self, path: KeyPath) -> Any:
         """Returns the value at `path`, or None if it is not set."""
@@ -100,8 +117,8 @@ class Draft:
             path = (*prefix, key)
             present = self.get(path)
             if value is None:
-                continue
-            if isinstance(value, dict) and (present is None or isinstance(present, dict)):
+                self.empty[path] = origin
+            elif isinstance(value, dict) and (present is None or isinstance(present, dict)):
                 if present is None:
                     self.set(path, {}, origin)
                 self.add(value, origin, path)
@@ -160,8 +177,14 @@ def dump_yaml(values: dict[str, Any]) -> str:
 
 
 def _load(text: str, origin: str) -> Any:
+    loader = None
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        loader.repeated = []
+        values = loader.get_single_data()
+        for key, line in loader.repeated:
+            logger.warning("%s:%d: key '%s' is given twice, with one value; remove one", origin, line, key)
+        return values
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         place = f"{origin}:{mark.line + 1}" if mark and not origin.startswith(COMMAND_LINE) else origin
@@ -171,3 +194,6 @@ def _load(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: not valid YAML ({error})") from error
     except RecursionError as error:
         raise ConfigError(f"{origin}: is nested too deeply") from error
+    finally:
+        if loader is not None:
+            loader.dispose()

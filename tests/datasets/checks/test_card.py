@@ -34,6 +34,12 @@ def test_the_card_describes_the_files(make_set):
     assert report.lines() == [*report.card, "0 errors, 0 warnings"]
 
 
+def test_a_long_label_keeps_a_space_before_its_facts(make_set):
+    config = make_set({"train": 2, "test": 1})
+    config.data.label_names = ["Background", "retinal vessels"]
+    assert any(line.startswith("  retinal vessels in 3 masks, ") for line in check(config).card)
+
+
 def test_the_card_names_folds_and_a_label_in_no_mask(make_set):
     config = make_set({"train": 2, "test": 1}, labels=2)
     root = config.data.root_path

@@ -125,7 +125,7 @@ def edit(root, change):
         ),
         (lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1e12, 0, 1e12, 1e12]]), "a polygon of annotation 0"),
         (lambda c: c["annotations"][0].update(segmentation={"counts": "x"}), "annotation 0 is not a list of polygons"),
-        (lambda c: c["annotations"][0].update(segmentation=[["a", "b"]]), r"train\.json: not a COCO file"),
+        (lambda c: c["annotations"][0].update(segmentation=[["a", "b"]]), "a polygon of annotation 0 is not"),
         (lambda c: c.pop("categories"), r"train\.json: not a COCO file .*'categories'"),
         (lambda c: c["images"][0].update(width=31), r"\d+\.png: 32 x 24 pixels, but train\.json says 31 x 24"),
     ],

@@ -88,7 +88,9 @@ def test_masks_with_grey_edges_need_a_threshold(mine, tmp_path):
 
 
 def test_unusable_files_are_named_and_nothing_is_left(mine, tmp_path):
-    with pytest.raises(UserError, match=r"none of 10 images pairs with any of 10 files .* by \{id\}=\{id\}_gt"):
+    with pytest.raises(
+        UserError, match=r"none of 10 images \(p0_0_photo, .*\) pairs with any of 10 files .* by \{id\}=\{id\}_gt"
+    ):
         run(mine, tmp_path / "out", pattern="{id}={id}_gt")
     Image.new("L", (3, 4)).save(mine / "drawings" / "p4_9_manual1.gif")
     with pytest.raises(UserError, match=r"p4_9_manual1\.gif: mask of 3 x 4 pixels, but image p4_9_photo\.png is 9 x 8"):
@@ -104,7 +106,7 @@ def test_unusable_files_are_named_and_nothing_is_left(mine, tmp_path):
         ({"test_fraction": 1.0}, "--test_fraction and --val_fraction must be"),
         ({"test_fraction": -0.1}, "--test_fraction and --val_fraction must be"),
         ({"test_fraction": 0.6, "val_fraction": 0.5}, "--test_fraction and --val_fraction must be"),
-        ({"images": None}, "needs --images DIR and --masks DIR"),
+        ({"images": None}, "needs --images DIR, --masks DIR unless"),
     ],
 )
 def test_bad_options(mine, tmp_path, options, message):

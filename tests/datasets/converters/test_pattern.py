@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.converters.pattern import pair_by, propose
+from datasets.converters.pattern import pair_by
 from utils.errors import ConfigError, UserError
 
 
@@ -52,32 +52,6 @@ def test_images_and_masks_in_one_folder():
         assert stems(pairing) == [("1", "1_gt"), ("2", "2_gt")]
         assert [path.stem for path in pairing.unpaired_images] == ["3"]
         assert [path.stem for path in pairing.unpaired_masks] == ["4_gt"]
-
-
-@pytest.mark.parametrize(
-    ("images", "masks", "pattern"),
-    [
-        (["a", "b"], ["a", "b"], "{id}={id}"),
-        (["a", "b"], ["a_mask", "b_mask"], "{id}={id}_mask"),
-        (["21_training", "22_training"], ["21_manual1", "22_manual1"], "{id}_training={id}_manual1"),
-        (["img_01", "img_02"], ["seg_01", "seg_02"], "img_{id}=seg_{id}"),
-        (["01L", "01R", "02L"], ["01L_1stHO", "01R_1stHO", "02L_1stHO"], "{id}={id}_1stHO"),
-        (["s1_10", "s1_11"], ["m10", "m11"], "s1_{id}=m{id}"),
-        (["x{1}_a", "x{1}_b"], ["a", "b"], "x*1*_{id}={id}"),
-    ],
-)
-def test_a_pattern_is_proposed(images, masks, pattern):
-    pairing = propose(files("i", *images), files("m", *masks))
-    assert pairing.pattern == pattern
-    assert stems(pairing) == list(zip(images, masks, strict=True))
-
-
-def test_the_proposal_pairs_the_most():
-    pairing = propose(files("i", "1", "2", "3"), files("m", "1_mask", "2_mask", "3"))
-    assert pairing.pattern == "{id}={id}_mask"
-    assert [path.stem for path in pairing.unpaired_masks] == ["3"]
-    assert propose(files("i", "cat"), files("m", "dog")).pairs == []
-    assert propose({}, {}).pairs == []
 
 
 @pytest.mark.parametrize(

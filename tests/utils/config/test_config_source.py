@@ -33,7 +33,7 @@ def test_a_quoted_number_is_text(refused):
 
 def test_a_key_written_twice_is_refused_with_its_line(refused, write):
     message = refused("training:\n  lr: 1e-4\n  lr: 1e-3\n")
-    assert message == f"{write('x').with_name('model.yaml')}:3: key 'lr' is given twice"
+    assert message == f"{write('x').with_name('model.yaml')}:3: key 'lr' is given twice, with two values; keep one"
 
 
 def test_a_syntax_error_names_file_and_line(refused):

@@ -1,0 +1,69 @@
+"""Writes data.yaml beside a user's data: the config that trains on it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.config.sources import dump_yaml
+from utils.files import write_text
+
+DATA_CONFIG = "data.yaml"
+
+_AUGMENTATION = {
+    "use_rotation": True,
+    "rotation_angle": 10,
+    "use_brightness": True,
+    "brightness": 0.2,
+    "use_horizontal_flip": True,
+    "use_vertical_flip": True,
+}
+_SHOWN_SIZES = 3
+
+
+class Written(NamedTuple):
+    """The size (H, W) and the mask values of an image that was written."""
+
+    size: tuple[int, int]
+    values: tuple[int, ...]
+
+
+def write_data_config(
+    root: Path, output: Path, written: Sequence[Written], splits: Mapping[str, str], labels: Mapping[int, str]
+) -> None:
+    """Write `root`/data.yaml. Its root_path is its own folder, so that it moves with the data.
+
+    Args:
+        output: the set's final place.
+        splits: of the images, by name.
+        labels: name of each foreground value; where it is empty, the values found get names to be changed.
+    """
+    found = sorted({value for one in written for value in one.values} - {0})
+    names = dict(labels) or (
+        {1: "Foreground"} if set(found) <= {1, 255} else {value: f"Label {value}" for value in found}
+    )
+    data = {
+        "root_path": ".",
+        "name": output.resolve().name,
+        "label_list": [0, *names],
+        "label_names": ["Background", *names.values()],
+    }
+    lines = [
+        f"{len(written)} images of {_sizes(written)} (width x height): {_counts(splits)}.",
+        "",
+        "Check it first:  python main.py check --data_config THIS_FILE",
+        "Relative paths start at this file. label_names are the text prompts: name what the labels show.",
+        "The image size follows the model config. --set section.key=value changes any key on the command line.",
+    ]
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in lines)
+    write_text(root / DATA_CONFIG, comments + "\n" + dump_yaml({"data_transforms": _AUGMENTATION, "data": data}))
+
+
+def _sizes(written: Sequence[Written]) -> str:
+    number = Counter(f"{width} x {height}" for height, width in (one.size for one in written))
+    shown = [size for size, _ in number.most_common(_SHOWN_SIZES)]
+    return ", ".join(shown) + (f" and {len(number) - _SHOWN_SIZES} other sizes" if len(number) > _SHOWN_SIZES else "")
+
+
+def _counts(splits: Mapping[str, str]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in Counter(splits.values()).most_common())
