@@ -18,6 +18,7 @@ from training.run import EpochProgress, Progress, Run
 from training.run_log import NoLog, RunLog
 from training.signals import StoppedError, start_workers
 from training.step import StepResult, train_step
+from utils.config.options import EPOCH_CHOSEN_ON
 from utils.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def fit(run: Run, resume: bool = False) -> Progress:
         run_log.truncate_after(run.progress.epoch)
         if not resume:
             save_state(run)
-        while run.progress.epoch < training.num_epochs:
+        while run.progress.epoch < training.num_epochs and not out_of_patience(run):
             started = time.perf_counter()
             record = train_epoch(run, loader, batches)
             record |= finish_epoch(run)
@@ -63,7 +64,17 @@ def fit(run: Run, resume: bool = False) -> Progress:
             if run.processes.any(run.stop.requested):
                 run.processes.wait()  # until the state is saved
                 raise StoppedError(f"stopped by a signal after epoch {run.progress.epoch}; resume with --resume")
+    if out_of_patience(run):
+        log.info("training ends: no better epoch since epoch %d (training.patience)", run.progress.best_epoch)
     return run.progress
+
+
+def out_of_patience(run: Run) -> bool:
+    """Whether the last `training.patience` epochs, of which the last was validated, brought no better one."""
+    progress, training = run.progress, run.config.training
+    if training.patience is None or progress.so_far.step or progress.epoch % training.val_every:
+        return False
+    return progress.epoch > 0 and progress.epoch - progress.best_epoch >= training.patience
 
 
 def step_batches(run: Run) -> StepBatches:
@@ -191,7 +202,8 @@ def _saved_stop(run: Run, where: str) -> StoppedError:
 def _log_epoch(run: Run, record: dict[str, Any], seconds: float) -> None:
     progress, training = run.progress, run.config.training
     left = seconds * (training.num_epochs - progress.epoch)
-    val = f"val Dice {record['val']['dice']:.4f} (best {progress.best_dice:.4f}), " if "val" in record else ""
+    of_images = "val Dice" if (split := run.config.require_data().val) == "val" else f"Dice of {EPOCH_CHOSEN_ON[split]}"
+    val = f"{of_images} {record['val']['dice']:.4f} (best {progress.best_dice:.4f}), " if "val" in record else ""
     loss, dice = record["loss"]["total"], record["train"]["dice"]
     trained = "no step taken" if loss is None else f"loss {loss:.4f}, train Dice {dice:.4f}"
     skipped = f"{record['skipped_steps']} steps skipped, " if record["skipped_steps"] else ""

@@ -17,6 +17,7 @@ from datasets.cache import ImageCache, Pair, compact
 from datasets.io import read_image, read_size
 from datasets.masks import MaskIndex, find_mask, index_masks, read_labels
 from datasets.split import read_split, split_csv
+from datasets.validation import run_split
 from utils.cores import usable_cores
 from utils.errors import ConfigError, UserError
 
@@ -56,7 +57,7 @@ class GeneralDataset(Dataset):
 
     def __init__(self, config: Any, split: str, train: bool, seed: int = 0, cache_bytes: int = 1 << 30) -> None:
         """Args:
-        config: the resolved config; its `data` and `data_transforms` sections are used.
+        config: the resolved config; its `data` and `data_transforms` sections and its seed are used.
         split: "train", "val" or "test".
         train: whether samples are augmented, deterministically by (seed, epoch, index).
         """
@@ -65,7 +66,7 @@ class GeneralDataset(Dataset):
         self.label_list = list(data.label_list)
         self.transform = Data_Transform(config.data_transforms, train)
         self.train, self.seed = train, seed
-        names = read_split(data).get(split, [])
+        names = run_split(data, config.seed)[split]
         if not names:
             raise UserError(f"{split_csv(data)}: no image of split {split!r}")
         pairs = list(_pairs(root, names))

@@ -116,11 +116,20 @@ def read_split(data_cfg: Any) -> dict[str, list[str]]:
 
     Raises: UserError that names file and row, for the first error; ConfigError if the file does not have the fold.
     """
+    return split_names(checked_rows(data_cfg))
+
+
+def checked_rows(data_cfg: Any) -> list[Row]:
+    """Return the rows of a config's split file, with the splits of its fold. Raises: as `read_split`."""
     path = split_csv(data_cfg)
     rows = read_rows(path)
     for problem in row_problems(rows):
         raise UserError(f"{path}, row {problem.line}: {problem.message}")
-    rows = apply_fold(rows, getattr(data_cfg, "fold_num", 0), path)
+    return apply_fold(rows, getattr(data_cfg, "fold_num", 0), path)
+
+
+def split_names(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the image names of each split, in the order of the rows; a split may be empty."""
     return {split: [row.image for row in rows if row.split == split] for split in SPLITS}
 
 

@@ -22,7 +22,6 @@ SCHEMA_VERSION = 2
 
 ImageKey = tuple[str, str]  # image file, label
 Images = Mapping[ImageKey, Mapping[str, float]]  # of each image: the values of IMAGE_COLUMNS
-
 IMAGE_COLUMNS = ("dice", "hd95", "dice_native", "hd95_native")
 
 
@@ -100,8 +99,8 @@ class Checkpoint(_Record):
 class _Evaluation(_Record):
     """What was evaluated, and on what: the keys that every results.json begins with.
 
-    `val_split` is the split that the best epoch was chosen on. `trainable`, `total` and `percent` are counted the
-    paper's way (`networks.strategies.parameter_counts`).
+    `val_split` is the split that the best epoch was chosen on, `epoch_chosen_on` the same in words. `trainable`,
+    `total` and `percent` are counted the paper's way (`networks.strategies.parameter_counts`).
     """
 
     schema_version: int = 1
@@ -116,6 +115,7 @@ class _Evaluation(_Record):
     dataset: str
     split: str = "test"
     val_split: str = "val"
+    epoch_chosen_on: str | None = None
     fold: int = 0
     seed: int
     checkpoint: Checkpoint = Checkpoint()

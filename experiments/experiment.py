@@ -1,15 +1,18 @@
 """One run from config to results: train, evaluate both sets of weights, and write the run's folder."""
 
+import logging
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
 
 from checkpointing import weights_file
-from datasets.data import GeneralDataset, read_split
+from datasets.data import GeneralDataset
+from datasets.split import Row, split_names
+from datasets.validation import run_rows, split_text
 from evaluation.results import (
     EpochScores,
     ImageScore,
@@ -20,6 +23,7 @@ from evaluation.results import (
     write_results,
 )
 from experiments.scoring import result_metadata, score_dataset
+from experiments.summary import start_lines
 from model import build_model, save_model
 from networks.base import SegmentationModel
 from networks.encoder_options import checkpoint_blocks, compile_encoder
@@ -29,10 +33,15 @@ from training.processes import Processes
 from training.run import Progress, Run
 from training.run_folder import Resume, RunFolder, decide_start
 from training.signals import StoppedError, StopRequests
+from training.text_log import kept_in
 from utils.config import Config
 from utils.environment import deterministic, environment_info, peak_memory_bytes, seed_everything
 from utils.errors import ConfigError
 from utils.files import write_json, write_text
+
+log = logging.getLogger(__name__)
+
+TrainingSets = tuple[GeneralDataset, GeneralDataset]  # for training and for validation
 
 
 def train_and_evaluate(
@@ -59,19 +68,21 @@ def train_and_evaluate(
         UserError: the folder holds another run; data or weights that do not fit; a run that failed.
         StoppedError: a signal came; all finished work is kept, and `resume` continues.
     """
-    training = config.training
-    with nullcontext(stop) if stop else StopRequests() as stop, deterministic(training.deterministic):
-        with stop.at_once("before training began"):
-            processes = Processes(device, training.precision, training.accumulate_steps)
-            _check_batch_size(config, processes)
-            folder = RunFolder.of(save_path)
-            start = processes.on_main(lambda: decide_start(folder, save_path, config, resume))
-        if start == "finished":
-            results = read_run_results(folder.path)
-        else:
-            results = _Experiment(config, save_path, folder, processes, stop, start == "resume").results()
-        processes.end()
-        return results
+    training, folder = config.training, RunFolder.of(save_path)
+    try:
+        with nullcontext(stop) if stop else StopRequests() as stop, deterministic(training.deterministic):
+            with stop.at_once("before training began"):
+                processes = Processes(device, training.precision, training.accumulate_steps)
+                _check_batch_size(config, processes)
+                start = processes.on_main(lambda: decide_start(folder, save_path, config, resume))
+            if start == "finished":
+                results = read_run_results(folder.path)
+            else:
+                results = _Experiment(config, save_path, folder, processes, stop, start == "resume").results()
+            processes.end()
+            return results
+    except StoppedError as error:
+        raise StoppedError(f"{error} (the run is in {folder.path})") from error
 
 
 @dataclass
@@ -87,7 +98,16 @@ class _Experiment:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def results(self) -> RunResults:
-        model, test_set, training_sets = self._prepared()
+        """Trains and evaluates; what is said meanwhile also goes to log.txt."""
+        prepared = self._prepared()
+        with kept_in(self.folder.log) if self.processes.is_main else nullcontext():
+            for line in start_lines(self._data_config, self._rows, prepared[0], self.processes, self.folder):
+                log.info(line)
+            return self._train_and_evaluate(*prepared)
+
+    def _train_and_evaluate(
+        self, model: SegmentationModel, test_set: GeneralDataset, training_sets: TrainingSets | None
+    ) -> RunResults:
         run = None
         if training_sets:
             save = partial(save_model, model, self.config)
@@ -110,16 +130,14 @@ class _Experiment:
             progress = run.progress if run else Progress()
             return self.processes.on_main(lambda: self._write_results(model, progress, scores, peak))
 
-    def _prepared(
-        self,
-    ) -> tuple[SegmentationModel, GeneralDataset, tuple[GeneralDataset, GeneralDataset] | None]:
+    def _prepared(self) -> tuple[SegmentationModel, GeneralDataset, TrainingSets | None]:
         """The model, the test set, and training and validation sets; from here on the folder is this run's."""
         config = self.config
         seed_everything(config.seed)
         try:
             with self.stop.at_once("before training began"):
-                test_set = GeneralDataset(config, "test", train=False)
-                training_sets = _training_sets(config) if config.strategy != "none" else None
+                test_set = GeneralDataset(self._data_config, "test", train=False)
+                training_sets = _training_sets(self._data_config) if config.strategy != "none" else None
                 started = time.perf_counter()
                 model = build_model(config).to(self.processes.device)
                 if config.training.gradient_checkpointing:
@@ -136,19 +154,36 @@ class _Experiment:
         self.processes.on_main(self._write_run_metadata)
         return model, test_set, training_sets
 
+    @cached_property
+    def _data_config(self) -> Config:
+        """The config with the split file to read: a resumed run reads the one that it wrote."""
+        recorded = self.folder.data_split
+        if not (self.resume and recorded.is_file()):
+            return self.config
+        data = self.config.require_data().model_copy(update={"data_split_csv": recorded, "fold_num": 0})
+        return self.config.model_copy(update={"data": data})
+
+    @cached_property
+    def _rows(self) -> list[Row]:
+        return run_rows(self._data_config.require_data(), self.config.seed)
+
     def _write_run_metadata(self) -> None:
-        """Writes run.txt, config.yaml and environment.json; a resumed run has them already."""
+        """Writes run.txt, config.yaml, data_split.csv and environment.json; a resumed run has them already."""
         if self.resume:
             return
         self.folder.path.mkdir(parents=True, exist_ok=True)
         write_text(self.folder.owner, self.save_path.name + "\n")
         write_text(self.folder.config, self.config.to_yaml())
+        write_text(self.folder.data_split, split_text(self._rows))
         information = environment_info(self.processes.device)
         write_json(self.folder.environment, {**information, "processes": self.processes.count})
 
     def _finish_training(self, run: Run, model: SegmentationModel) -> None:
-        self.processes.on_main(lambda: plot_curves(self.folder.metrics, self.folder.curves))
+        self.processes.on_main(self._plot_curves)
         self.processes.on_main(lambda: save_model(model, self.config, self.save_path, run.progress.epoch))
+
+    def _plot_curves(self) -> None:
+        plot_curves(self.folder.metrics, self.folder.curves, self.config.require_data().val)
 
     def _score(
         self, model: SegmentationModel, dataset: GeneralDataset, pictures: RunFolder | None = None
@@ -189,12 +224,14 @@ def _check_batch_size(config: Config, processes: Processes) -> None:
         )
 
 
-def _training_sets(config: Config) -> tuple[GeneralDataset, GeneralDataset]:
+def _training_sets(config: Config) -> TrainingSets:
     data = config.require_data()
-    if not read_split(data)[data.val]:
+    names = split_names(run_rows(data, config.seed))
+    if not names[data.val]:
+        reason = f", and {len(names['train'])} to train cannot spare one" if data.val == "val" else ""
         raise ConfigError(
-            f"{data.data_split_csv}: has no image of split '{data.val}' to pick the best epoch by; "
-            "add one, or set data.val=test (results will say so)"
+            f"{data.data_split_csv}: has no image of split '{data.val}' to pick the best epoch by{reason}; "
+            "add images, or set data.val=test (results will say so)"
         )
     train_set = GeneralDataset(config, "train", train=True, seed=config.seed)
     return train_set, GeneralDataset(config, data.val, train=False)

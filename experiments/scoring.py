@@ -25,7 +25,7 @@ from test import evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
 from utils.config import Config
-from utils.config.options import BASELINE_ARCHS
+from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON
 from utils.config.schema import FtConfig
 from utils.files import sha256
 
@@ -98,6 +98,7 @@ def result_metadata(config: Config, model: SegmentationModel, split: str, weight
         "dataset": data.name,
         "split": split,
         "val_split": data.val,
+        "epoch_chosen_on": EPOCH_CHOSEN_ON[data.val] if config.strategy != "none" else None,
         "fold": data.fold_num,
         "seed": config.seed,
         "checkpoint": Checkpoint(

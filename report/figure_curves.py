@@ -14,12 +14,14 @@ from report.gather import Run
 from report.table import Section, Table
 from training.run_folder import RunFolder
 from training.run_log import METRICS_FILE, read_metrics, scalars
+from utils.config.options import EPOCH_CHOSEN_ON
 from utils.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS = {"loss/total": "training loss", "train/dice": "training Dice", "val/dice": "validation Dice"}
+ON_TEST = f"Dice, epoch chosen on {EPOCH_CHOSEN_ON['test']}"
 LEGEND_COLUMNS = 3
 Curve = dict[int, float]  # epoch -> value
 RowCurves = Mapping[str, Sequence[Curve]]  # key of PANELS -> one curve for each seed
@@ -34,7 +36,9 @@ def draw_curves(table: Table, folder: Path) -> Drawn:
             curves = {row.label: _row_curves(row, column, drawn.notes, without_log) for row in section.rows}
             curves = {label: of_row for label, of_row in curves.items() if of_row}
             if curves:
-                _draw(curves, section, column, folder, f"curves_{column}{suffix}", drawn)
+                splits = {run.results.val_split for row in section.rows for run in row.cells[column].runs}
+                panels = PANELS | ({"val/dice": ON_TEST} if "test" in splits else {})
+                _draw(curves, panels, section, column, folder, f"curves_{column}{suffix}", drawn)
     if without_log:
         drawn.notes.append(f"Learning curves: {len(without_log)} runs have no {METRICS_FILE}, such as {without_log[0]}")
     return drawn
@@ -68,16 +72,22 @@ def _run_curves(run: Run, notes: list[str]) -> dict[str, Curve]:
 
 
 def _draw(
-    curves: Mapping[str, RowCurves], section: Section, column: str, folder: Path, name: str, drawn: Drawn
+    curves: Mapping[str, RowCurves],
+    titles: Mapping[str, str],
+    section: Section,
+    column: str,
+    folder: Path,
+    name: str,
+    drawn: Drawn,
 ) -> None:
-    panels = [key for key in PANELS if any(key in of_row for of_row in curves.values())]
+    panels = [key for key in titles if any(key in of_row for of_row in curves.values())]
     with figure(PAGE_WIDTH, 2.3 + 0.17 * ceil(len(curves) / LEGEND_COLUMNS)) as drawing:
         axes = drawing.subplots(1, len(panels), squeeze=False)[0]
         for axis, key in zip(axes, panels, strict=True):
             for index, (label, of_row) in enumerate(curves.items()):
                 if key in of_row:
                     _draw_row(axis, of_row[key], label, line_style(index))
-            _finish(axis, PANELS[key])
+            _finish(axis, key, titles[key])
         handles = {label: line for axis in axes for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}
         ncols = min(LEGEND_COLUMNS, len(handles))
         drawing.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=ncols, frameon=False)
@@ -86,9 +96,8 @@ def _draw(
         drawn.pictures.append(
             save(
                 drawing, folder, name, f"Learning curves: {column}",
-                f"{section.title}, {column}: training loss, Dice of the training batches and of the validation images "
-                f"after each epoch.{several}",
-                f"Line plots of training loss, training Dice and validation Dice over the epochs on {column} for "
+                f"{section.title}, {column}: {', '.join(titles.values())}, after each epoch.{several}",
+                f"Line plots of {', '.join(titles.values())} over the epochs on {column} for "
                 + ", ".join(curves),
             )
         )  # fmt: skip
@@ -105,13 +114,13 @@ def _draw_row(axis: "Axes", seeds: Sequence[Curve], label: str, style: dict[str,
     axis.plot(epochs, mean, label=label, linewidth=1.5, marker=marker, markersize=2.8, **style)
 
 
-def _finish(axis: "Axes", title: str) -> None:
+def _finish(axis: "Axes", key: str, title: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set(title=title, xlabel="epoch")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     axis.grid(True)
-    if title.endswith("Dice"):
+    if key != "loss/total":
         axis.set_ylim(bottom=0.0)
     else:
         values = [value for line in axis.get_lines() for value in np.asarray(line.get_ydata(), float)]

@@ -102,7 +102,7 @@ class Table:
         runs = [run for section in self.sections for row in section.rows for run in row.runs]
         datasets = sorted({run.column for run in runs if run.results.val_split == "test"})
         if self.weights == "best_val" and datasets:
-            yield f"best_val was chosen on the test images themselves (val: test): {', '.join(datasets)}"
+            yield f"best_val: epoch chosen on test images (data.val): {', '.join(datasets)}"
 
 
 def build_table(runs: Sequence[Run], weights: Weights, size: Size) -> Table:

@@ -10,7 +10,6 @@ from pathlib import Path
 from experiments.sweep import SweepPlan, SweepRun, SweepStoppedError, sweep_runs
 from study.plan import plan_text
 from training.signals import forwarded_stop_signals
-from utils.config import Config
 from utils.config.differences import check_config
 from utils.errors import UserError
 from utils.files import write_text
@@ -61,9 +60,8 @@ def _check_finished(run: SweepRun) -> None:
     if run.state != "done":
         return
     path = run.folder.config
-    before = Config.from_yaml(path.read_text(encoding="utf-8"), str(path))  # newer options get their defaults
     try:
-        check_config(path, before.to_yaml(), run.config(), path)
+        check_config(path, path.read_text(encoding="utf-8"), run.config(), path)
     except UserError as error:
         difference = str(error).rpartition("; ")[0]
         raise UserError(f"{difference}; remove {run.folder.path}, or give the plan another output") from None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.run_log import read_metrics, scalars
+from utils.config.options import EPOCH_CHOSEN_ON, Split
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 CURVE_PANELS = (("loss", "loss"), ("Dice", "dice"), ("learning rate", "lr"))
 
 
-def plot_curves(metrics_jsonl: Path, out: Path) -> None:
+def plot_curves(metrics_jsonl: Path, out: Path, val: Split = "val") -> None:
     """Draw losses, Dice and learning rate per epoch from a run's metrics.jsonl to a PNG.
 
     A number is drawn in the panel whose word is one of the words of its key ("loss/focal", "val/dice", "lr", also
@@ -24,6 +25,7 @@ def plot_curves(metrics_jsonl: Path, out: Path) -> None:
     Args:
         metrics_jsonl: as `RunLog` writes it; a half-written last line is left out.
         out: the PNG; its folder is made if missing. It is replaced only once the new one is whole.
+        val: the split that the best epoch is chosen on. For another than val, the title says so.
 
     Raises:
         UserError: the file is missing or damaged, or holds nothing to draw.
@@ -35,11 +37,13 @@ def plot_curves(metrics_jsonl: Path, out: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.8 * len(panels), 3.6), dpi=110, layout="constrained")
+    figure = Figure(figsize=(4.8 * len(panels), 4.0), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
-        _draw_panel(axis, title, curves)
+        _draw_panel(axis, title, {_shown(name, val): points for name, points in curves.items()})
+    if val != "val":
+        figure.suptitle(f"epoch chosen on {EPOCH_CHOSEN_ON[val]}", fontsize="medium")
     with atomic_path(out) as temporary:
         canvas.print_png(str(temporary))
 
@@ -53,6 +57,11 @@ def _curves(records: list[dict]) -> dict[str, dict[str, list[tuple[int, float]]]
             if title is not None and "std" not in words:
                 panels[title][name].append((record["epoch"], value))
     return {title: curves for title, curves in panels.items() if curves}
+
+
+def _shown(name: str, val: Split) -> str:
+    """A curve's name; what is recorded as val/... is of the split `val`."""
+    return f"{EPOCH_CHOSEN_ON[val]}/{name.removeprefix('val/')}" if val != "val" and name.startswith("val/") else name
 
 
 def _draw_panel(axis: "Axes", title: str, curves: dict[str, list[tuple[int, float]]]) -> None:
@@ -73,7 +82,9 @@ def _draw_panel(axis: "Axes", title: str, curves: dict[str, list[tuple[int, floa
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
     if len(curves) > 1 or title != "learning rate":
-        axis.legend(fontsize="small", framealpha=0.85, edgecolor="none")
+        # Below the panel: inside of it, a legend may lie on a curve.
+        columns = 2 if len(curves) > 3 else len(curves)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=columns, fontsize="small", frameon=False)
 
 
 def _scale_losses(axis: "Axes", values: list[float]) -> None:

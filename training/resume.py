@@ -41,7 +41,7 @@ def load_state(run: Run) -> None:
         UserError: there is none, or it belongs to another config.
     """
     state, path = _chosen_state(run)
-    check_config(path, state["config"], run.config, run.folder.config)
+    more_epochs = check_config(path, state["config"], run.config, run.folder.config, longer=True)
     if state["base_sha256"] != run.model.base_sha256:
         raise UserError(f"{path}: was trained on other base weights than {run.config.pretrained_path} is now")
     weights_file.load_trained_state(run.model, state["model"], everything=run.config.pretrained_path is None)
@@ -62,7 +62,15 @@ def load_state(run: Run) -> None:
         )
     if run.processes.index < len(state["random"]):
         set_random_state(state["random"][run.processes.index])
+    if run.processes.is_main:
+        run.folder.continue_with(run.config)
     log.info("%s: resumed after epoch %d, step %d", path, run.progress.epoch, run.progress.so_far.step)
+    if more_epochs and run.config.training.schedular == "cosine":
+        log.warning(
+            "the cosine schedule of %d epochs goes on after epoch %d: a run of that many epochs from the start differs",
+            run.config.training.num_epochs,
+            run.progress.epoch,
+        )
 
 
 def _chosen_state(run: Run) -> tuple[dict[str, Any], Path]:

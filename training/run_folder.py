@@ -14,6 +14,7 @@ from training.state_files import StateFolder
 from utils.config import Config
 from utils.config.differences import check_config
 from utils.errors import ConfigError, UserError
+from utils.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,19 @@ class RunFolder:
         return self.path / "run.txt"
 
     @property
+    def row(self) -> Path:
+        """Holds the name of the run's row in the plan of a sweep."""
+        return self.path / "row.txt"
+
+    @property
     def config(self) -> Path:
         """The resolved config."""
         return self.path / "config.yaml"
+
+    @property
+    def data_split(self) -> Path:
+        """The split of every image as this run uses it."""
+        return self.path / "data_split.csv"
 
     @property
     def environment(self) -> Path:
@@ -107,7 +118,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """The output of a run that a sweep started."""
+        """What the run said on the console."""
         return self.path / "log.txt"
 
     @property
@@ -122,9 +133,15 @@ class RunFolder:
             return "unfinished"
         return "begun" if self.config.is_file() else "empty"
 
-    def check_config(self, config: Config) -> None:
-        """Raises UserError, with the keys that differ, unless the run in this folder has this config."""
-        check_config(self.config, self.config.read_text(encoding="utf-8"), config, self.config)
+    def check_config(self, config: Config) -> bool:
+        """Whether `config` has more epochs than the run in this folder. Raises: UserError if other keys differ."""
+        return check_config(self.config, self.config.read_text(encoding="utf-8"), config, self.config, longer=True)
+
+    def continue_with(self, config: Config) -> None:
+        """Replaces the config of the run; its results, which are those of fewer epochs, are removed first."""
+        if self.config.read_text(encoding="utf-8") != config.to_yaml():
+            self.results.unlink(missing_ok=True)
+            write_text(self.config, config.to_yaml())
 
 
 def weights_of(path: Path) -> Path:
@@ -168,8 +185,8 @@ def decide_start(
 
     Args:
         folder, save_path, config: the run's.
-        resume: True resumes the run in the folder. "auto" resumes it where there is one, leaves it where it is
-            finished, and else starts. False starts.
+        resume: True resumes the run in the folder. "auto" resumes it where there is one, leaves it where it has as
+            many epochs as `config` wants, and else starts. False starts.
 
     Raises:
         UserError: the folder holds another run, or none to resume.
@@ -181,8 +198,8 @@ def decide_start(
         return "start"
     if resume == "auto":
         if status == "finished":
-            folder.check_config(config)
-            return "finished"
+            more = folder.check_config(config) and folder.states.states()
+            return "resume" if more else "finished"
         if status == "unfinished":
             return "resume"
     elif resume:
@@ -192,7 +209,10 @@ def decide_start(
     if save_path.name == folder.best_weights.name:
         raise ConfigError(f"--save_path {save_path}: that name is kept for the best epoch; choose another")
     if status == "finished":
-        raise UserError(f"{folder.path}: holds a finished run; give another --save_path, or remove it")
+        raise UserError(
+            f"{folder.path}: holds a finished run; give another --save_path, or remove it; "
+            "--resume with a larger training.num_epochs trains it further"
+        )
     if folder.metrics.exists() or folder.states.has_progress:
         raise UserError(f"{folder.path}: holds an unfinished run; resume it with --resume, or give another --save_path")
     if save_path.exists():

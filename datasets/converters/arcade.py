@@ -26,16 +26,18 @@ def convert(source: Path | None, *, seed: int, split: str = "paper") -> Plan:
     counts such images. File names begin with the folder (train_1.png), because each folder numbers its images from 1.
 
     Args:
-        split: `paper`: 700 train and 300 test, drawn from the 1000 images of syntax/train. `official`: the 1000, 200
-            and 300 images of train, val and test.
+        split: `paper`: 700 train and 300 test, drawn from the 1000 images of syntax/train, and the 200 of syntax/val,
+            where it is there. `official`: the 1000, 200 and 300 images of train, val and test.
 
     Raises: UserError that names the missing file or the invalid annotation.
     """
     root = find_path(source, "syntax/train/annotations").parents[1]
-    parts = ("train",) if split == "paper" else _OFFICIAL
+    parts: dict[str, str | None] = {part: part for part in _OFFICIAL}
+    if split == "paper":
+        parts = {"train": None} | ({"val": "val"} if (root / "val").is_dir() else {})
     cases, bare = [], 0
-    for part in parts:
-        found, without = _cases(root, part, None if split == "paper" else part)
+    for part, of_part in parts.items():
+        found, without = _cases(root, part, of_part)
         cases += found
         bare += without
     return Plan(cases, _SPLIT_SIZES if split == "paper" else {}, {"images_without_annotation": bare})

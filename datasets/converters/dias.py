@@ -32,18 +32,19 @@ def convert(source: Path | None, *, seed: int, split: str = "paper", projection:
     folder (training_s1.png).
 
     Args:
-        split: `paper`: 20 train and 10 test, drawn from the 30 sequences of training/. `official`: the folders
-            training, validation and test.
+        split: `paper`: 20 train and 10 test, drawn from the 30 sequences of training/, and validation/, where it is
+            there, as val. `official`: the folders training, validation and test.
         projection: `min`, the darkest value of each pixel over all frames; `last`, the last frame; `mean`.
 
     Raises: UserError that names the missing or invalid file.
     """
     root = find_path(source, "training/labels").parents[1]
-    parts = ("training",) if split == "paper" else tuple(_PARTS)
-    cases = []
-    for part in parts:
-        cases += _cases(root / part, projection, None if split == "paper" else _PARTS[part])
-    return Plan(cases, _SPLIT_SIZES if split == "paper" else {})
+    if split == "official":
+        return Plan([case for part in _PARTS for case in _cases(root / part, projection, _PARTS[part])])
+    cases = _cases(root / "training", projection, None)
+    if (root / "validation").is_dir():
+        cases += _cases(root / "validation", projection, "val")
+    return Plan(cases, _SPLIT_SIZES)
 
 
 def _cases(folder: Path, projection: str, split: str | None) -> list[Case]:

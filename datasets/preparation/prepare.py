@@ -74,11 +74,13 @@ def prepare(
 
 
 def _partition(plan: Plan, folds: int | None, seed: int) -> tuple[dict[str, str], dict[str, int] | None]:
-    """Return the split of every image and, for cross-validation, its fold; the splits are then those of fold 0."""
+    """Return the split of every image and, for cross-validation, the folds; the splits are then those of fold 0."""
     if folds is None:
         return draw_splits(plan.cases, plan.split_sizes, seed), None
-    by_fold = draw_folds(plan.cases, folds, seed)
-    return {name: "train" if fold else "test" for name, fold in by_fold.items()}, by_fold
+    validation = [case for case in plan.cases if case.split == "val"]  # they stay that in every run
+    by_fold = draw_folds([case for case in plan.cases if case.split != "val"], folds, seed)
+    splits = {name: "train" if fold else "test" for name, fold in by_fold.items()}
+    return splits | {case.name: "val" for case in validation}, by_fold
 
 
 def _summary(

@@ -13,7 +13,7 @@ from datasets.converters.plan import Case
 from datasets.parallel import parallel_map
 from datasets.preparation.data_config import Written
 from datasets.preparation.partition import group_of
-from datasets.split import COLUMNS, FOLD_COLUMNS
+from datasets.split import COLUMNS
 from utils.errors import UserError
 
 # Level 3 is three times as fast as PNG's default and makes photographs 3% larger.
@@ -62,10 +62,11 @@ def _write_case(root: Path, case: Case) -> Written:
 def write_split(
     root: Path, cases: Sequence[Case], splits: Mapping[str, str], folds: Mapping[str, int] | None = None
 ) -> None:
-    """Write data_split.csv: one row per case, in order, with fold and group if there are folds."""
+    """Write data_split.csv: one row per case, in order, with folds where there are some, and with groups."""
+    grouped = folds is not None or any(case.group is not None for case in cases)
     with open(root / "data_split.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(COLUMNS if folds is None else (*COLUMNS, *FOLD_COLUMNS))
+        rows.writerow((*COLUMNS, *(("fold",) if folds is not None else ()), *(("group",) if grouped else ())))
         for case in cases:
-            row = (case.name, splits[case.name])
-            rows.writerow(row if folds is None else (*row, folds[case.name], group_of(case)))
+            fold = (folds.get(case.name, ""),) if folds is not None else ()
+            rows.writerow((case.name, splits[case.name], *fold, *((group_of(case),) if grouped else ())))

@@ -60,9 +60,8 @@ def spoil_two_splits(w):
 
 
 def spoil_no_val(w):
-    text = (w.data / "data_split.csv").read_text().replace(",val", ",train")
-    (w.data / "data_split.csv").write_text(text)
-    return [], 2, "has no image of split 'val' to pick the best epoch by; add one, or set data.val=test"
+    (w.data / "data_split.csv").write_text("imgs,split\ntrain0.png,train\ntest0.png,test\n")
+    return [], 2, "has no image of split 'val' to pick the best epoch by, and 1 to train cannot spare one; add images"
 
 
 def spoil_image(w):

@@ -36,8 +36,10 @@ def make_set(tmp_path) -> Callable[..., SimpleNamespace]:
             data_split_csv=None,
             label_list=list(range(labels + 1)),
             label_names=["Background", *(f"L{i}" for i in range(1, labels + 1))],
+            val="test",  # nothing is drawn for validation
+            val_fraction=0.15,
         )
-        return SimpleNamespace(data=data, data_transforms=transform_settings(**({"img_size": 32} | transforms)))
+        return SimpleNamespace(seed=0, data=data, data_transforms=transform_settings(**({"img_size": 32} | transforms)))
 
     return make
 

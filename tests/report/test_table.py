@@ -121,7 +121,7 @@ def test_last_and_best_val_and_the_two_sizes_are_never_mixed(maker):
         missing = "SAM, text prompt: no scores of these weights" in table.sections[0].missing()
         assert missing == (weights == "best_val")
         # DRIVE's configs validate on the test images, which only best_val has seen.
-        assert any("chosen on the test images" in remark for remark in table.remarks()) == (weights == "best_val")
+        assert any("epoch chosen on test images" in remark for remark in table.remarks()) == (weights == "best_val")
 
 
 def test_best_is_highest_dice_and_lowest_hd95_as_rounded_without_the_oracle(maker):

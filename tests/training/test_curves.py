@@ -50,7 +50,7 @@ def test_curves_hold_every_finished_epoch_and_no_half_line(tmp_path, plotted):
     }
     with Image.open(tmp_path / "new" / "curves.png") as file:
         assert file.format == "PNG"
-        assert file.size == (3 * 528, 396)
+        assert file.size == (3 * 528, 440)
         assert len(np.unique(np.asarray(file.convert("RGB")).reshape(-1, 3), axis=0)) > 10
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["curves.png"]
 
@@ -60,7 +60,7 @@ def test_panels_without_a_number_are_left_out(tmp_path, plotted):
     plot_curves(log, tmp_path / "c.png")
     assert plotted == {"val_dice": ([1], [0.5])}
     with Image.open(tmp_path / "c.png") as file:
-        assert file.size == (528, 396)
+        assert file.size == (528, 440)
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0], [-1.0, 2.0], [1e-6, 1.0], [0.0, 1e3], [1e-30, 1e30]])

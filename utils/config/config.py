@@ -82,6 +82,13 @@ class Config(Section):
         return cls._from_draft(draft, draft.get(("strategy",)), draft.get(("ft", "type")))
 
     @classmethod
+    def from_resolved(cls, text: str, origin: str) -> Self:
+        """Reads what `to_yaml` wrote: as `from_yaml`, but nothing is resolved again, so that nothing is warned of."""
+        draft = Draft()
+        draft.add(parse_yaml(text, origin), origin)
+        return validated(cls, draft)
+
+    @classmethod
     def _from_draft(cls, draft: Draft, file_strategy: Any, file_type: Any) -> Self:
         """Checks the user's keys, resolves them, and checks the result."""
         accept_released(draft)

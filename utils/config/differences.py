@@ -4,28 +4,45 @@ from pathlib import Path
 from typing import Any
 
 from utils.config.config import Config
-from utils.config.sources import dotted, parse_yaml, show
+from utils.config.sources import dotted, show
 from utils.errors import UserError
 from utils.files import portable_path
 
+# They say when training ends. A run may go on with more epochs, and then with any patience.
+EPOCHS, PATIENCE = "training.num_epochs", "training.patience"
 
-def check_config(origin: Path, saved: str, config: Config, config_file: Path) -> None:
+
+def check_config(origin: Path, saved: str, config: Config, config_file: Path, longer: bool = False) -> bool:
     """Raises UserError, with the keys that differ, unless `saved` (YAML, found in `origin`) is `config`.
 
-    `config_file` is the resolved config that repeats the run.
+    Args:
+        config_file: the resolved config that repeats the run.
+        longer: accept a `config` with more epochs.
+
+    Returns: whether `config` has more epochs.
     """
-    before, now = (_flat(parse_yaml(text, str(origin))) for text in (saved, config.to_yaml()))
+    before = flat(Config.from_resolved(saved, str(origin)))  # keys that are newer than the run get their defaults
+    now = flat(config)
     keys = sorted({key for key in before | now if not _same(before.get(key), now.get(key))})
+    more = longer and now[EPOCHS] > before[EPOCHS]
+    if more:
+        keys = [key for key in keys if key not in (EPOCHS, PATIENCE)]
     if keys:
         changes = [f"{key} was {_word(before.get(key))}, is {_word(now.get(key))}" for key in keys]
         raise UserError(f"{origin}: was trained with another config: {'; '.join(changes)}; resume with {config_file}")
+    return more
 
 
-def _flat(values: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+def flat(config: Config) -> dict[str, Any]:
+    """The keys that are set, as users write them ("training.lr"), and their values."""
+    return _flattened(config.model_dump(mode="json", exclude_none=True))
+
+
+def _flattened(values: dict[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
         inner = (*path, key)
-        flat.update(_flat(value, inner) if isinstance(value, dict) else {dotted(inner): value})
+        flat.update(_flattened(value, inner) if isinstance(value, dict) else {dotted(inner): value})
     return flat
 
 

@@ -37,6 +37,8 @@ TextEncoderType = Literal["clip", "learned"]
 TextAffineNorm = Literal["layernorm", "batchnorm"]
 
 Split = Literal["train", "val", "test"]
+# What `data.val` means for the best epoch.
+EPOCH_CHOSEN_ON: dict[Split, str] = {"train": "training images", "val": "validation images", "test": "test images"}
 Weights = Literal["last", "best_val"]  # after the last epoch, or of the epoch with the best validation Dice
 Size = Literal["img_size", "native"]  # scored at the model's image size (the paper's way) or at the image's own
 OptimizerName = Literal["adamw", "sgd"]

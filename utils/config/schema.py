@@ -1,8 +1,7 @@
 """The sections of a config: every key, its type, its range and its default.
 
 The defaults are those of `profile: official`; `utils.config.resolve` has what other profiles change, and the rules over
-keys of two sections. A rule inside one section is a validator here. Values are not converted: a quoted number is text,
-and `true` is not a number.
+keys of two sections. A rule inside one section is a validator here.
 """
 
 from pathlib import Path
@@ -52,7 +51,7 @@ from utils.config.options import (
 
 
 class Section(BaseModel):
-    """A block of keys, frozen. Unknown keys are refused, and values are not converted."""
+    """A block of keys, frozen. Unknown keys are refused. Values are not converted: a quoted number is text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -80,8 +79,7 @@ class DataTransformsConfig(Section):
     @field_validator("a_max")
     @classmethod
     def _window_has_width(cls, a_max: float | None, info: ValidationInfo) -> float | None:
-        a_min = info.data.get("a_min")
-        if a_min is not None and a_max is not None and a_max <= a_min:
+        if a_max is not None and (a_min := info.data.get("a_min")) is not None and a_max <= a_min:
             raise ValueError(f"must be greater than a_min = {a_min}")
         return a_max
 
@@ -89,7 +87,8 @@ class DataTransformsConfig(Section):
 class DataConfig(Section):
     """One dataset. `name` and `data_split_csv` follow from `root_path` unless they are set.
 
-    `fold_num` is the fold to test, where the split file has folds (see `datasets.split`); 0 where it has none.
+    `fold_num` is the fold to test (see `datasets.split`). The best epoch is chosen on the split `val`; where the split
+    file has no validation image, on `val_fraction` of the training images.
     """
 
     root_path: FilePath
@@ -99,6 +98,7 @@ class DataConfig(Section):
     label_list: Labels = [0, 1]
     label_names: LabelNames
     val: Split = "val"
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     volume_channel: int | None = None
     negative_to_positive_ratio: float | None = None
     num_workers: CountOrZero = 0
@@ -109,8 +109,8 @@ class DataConfig(Section):
         root = values.get("root_path") if isinstance(values, dict) else None
         if not isinstance(root, str | Path) or not str(root).strip():
             return values
-        root = Path(root).expanduser()
-        filled = {"name": root.resolve().name or "data", "data_split_csv": root / "data_split.csv"}
+        folder = Path(root).expanduser()
+        filled = {"name": folder.resolve().name or "data", "data_split_csv": folder / "data_split.csv"}
         return filled | {key: value for key, value in values.items() if value is not None}
 
     @field_validator("label_names")
@@ -125,8 +125,7 @@ class DataConfig(Section):
 class SamConfig(Section):
     """The SAM or SAM2 that is fine-tuned: its size, its image size, and where the released implementation differs.
 
-    `img_size` applies to the baselines too. Only SAM has `encoder_attention` and `pos_embed_resize`; only SAM2 has
-    `high_res_features`.
+    `img_size` is also of the baselines, `encoder_attention` and `pos_embed_resize` of SAM, `high_res_features` of SAM2.
     """
 
     img_size: ImageSize = 512
@@ -167,8 +166,9 @@ class PromptsConfig(Section):
 class TrainingConfig(Section):
     """Optimizer, schedule, loss, and how a step is computed.
 
-    `schedule_step` and `steps` count epochs, `warmup_steps` optimizer steps. `batch_size` is the number of samples in
-    one optimizer step over all processes; each process computes its share in `accumulate_steps` micro-batches.
+    `schedule_step`, `steps` and `patience` count epochs, `warmup_steps` optimizer steps. Training ends after `patience`
+    epochs without a better validation Dice. `batch_size` is the number of samples in one optimizer step over all
+    processes; each process computes its share in `accumulate_steps` micro-batches.
     """
 
     optimizer: OptimizerName = "adamw"
@@ -190,6 +190,7 @@ class TrainingConfig(Section):
     reg_multiplier: NotNegative = 0.01
     clip_grad_norm: Positive | None = None
     val_every: Count = 1
+    patience: Count | None = None
     precision: Precision = "fp32"
     accumulate_steps: Count = 1
     gradient_checkpointing: bool = False
@@ -201,8 +202,7 @@ class TrainingConfig(Section):
     @field_validator("accumulate_steps")
     @classmethod
     def _micro_batches_are_equal(cls, accumulate_steps: int, info: ValidationInfo) -> int:
-        batch_size = info.data.get("batch_size")
-        if batch_size is not None and batch_size % accumulate_steps:
+        if (batch_size := info.data.get("batch_size")) is not None and batch_size % accumulate_steps:
             raise ValueError(f"must divide batch_size = {batch_size}, the samples of one optimizer step")
         return accumulate_steps
 

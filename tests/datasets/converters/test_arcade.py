@@ -72,10 +72,11 @@ def of_part(truth, part):
 def test_the_papers_split_is_drawn_from_the_training_part(arcade, tmp_path, rows, assert_written):
     root, truth = arcade
     summary = prepare("arcade", root, tmp_path / "out")
-    assert_written(tmp_path / "out", of_part(truth, "train"))
-    assert summary["splits"] == {"train": 9, "val": 0, "test": 3}
-    assert summary["images_without_annotation"] == 2
-    assert [row["imgs"] for row in rows(tmp_path / "out")] == [f"train_{n}.png" for n in range(1, 13)]
+    assert_written(tmp_path / "out", of_part(truth, "train") | of_part(truth, "val"))
+    assert summary["splits"] == {"train": 9, "val": 3, "test": 3}
+    assert summary["images_without_annotation"] == 4
+    names = [f"train_{n}.png" for n in range(1, 13)] + [f"val_{n}.png" for n in range(1, 4)]
+    assert [row["imgs"] for row in rows(tmp_path / "out")] == names
     for name in ("train_2.png", "train_3.png"):
         assert not np.asarray(Image.open(tmp_path / "out" / "masks" / name)).any()
 
@@ -162,14 +163,14 @@ def test_a_category_named_stenosis_is_not_vessel_whatever_its_number(arcade, tmp
 
     edit(root, renumber)
     prepare("arcade", root, tmp_path / "out")
-    assert_written(tmp_path / "out", of_part(truth, "train"))
+    assert_written(tmp_path / "out", of_part(truth, "train") | of_part(truth, "val"))
 
 
 def test_category_26_is_not_vessel_whatever_its_name(arcade, tmp_path, assert_written):
     root, truth = arcade
     edit(root, lambda content: content["categories"][25].update(name="26"))
     prepare("arcade", root, tmp_path / "out")
-    assert_written(tmp_path / "out", of_part(truth, "train"))
+    assert_written(tmp_path / "out", of_part(truth, "train") | of_part(truth, "val"))
 
 
 def mask_of(arcade, tmp_path, polygons):

@@ -48,10 +48,11 @@ def test_one_image_per_sequence(dias, tmp_path, rows, assert_written, projection
     assert max(len(sequence) for sequence in frames.values()) > 11  # i10 comes after i2
     summary = prepare("dias", root, tmp_path / "out", projection=projection)
     project = PROJECTIONS[projection or "min"]
-    names = [f"training_s{sequence}.png" for sequence in range(9, 15)]
+    names = list(frames)[:8]  # the training and the validation part
     assert_written(tmp_path / "out", {name: (project(frames[name]), masks[name]) for name in names})
-    assert summary["splits"] == {"train": 4, "val": 0, "test": 2}
+    assert summary["splits"] == {"train": 4, "val": 2, "test": 2}
     assert [row["imgs"] for row in rows(tmp_path / "out")] == names
+    assert all(row["imgs"].startswith("validation") == (row["split"] == "val") for row in rows(tmp_path / "out"))
 
 
 def test_the_paper_draws_20_and_10():

@@ -48,7 +48,7 @@ def test_what_is_written_and_returned(tmp_path):
     summary = prepare("toy", None, tmp_path / "a" / "b" / "set", seed=3, count=1)
     root = tmp_path / "a/b/set"
     assert set(files(root)) == {"images/i0.png", "masks/i0.png", "data_split.csv", "dataset.json"}
-    assert (root / "data_split.csv").read_bytes() == b"imgs,split\ni0.png,train\n"
+    assert (root / "data_split.csv").read_bytes() == b"imgs,split,group\ni0.png,train,p0\n"
     assert summary == {
         "name": "toy",
         "output": str(root),

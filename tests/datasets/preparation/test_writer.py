@@ -67,6 +67,8 @@ def test_the_split_is_written_in_the_order_of_the_cases(tmp_path):
     cases = [case("b", group="p1"), case("a")]
     splits = {"a.png": "train", "b.png": "test"}
     write_split(tmp_path, cases, splits)
+    assert (tmp_path / "data_split.csv").read_bytes() == b"imgs,split,group\nb.png,test,p1\na.png,train,a\n"
+    write_split(tmp_path, [case("b"), case("a")], splits)
     assert (tmp_path / "data_split.csv").read_bytes() == b"imgs,split\nb.png,test\na.png,train\n"
     write_split(tmp_path, cases, splits, {"a.png": 1, "b.png": 0})
     expected = b"imgs,split,fold,group\nb.png,test,0,p1\na.png,train,1,a\n"
