@@ -1,5 +1,8 @@
 """A run's folder: the names of its files, and whether a run in it starts, resumes or is finished."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -11,6 +14,8 @@ from training.state_files import StateFolder
 from utils.config import Config
 from utils.config.differences import check_config
 from utils.errors import ConfigError, UserError
+from utils.files import DiskError, remove_leftovers
+from utils.lock import locked
 
 Status = Literal["empty", "begun", "unfinished", "finished"]
 Resume = bool | Literal["auto"]
@@ -116,6 +121,44 @@ class RunFolder:
         if self.states.states():
             return "unfinished"
         return "begun" if self.config.is_file() else "empty"
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        records = (self.owner, self.config, self.environment, self.metrics, self.curves)
+        return (*records, self.best_weights, self.per_image, self.results)
+
+    @contextmanager
+    def locked(self, save_path: Path) -> Iterator[None]:
+        """Context manager: no other process runs here. What a killed one wrote half is removed first.
+
+        Raises: UserError if one does. An error of the disk says from where the run goes on.
+        """
+        busy = f"{self.path}: another process runs here; wait for it, or give another --save_path"
+        with locked(self.lock, busy):
+            self._remove_leftovers(save_path)
+            try:
+                yield
+            except DiskError as error:
+                if not self.states.states():
+                    raise
+                raise DiskError(f"{error}; --resume goes on from {self.states.folder}, which is whole") from error
+
+    def _remove_leftovers(self, save_path: Path) -> None:
+        remove_leftovers(self.path, [path.name for path in self._files])
+        remove_leftovers(save_path.parent, [save_path.name])
+        for folder in (self.overlays, self.predictions):
+            for inner in (folder, *folder.rglob("*/")):
+                remove_leftovers(inner)
+
+    def remove(self, save_path: Path) -> None:
+        """Removes what the run wrote, and nothing else. Raises: as `locked`."""
+        with self.locked(save_path):
+            self.results.unlink(missing_ok=True)  # first: from here on it is not finished
+            self.states.clear()
+            for file in (*self._files, save_path):
+                file.unlink(missing_ok=True)
+            for folder in (self.tensorboard, self.overlays, self.predictions):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def check_config(self, config: Config) -> None:
         """Raises UserError, with the keys that differ, unless the run in this folder has this config."""
