@@ -99,7 +99,7 @@ def _median_sample(run: Run, known: dict[ImageKey, int]) -> ImageKey | None:
 
 def _read_mask(path: Path) -> np.ndarray | None:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             return np.asarray(image.convert("L")) > 127
     except OSError:
         return None
