@@ -40,6 +40,10 @@ def parallel_map(
             return list(tqdm(results, total=len(items), desc=title, unit=unit, disable=None))
         except BrokenProcessPool as error:
             raise UserError(f"{title}: a worker process was killed, perhaps out of memory; run it again") from error
+        except KeyboardInterrupt:  # the pool would wait for the items that its workers have begun
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
