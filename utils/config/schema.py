@@ -17,6 +17,7 @@ from utils.config.options import (
     CountOrZero,
     EncoderAttention,
     Epochs,
+    FileName,
     FilePath,
     FocalGamma,
     FocalInput,
@@ -47,6 +48,7 @@ from utils.config.options import (
     Templates,
     TextAffineNorm,
     TextEncoderType,
+    Workers,
     only,
 )
 
@@ -80,8 +82,7 @@ class DataTransformsConfig(Section):
     @field_validator("a_max")
     @classmethod
     def _window_has_width(cls, a_max: float | None, info: ValidationInfo) -> float | None:
-        a_min = info.data.get("a_min")
-        if a_min is not None and a_max is not None and a_max <= a_min:
+        if a_max is not None and (a_min := info.data.get("a_min")) is not None and a_max <= a_min:
             raise ValueError(f"must be greater than a_min = {a_min}")
         return a_max
 
@@ -93,7 +94,7 @@ class DataConfig(Section):
     """
 
     root_path: FilePath
-    name: Name | None = None
+    name: FileName | None = None
     data_split_csv: FilePath | None = None
     fold_num: CountOrZero = 0
     label_list: Labels = [0, 1]
@@ -101,7 +102,7 @@ class DataConfig(Section):
     val: Split = "val"
     volume_channel: int | None = None
     negative_to_positive_ratio: float | None = None
-    num_workers: CountOrZero = 0
+    num_workers: Workers = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -201,8 +202,7 @@ class TrainingConfig(Section):
     @field_validator("accumulate_steps")
     @classmethod
     def _micro_batches_are_equal(cls, accumulate_steps: int, info: ValidationInfo) -> int:
-        batch_size = info.data.get("batch_size")
-        if batch_size is not None and batch_size % accumulate_steps:
+        if (batch_size := info.data.get("batch_size")) is not None and batch_size % accumulate_steps:
             raise ValueError(f"must divide batch_size = {batch_size}, the samples of one optimizer step")
         return accumulate_steps
 
