@@ -13,9 +13,10 @@ from data_transforms.data_transforms import to_native
 from datasets.data import GeneralDataset
 from evaluation.metrics import batch_dice, score_pair
 from evaluation.results import ImageScore
-from networks.base import SegmentationModel
+from networks.base import NonFiniteError, SegmentationModel, check_logits
 from training.processes import Processes
 from training.signals import StoppedError, StopRequests, start_workers
+from utils.errors import UserError
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
 
@@ -32,6 +33,8 @@ def predictions(
 
     Logits and mask are cropped to `valid`, the part of the model's square that the image fills. `indices` are the
     samples wanted, all by default.
+
+    Raises: UserError that names the image, for logits that are not finite.
     """
     model.eval()
     loader = DataLoader(
@@ -49,6 +52,10 @@ def predictions(
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
+            try:
+                check_logits(logits[i])
+            except NonFiniteError as error:
+                raise UserError(f"{dataset.samples[index].image_path}: {error}") from None
             yield index, logits[i, :h, :w], batch["mask"][i, :h, :w], size, (h, w)
 
 

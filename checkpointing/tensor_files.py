@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from checkpointing.published import download_hint
 from utils.errors import ConfigError, UserError
+from utils.files import atomic_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES)
@@ -55,6 +57,31 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
         ) from error
 
 
+def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises UserError, which names the tensor, unless all are plain arrays of finite numbers."""
+    for key, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            raise UserError(f"{path}: '{key}' is no plain array of real numbers ({tensor.layout}, {tensor.dtype})")
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise UserError(
+                f"{path}: '{key}' holds values that are not finite (NaN or infinite): the training of these weights "
+                "failed, or the file is damaged; give another"
+            )
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None, content: Any) -> None:
+    """Writes `tensors` with `metadata` as safetensors, or `content` by torch.save if the name ends in .pth or .pt.
+
+    Raises: DiskError; the file before it is then undamaged.
+    """
+    with atomic_path(path) as temporary:
+        if path.suffix not in TORCH_SUFFIXES:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary, metadata)
+            return
+        with temporary.open("wb") as file:  # torch's own writer would hide the reason of an error
+            torch.save(content, file)
+
+
 def _is_torchscript(path: Path) -> bool:
     """Whether `torch.load` would take the file for a TorchScript archive."""
     if not zipfile.is_zipfile(path):
@@ -73,13 +100,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def unwrapped_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in the content that `read_tensor_file` returned. Raises: UserError if there is none."""
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            break
-        content = inner
+    """The state dict in the content that `read_tensor_file` returned.
+
+    Raises: UserError if there is none, or as `check_tensors`.
+    """
+    for _ in _WRAPPERS:  # no more levels than that: a dictionary may hold itself
+        if isinstance(content, Mapping):
+            content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
     is_state = isinstance(content, Mapping) and content and all(isinstance(t, Tensor) for t in content.values())
     if not is_state:
         raise UserError(f"{path}: holds no state dict of tensors")
+    check_tensors(content, path)
     return {key.removeprefix("module."): value for key, value in content.items()}

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import adapters
-from checkpointing.tensor_files import TORCH_SUFFIXES, read_tensor_file
+from checkpointing.tensor_files import check_tensors, read_tensor_file, write_tensors
 from utils.errors import UserError
-from utils.files import atomic_path
 
 FORMAT = "salt-weights-1"
+_METADATA = ("config", "base_sha256", "epoch")
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,8 @@ def load_trained_state(model: nn.Module, state: Mapping[str, Tensor], everything
     for key in sorted(given):
         if state[key].shape != target[key].shape:
             raise UserError(f"'{key}' has shape {tuple(state[key].shape)}, the model needs {tuple(target[key].shape)}")
+        if state[key].is_floating_point() != target[key].is_floating_point():
+            raise UserError(f"'{key}' is of {state[key].dtype}, the model needs {target[key].dtype}")
     with torch.no_grad():
         for key in base:  # before the adapters, which check that they fit their base
             base[key].copy_(state[key])
@@ -98,26 +99,28 @@ def _base_tensors(model: nn.Module) -> dict[str, Tensor]:
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a weights file atomically: safetensors, or torch's format if the name ends in .pth or .pt."""
     metadata = {"format": FORMAT, **metadata}
-    path.parent.mkdir(parents=True, exist_ok=True)
     contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        if path.suffix in TORCH_SUFFIXES:
-            torch.save({"tensors": contiguous, "metadata": metadata}, temporary)
-        else:
-            save_file(contiguous, temporary, metadata=metadata)
+    write_tensors(path, contiguous, metadata, {"tensors": contiguous, "metadata": metadata})
 
 
 def read_weights(path: Path) -> WeightsFile:
     """Reads a weights file without running any code in it.
 
     Raises:
-        UserError: missing, truncated, or not written by this project.
+        UserError: missing, truncated, or not written by this project; or as `check_tensors`.
     """
     weights = as_weights(*read_tensor_file(path))
     if weights is None:
         raise UserError(
             f"{path}: holds weights, but is no checkpoint of this project; base weights go to --pretrained_path"
         )
+    tensors, metadata = weights.tensors, weights.metadata
+    are_tensors = isinstance(tensors, dict) and all(isinstance(tensor, Tensor) for tensor in tensors.values())
+    missing = [key for key in _METADATA if not isinstance(metadata.get(key), str)]
+    if missing or not are_tensors or not metadata["epoch"].isdecimal():
+        what = f"its metadata lack {missing[0]}" if missing else "its tensors or its epoch are none"
+        raise UserError(f"{path}: is a damaged checkpoint, {what}; give another")
+    check_tensors(tensors, path)
     return weights
 
 
@@ -125,4 +128,5 @@ def as_weights(content: Any, metadata: Mapping[str, str]) -> WeightsFile | None:
     """The content that `read_tensor_file` returned as a weights file of this project, or None for any other file."""
     if not metadata and isinstance(content, dict) and set(content) == {"tensors", "metadata"}:
         content, metadata = content["tensors"], content["metadata"]
+        metadata = metadata if isinstance(metadata, dict) else {}
     return WeightsFile(content, dict(metadata)) if metadata.get("format") == FORMAT else None

@@ -52,7 +52,7 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
 
 def checkpoint_file(path: Path) -> Path:
     """The weights file that --checkpoint names: the file itself, or that of the run in a folder. Raises: UserError."""
-    from training.run_folder import weights_of
+    from training.run_weights import weights_of
 
     return weights_of(path)
 

@@ -2,13 +2,19 @@
 
 import os
 import re
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from commands.output import process_index
 from commands.parser import START, parse
 from utils.errors import ConfigError, UserError
 
 STOPPED = 3  # as training.signals.StoppedError, whose import would take longer than a mistyped option should wait
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run_command(argv: list[str]) -> int:
@@ -19,8 +25,9 @@ def run_command(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
         command, args = parse(argv)
-        command.run(args)
-    except (UserError, OSError, MemoryError) as error:
+        with _cleaning_up_on_signals():
+            command.run(args)
+    except (UserError, OSError, MemoryError, UnicodeEncodeError) as error:
         if debug:
             raise
         if not (isinstance(error, UserError) and error.already_reported):
@@ -33,18 +40,49 @@ def run_command(argv: list[str]) -> int:
         reason = str(error).strip().splitlines()[0]
         print(f"error: process {process_index()}: {reason} (--debug shows where)", file=sys.stderr)
         return UserError.exit_code
+    except _EndedError as error:
+        print(f"error: stopped by {error}", file=sys.stderr)
+        return STOPPED
     except KeyboardInterrupt:
         print("error: stopped by Ctrl-C", file=sys.stderr)
         return STOPPED
     return 0
 
 
+class _EndedError(KeyboardInterrupt):
+    """A signal that ends the command, as Ctrl-C does: what it holds for a while is removed on the way out."""
+
+
+@contextmanager
+def _cleaning_up_on_signals() -> Iterator[None]:
+    """Context manager: SIGTERM and a closed terminal end the block by an exception, where they are not ignored."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise _EndedError(signal.Signals(number).name)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # others may not set handlers
+        before = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    for number in [number for number, handler in before.items() if handler == signal.SIG_DFL]:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def error_line(error: Exception) -> str:
-    """The last line of an error's message.
+    """An error's message in one line.
 
     torch raises the error of a data loader's worker again, of the same class, with the worker's traceback as its
     message. The last line of that is `<class>: <message>`.
     """
-    text = str(error).strip()
-    line = (text or type(error).__name__).splitlines()[-1]
-    return re.sub(r"^[\w.]+: ", "", line) if text.startswith(f"Caught {type(error).__name__} in ") else line
+    text = str(error).strip() or type(error).__name__
+    if text.startswith(f"Caught {type(error).__name__} in "):
+        return re.sub(r"^[\w.]+: ", "", text.splitlines()[-1])
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object[:200]!a}: is not UTF-8 text; rename the file or folder"
+    if isinstance(error, OSError) and isinstance(error.filename, str) and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    return " ".join(text.split())

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", type=Path, required=True, help="YAML: output, seeds, datasets, rows, overrides")
     parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="names row/dataset/seed, * allowed")
     add_device_option(parser)
+    parser.add_argument("--force", action="store_true", help="replace runs whose config the plan has changed since")
     parser.add_argument("--dry_run", action="store_true", help="show what is finished and what would run")
     parser.add_argument("--list", action="store_true", help="print the runs' names alone, one per line")
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
         for planned in chosen:
             print(planned.name if args.list else f"{planned.name}: {planned.state}")
         return
-    failures = sweep(chosen, args.device)
+    failures = sweep(chosen, args.device, args.force)
     for name, problem in failures.items():
         print(f"failed: {name}: {problem}")
     if failures:

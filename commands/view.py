@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_checkpoint_options(parser)
     parser.add_argument("--compare", type=Path, help="a second checkpoint, shown beside the first")
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=_port, default=7860)
     add_device_option(parser)
 
 
@@ -26,3 +26,9 @@ def run(args: argparse.Namespace) -> None:
     device = resolve_device(args.device)
     # A generator: the models load once Gradio is known to be installed.
     serve(checkpoints, (load_model(path, args.pretrained_path, device) for path in checkpoints), args.port)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"must be a port from 1 to 65535, not '{text}'")
+    return int(text)

@@ -17,6 +17,7 @@ from utils.extras import extra
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
 WHITE = 65535
+MAX_FRAMES = 100_000
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 
 
@@ -33,7 +34,14 @@ def is_dicom(path: Path) -> bool:
 
 def frame_count(path: Path) -> int:
     """Return the number of frames by the file's header. Raises: UserError as `read_frames` does."""
-    return int(_header(path).get("NumberOfFrames") or 1)
+    header = _header(path)
+    try:
+        count = int(header.get("NumberOfFrames") or 1)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: its number of frames is no number ({_first_line(error)}); replace the file") from None
+    if not 1 <= count <= MAX_FRAMES:
+        raise UserError(f"{path}: promises {count} frames, and 1 to {MAX_FRAMES} are read; replace the file")
+    return count
 
 
 def read_frames(path: Path) -> Iterator[np.ndarray]:
@@ -44,10 +52,13 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
             in colour, without pixels, or in a compression that no installed decoder reads.
     """
     header = _header(path)
-    _check(header, path)
     try:
+        _check(header, path)
         for frame in extra("pydicom.pixels", f"{path}: a DICOM file").iter_pixels(path):
-            grey = _to_uint16(_windowed(frame, header), header)
+            windowed = _windowed(frame, header)
+            if not np.isfinite(windowed).all():
+                raise UserError(f"{path}: its rescale or window gives values that are not finite; replace the file")
+            grey = _to_uint16(windowed, header)
             yield np.broadcast_to(grey[..., None], (*grey.shape, 3))
     except UserError:
         raise

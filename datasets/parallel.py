@@ -1,6 +1,9 @@
 """Applies a function to many items on all cores, with a progress bar."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,16 +34,31 @@ def parallel_map(
     if workers < 2:
         return [function(item) for item in tqdm(items, desc=title, unit=unit, disable=None)]
     chunk = max(1, min(_MAX_CHUNK, len(items) // (4 * workers)))
-    with ProcessPoolExecutor(workers, initializer=_ignore_interrupts) as pool:
+    with ProcessPoolExecutor(workers, initializer=_prepare_worker) as pool:
         try:
             results = pool.map(function, items, chunksize=chunk)
             return list(tqdm(results, total=len(items), desc=title, unit=unit, disable=None))
         except BrokenProcessPool as error:
             raise UserError(f"{title}: a worker process was killed, perhaps out of memory; run it again") from error
+        except KeyboardInterrupt:  # the pool would wait for the items that its workers have begun
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C, which reaches every process of the terminal, to the parent: one message instead of many."""
+def _prepare_worker() -> None:
+    """Leave Ctrl-C, which reaches every process of the terminal, to the parent, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # not the parent's handlers
+        signal.signal(number, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the parent's end, for example by SIGKILL: the queue of work would never report it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

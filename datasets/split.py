@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
+from datasets.names import name_problem, output_name
 from utils.config.options import Split
 from utils.errors import ConfigError, UserError
 
@@ -64,9 +65,14 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def row_problems(rows: list[Row]) -> Iterator[RowProblem]:
-    """Yield the errors of each row: no name, an unknown split or fold, a repeated row, one image in two splits."""
+def row_problems(rows: list[Row], labels: Sequence[str] = ()) -> Iterator[RowProblem]:
+    """Yield the errors of each row: no name, an unknown split or fold, a repeated row, one image in two splits, a name
+    that no file system takes, two images that share their files.
+
+    `labels` are the names of the foreground labels; files are written for every image and label.
+    """
     seen: dict[str, Row] = {}
+    outputs: dict[str, Row] = {}
     for row in rows:
         if not row.image:
             yield RowProblem(row.line, "", "row", "no image name in column imgs")
@@ -79,6 +85,15 @@ def row_problems(rows: list[Row]) -> Iterator[RowProblem]:
             message = f"fold {row.fold!r} of {row.image} is no whole number; number the folds from 0, or leave it empty"
             yield RowProblem(row.line, row.image, "fold", message)
             continue
+        if problem := name_problem(row.image, labels):
+            yield RowProblem(row.line, row.image, "name", problem)
+            continue
+        for name in [output_name(row.image, label) for label in labels or ("",)]:
+            other = outputs.setdefault(name, row)
+            if other.image != row.image:
+                message = f"{row.image} and {other.image} of row {other.line} would share {name}; rename one"
+                yield RowProblem(row.line, row.image, "name", message)
+                break
         first = seen.setdefault(row.image, row)
         if first is not row and (first.split, first.fold) != (row.split, row.fold):
             where, there = (f"fold {r.fold}" if first.split == row.split else r.split for r in (row, first))
@@ -123,7 +138,7 @@ def checked_rows(data_cfg: Any) -> list[Row]:
     """Return the rows of a config's split file, with the splits of its fold. Raises: as `read_split`."""
     path = split_csv(data_cfg)
     rows = read_rows(path)
-    for problem in row_problems(rows):
+    for problem in row_problems(rows, list(getattr(data_cfg, "label_names", ()))[1:]):
         raise UserError(f"{path}, row {problem.line}: {problem.message}")
     return apply_fold(rows, getattr(data_cfg, "fold_num", 0), path)
 

@@ -1,7 +1,7 @@
 """Pictures of predictions beside their truth."""
 
 import math
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -48,13 +48,6 @@ def overlay(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> np.ndarra
     gap = np.full((image.shape[0], GAP, 3), GAP_COLOUR, dtype=np.uint8)
     panels = [image, gap, mask_panel(truth), gap, mask_panel(pred), gap, _errors(image, truth, pred)]
     return np.concatenate(panels, axis=1)
-
-
-def overlay_name(image: str, label: str) -> str:
-    """The overlay's path for an image of the given path below images/: in the same subfolders, `<stem>_<label>.png`."""
-    path = PurePosixPath(image)
-    folders = [part for part in path.parent.parts if part not in ("/", "..")]  # never outside the folder of overlays
-    return PurePosixPath(*folders, f"{path.stem}_{label.replace('/', '_')}.png").as_posix()
 
 
 def save_overlay(

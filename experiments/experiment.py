@@ -2,7 +2,7 @@
 
 import logging
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -65,15 +65,21 @@ def train_and_evaluate(
         stop: stop requests that the caller listens to already.
 
     Raises:
-        UserError: the folder holds another run; data or weights that do not fit; a run that failed.
+        UserError: the folder holds another run, or another process runs in it; data or weights that do not fit; a run
+            that failed.
         StoppedError: a signal came; all finished work is kept, and `resume` continues.
     """
     training, folder = config.training, RunFolder.of(save_path)
     try:
-        with nullcontext(stop) if stop else StopRequests() as stop, deterministic(training.deterministic):
+        with (
+            nullcontext(stop) if stop else StopRequests() as stop,
+            deterministic(training.deterministic),
+            ExitStack() as held,
+        ):
             with stop.at_once("before training began"):
                 processes = Processes(device, training.precision, training.accumulate_steps)
                 _check_batch_size(config, processes)
+                processes.on_main(lambda: held.enter_context(folder.locked(save_path)))
                 start = processes.on_main(lambda: decide_start(folder, save_path, config, resume))
             if start == "finished":
                 results = read_run_results(folder.path)

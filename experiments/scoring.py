@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from datasets.data import GeneralDataset
-from evaluation.overlays import overlay_name, save_mask, save_overlay
+from datasets.names import output_name
+from evaluation.overlays import save_mask, save_overlay
 from evaluation.results import (
     SCHEMA_VERSION,
     Checkpoint,
@@ -48,7 +49,7 @@ def score_dataset(
     """Scores every sample of a dataset; writes overlays of the first ones and all masks to `pictures`, where given."""
 
     def draw(pictures: RunFolder, index: int, prediction: np.ndarray, truth: np.ndarray, score: ImageScore) -> None:
-        name = overlay_name(score.name, score.label)
+        name = output_name(score.name, score.label)
         save_mask(pictures.predictions / name, prediction)
         if index < OVERLAYS:
             words: dict[str, Any] = {"name": score.name, "label": score.label, "dice": score.native.dice}

@@ -1,12 +1,10 @@
 """A sweep: every row of a plan on every dataset with every seed, each a run of its own that can be resumed."""
 
-import fcntl
 import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,6 +21,7 @@ from utils.config.options import FilePath
 from utils.config.schema import Section
 from utils.environment import PROJECT_ROOT
 from utils.errors import ConfigError, UserError
+from utils.lock import is_locked
 
 log = logging.getLogger(__name__)
 
@@ -69,17 +68,33 @@ class SweepRun:
         return RunFolder(self.plan.output / self.name)
 
     @property
-    def state(self) -> Literal["done", "unfinished", "to do"]:
-        """Whether it is finished, can be resumed, or has to start."""
+    def state(self) -> Literal["done", "changed", "unfinished", "to do"]:
+        """Whether it is finished, was begun with another config than the plan's, can be resumed, or has to start."""
         status = self.folder.status
+        if self.folder.config.is_file() and self.changes:
+            return "changed"
         return "done" if status == "finished" else "unfinished" if status == "unfinished" else "to do"
+
+    @property
+    def changes(self) -> str:
+        """The keys of the config that the plan has changed since the run in the folder began; else empty."""
+        try:
+            self.folder.check_config(self.config())
+        except UserError as error:
+            return str(error)
+        return ""
+
+    @property
+    def save_path(self) -> Path:
+        """The final weights."""
+        return self.folder.path / "model.safetensors"
 
     def arguments(self, device: str) -> list[str]:
         """The command line of `main.py train` for this run."""
         row = self.plan.rows[self.row]
         arguments = ["train", "--data_config", str(self.plan.datasets[self.dataset])]
         arguments += ["--model_config", str(row.model_config_path), "--seed", str(self.seed), "--device", device]
-        arguments += ["--save_path", str(self.folder.path / "model.safetensors")]
+        arguments += ["--save_path", str(self.save_path)]
         if row.pretrained_path is not None:
             arguments += ["--pretrained_path", str(row.pretrained_path)]
         arguments += ["--resume", "auto"]
@@ -122,8 +137,10 @@ def sweep_runs(plan: SweepPlan, only: Sequence[str] = ()) -> list[SweepRun]:
     return [run for run in runs if not only or any(fnmatchcase(run.name, pattern) for pattern in only)]
 
 
-def sweep(runs: Sequence[SweepRun], device: str = "auto") -> dict[str, str]:
+def sweep(runs: Sequence[SweepRun], device: str = "auto", force: bool = False) -> dict[str, str]:
     """Runs what is not finished, each as a process of main.py with its output in log.txt of its folder.
+
+    A run in whose folder is one of another config fails, or, with `force`, replaces that one.
 
     A run that fails is left behind and the next one starts. A signal is sent on to the run, which saves and stops; the
     sweep then stops too.
@@ -143,13 +160,18 @@ def sweep(runs: Sequence[SweepRun], device: str = "auto") -> dict[str, str]:
         if run.state == "done":
             log.info("%s: done before", title)
             continue
+        if run.state == "changed":
+            if not force:
+                failures[run.name] = f"{run.changes}, or replace the run by --force"
+                log.warning("%s: %s", title, failures[run.name])
+                continue
+            run.folder.remove(run.save_path)
         started = time.perf_counter()
         log.info("%s: %s", title, "resumes" if run.state == "unfinished" else "starts")
-        with _locked(run.folder) as locked:
-            if not locked:
-                log.info("%s: another process runs it", title)
-                continue
-            status = _run(run.arguments(device), run.folder.log)
+        status = None if is_locked(run.folder.lock) else _run(run.arguments(device), run.folder.log)
+        if status is None or (status and is_locked(run.folder.lock)):  # two tasks of a job array may be given one run
+            log.info("%s: another process runs it", title)
+            continue
         if status == StoppedError.exit_code:
             raise SweepStoppedError(f"stopped by a signal in {run.name}; the same command continues it")
         if status:
@@ -167,23 +189,10 @@ class SweepStoppedError(UserError):
     exit_code = StoppedError.exit_code
 
 
-@contextmanager
-def _locked(folder: RunFolder) -> Iterator[bool]:
-    """Yields whether no other process runs in `folder`: two tasks of a job array may be given one run."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    with open(folder.lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
-        yield True
-        folder.lock.unlink(missing_ok=True)
-
-
 def _run(arguments: Sequence[str], output: Path) -> int:
     """Runs main.py with `arguments`, appends its output to a file, and returns its exit status."""
     processes: list[subprocess.Popen] = []
+    output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("ab") as file, forwarded_stop_signals(processes) as signals:
         processes.append(
             subprocess.Popen([sys.executable, str(MAIN), *arguments], stdout=file, stderr=subprocess.STDOUT)

@@ -4,11 +4,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport
 from networks.text_prompt.encoder import TextEncoder
 from utils.config import Config
+from utils.errors import UserError
+
+
+class NonFiniteError(UserError):
+    """A model whose output is not finite."""
+
+
+def check_logits(logits: Tensor) -> Tensor:
+    """Returns logits of any shape. Raises: NonFiniteError if one is NaN or infinite."""
+    if not torch.isfinite(logits).all():
+        raise NonFiniteError(
+            "the model's output is not finite (NaN or infinite): its training failed; train it with a lower training.lr"
+        )
+    return logits
 
 
 class SegmentationModel(nn.Module):

@@ -3,19 +3,16 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import adapters
 from checkpointing import weights_file
-from checkpointing.tensor_files import TORCH_SUFFIXES, read_tensor_file, unwrapped_state_dict
+from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict, write_tensors
 from networks.base import SegmentationModel
 from networks.prompted import PromptedModel
 from utils.config import Config
 from utils.config.options import SAM2_ARCH
 from utils.errors import UserError
-from utils.files import atomic_path
 
 
 def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, output: Path, half: bool = False) -> None:
@@ -45,11 +42,7 @@ def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, outpu
     if config.arch == SAM2_ARCH and model.base_sha256 and config.pretrained_path is not None:
         state = {**_memory(config.pretrained_path), **state}
     state = _halved(state) if half else state
-    with atomic_path(output) as temporary:
-        if output.suffix in TORCH_SUFFIXES:
-            torch.save({"model": state} if config.arch == SAM2_ARCH else state, temporary)
-        else:
-            save_file({key: value.contiguous() for key, value in state.items()}, temporary)
+    write_tensors(output, state, None, {"model": state} if config.arch == SAM2_ARCH else state)
 
 
 def export_full(model: SegmentationModel, config: Config, checkpoint: Path, output: Path, half: bool = False) -> None:

@@ -1,17 +1,22 @@
 """Writes the files of a prediction."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from datasets.preparation.writer import write_png
 from prediction.predictor import Predictor, index_map, logit
 from utils.drawing import draw_masks
+from utils.errors import UserError
 from utils.files import atomic_path
+
+_MADE_BY = ("Software", "SALT predict")  # a text chunk of the PNGs
 
 ProbabilityFormat = Literal["png", "npy"]
 
@@ -35,6 +40,12 @@ class Outputs:
     def mask_path(self, stem: Path) -> Path:
         """The path of the mask named `stem`."""
         return self.folder / f"{stem}.png"
+
+    def check_replaceable(self, stem: Path) -> None:
+        """Raises UserError if the mask's path is taken by a file that no prediction wrote."""
+        path = self.mask_path(stem)
+        if os.path.lexists(path) and not _is_prediction(path):
+            raise UserError(f"{path}: exists, and no prediction wrote it; give another --output, or move it away")
 
     def is_complete(self, stem: Path) -> bool:
         """Whether all files of this prediction exist; each is written atomically."""
@@ -82,4 +93,13 @@ class Outputs:
 
 def _write_png(path: Path, values: np.ndarray) -> None:
     with atomic_path(path) as temporary:
-        write_png(temporary, values)
+        write_png(temporary, values, _MADE_BY)
+
+
+def _is_prediction(path: Path) -> bool:
+    """Whether `predict` wrote the file, which it marks."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get(_MADE_BY[0]) == _MADE_BY[1]
+    except (OSError, ValueError, SyntaxError):
+        return False

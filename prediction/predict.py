@@ -4,11 +4,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from tqdm import tqdm
 
+from networks.base import NonFiniteError
 from prediction.outputs import Outputs
 from prediction.sources import Source
 from utils.errors import ConfigError, UserError
+from utils.files import DiskError
 
 log = logging.getLogger(__name__)
 
@@ -37,15 +40,27 @@ def predict_files(
         outputs: writes the masks, and what else is wanted.
         tile, flips: see `Predictor`.
         skip_existing: skip images whose output files all exist.
+
+    Raises:
+        UserError: a mask would replace a file that is none; nothing is written then.
+        DiskError: the disk is full, for example.
     """
+    if not skip_existing:
+        for source in sources:
+            outputs.check_replaceable(source.stem)
     summary = Summary()
     for source in tqdm(sources, desc="predict", unit="file", disable=None):
         try:
             _predict_file(source, outputs, summary, tile, flips, skip_existing)
-        except ConfigError as error:  # an intensity window that does not fit this image
+        except DiskError:  # the next file could not be written either
+            raise
+        except (ConfigError, NonFiniteError) as error:  # such as an intensity window that does not fit this image
             summary.problems.append(UserError(f"{source.path}: {error}"))
         except UserError as error:
             summary.problems.append(error)
+        except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+            summary.problems.append(UserError(f"{source.path}: cannot be predicted ({reason})"))
     return summary
 
 
@@ -58,6 +73,7 @@ def _predict_file(
         return
     count = 0
     for stem, image in zip(stems, source.images(outputs.predictor.transform), strict=False):
+        outputs.check_replaceable(stem)
         outputs.write(stem, image, outputs.predictor.logits(image, tile=tile, flips=flips))
         summary.written += 1
         count += 1

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_transforms.data_transforms import Data_Transform, to_native
 from datasets.cache import compact
-from networks.base import SegmentationModel
+from networks.base import SegmentationModel, check_logits
 from networks.labels import label_indices
 from prediction.tiles import Window, blend, windows
 from utils.errors import UserError
@@ -60,7 +60,7 @@ class Predictor:
         """The mask of one label: (H, W) bool, where the probability is above `threshold` (between 0 and 1).
 
         Raises:
-            UserError: a label that the model does not know.
+            UserError: a label that the model does not know; NonFiniteError: its output is not finite.
             ValueError: an image of another shape or type.
         """
         return (self.logits(image, [label], tile=tile, flips=flips)[0] > logit(threshold)).numpy()
@@ -134,7 +134,7 @@ class Predictor:
             boxes = torch.tensor(corners, dtype=torch.float32, device=self.device)
         embedded = self.model.embed(pixels.to(self.device))
         decoded = [self.model.decode(embedded, [label] * len(pixels), boxes).float().cpu() for label in labels]
-        return torch.stack(decoded, dim=1)
+        return check_logits(torch.stack(decoded, dim=1))
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:

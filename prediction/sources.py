@@ -96,7 +96,15 @@ def _listed(given: str | Path, output: Path) -> list[tuple[Path, Path]]:
 def _outside(folder: Path, files: Iterable[Path]) -> list[Path]:
     """The files outside `folder`, sorted: the masks of an earlier call are not images."""
     folder = folder.resolve()
-    return [file for file in sorted(files) if not file.resolve().is_relative_to(folder)]
+    return [file for file in sorted(files) if not _resolved(file).is_relative_to(folder)]
+
+
+def _resolved(path: Path) -> Path:
+    """The path without links; a link that leads back to itself stays, and reading it reports that."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -128,6 +136,6 @@ def _refuse_collisions(sources: Sequence[Source], output: Path) -> None:
         mask = output / f"{source.stem}.png"
         if source.stem in by_stem:
             raise UserError(f"{source.path} and {by_stem[source.stem]}: both masks would be {mask}; rename one")
-        if mask.resolve() == source.path.resolve():
+        if _resolved(mask) == _resolved(source.path):
             raise UserError(f"--output {output}: {source.path} would be replaced by its mask; give another folder")
         by_stem[source.stem] = source.path

@@ -6,6 +6,7 @@ when the command ends.
 
 import logging
 import os
+import socket
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
+# Another name in a request's Host header is another site's, whose name leads to this machine: DNS rebinding.
+_ALLOWED_HOSTS = [HOST, "localhost"]
+MAX_FILE_SIZE = "512mb"  # a 16-bit image of MAX_PIXELS pixels in colour
 _LONGEST_SHOWN = 1600  # pixels; a browser gains nothing from more
 _CSS = """
 .gradio-container {max-width: 1280px !important; margin: auto}
@@ -55,13 +59,16 @@ def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: in
             imported.
 
     Raises:
-        UserError: Gradio is missing; a checkpoint that cannot be loaded; two that share no label.
-        OSError: the port is taken.
+        UserError: the port is taken; Gradio is missing; a checkpoint that cannot be loaded; two that share no label.
     """
+    _check_port(port)
     with tempfile.TemporaryDirectory(prefix="salt_view_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         gradio = extra("gradio", "main.py view")
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
         page = build_page([_short_name(path, checkpoints) for path in checkpoints], list(predictors))
         logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio's own first request to itself
         log.info("open http://%s:%d in a browser; Ctrl-C ends it", HOST, port)
@@ -70,6 +77,8 @@ def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: in
         page.launch(
             server_name=HOST,
             server_port=port,
+            max_file_size=MAX_FILE_SIZE,
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=_ALLOWED_HOSTS)]},
             share=False,
             inbrowser=False,
             quiet=True,
@@ -77,6 +86,15 @@ def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: in
             theme=theme,
             css=_CSS,
         )
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            free.bind((HOST, port))
+        except OSError as error:
+            raise UserError(f"--port {port}: cannot be used ({error.strerror}); give another") from error
 
 
 def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks":

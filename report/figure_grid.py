@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from datasets.data import GeneralDataset
-from evaluation.overlays import FALSE_NEGATIVE, mask_panel, overlay_name
+from datasets.names import output_name
+from evaluation.overlays import FALSE_NEGATIVE, mask_panel
 from evaluation.results import ImageKey
 from report.cells import Row
 from report.drawing import PAGE_WIDTH, Drawn, figure, save
@@ -75,7 +76,7 @@ def _grid_row(section: Section, column: str, notes: list[str]) -> GridRow | None
     image, truth = dataset.native_image(by_key[sample]), dataset.native_mask(by_key[sample])
     predictions = {}
     for label, run in runs.items():
-        path = RunFolder(run.folder).predictions / overlay_name(*sample)
+        path = RunFolder(run.folder).predictions / output_name(*sample)
         mask = _read_mask(path)
         if mask is None or mask.shape != truth.shape or sample not in run.images["last"]:
             notes.append(f"Fig. 3, {column}, {label}: {path} is missing or of another size")
@@ -99,7 +100,7 @@ def _median_sample(run: Run, known: dict[ImageKey, int]) -> ImageKey | None:
 
 def _read_mask(path: Path) -> np.ndarray | None:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             return np.asarray(image.convert("L")) > 127
     except OSError:
         return None

@@ -81,16 +81,17 @@ class Workspace:
 @pytest.fixture
 def workspace(tmp_path):
     """A dataset of 4 / 2 / 2 images and a nano SAM at 32 pixels from random weights, 2 epochs."""
-    return _make_workspace(tmp_path)
+    return make_workspace_in(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def make_workspace():
     """The function (folder) -> a workspace in it, for what several tests share."""
-    return _make_workspace
+    return make_workspace_in
 
 
-def _make_workspace(folder: Path) -> Workspace:
+def make_workspace_in(folder: Path) -> Workspace:
+    """A dataset of 4 / 2 / 2 images and configs of a nano SAM at 32 pixels from random weights, 2 epochs."""
     data = folder / "set"
     _draw_dataset(data, {"train": 4, "val": 2, "test": 2})
     data_config = folder / "data.yaml"

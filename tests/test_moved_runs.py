@@ -9,7 +9,7 @@ from PIL import Image
 
 from main import main
 from model import load_trained
-from training.run_folder import weights_of
+from training.run_weights import weights_of
 from utils.errors import UserError
 
 OLD = Path(__file__).resolve().parent / "old_runs"

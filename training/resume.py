@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpointing import weights_file
+from training.data_digest import check_data
 from training.random_state import random_state, set_random_state
 from training.run import EpochProgress, Progress, Run
 from utils.config.differences import check_config
@@ -30,6 +31,7 @@ def save_state(run: Run) -> None:
             "random": generators,
             "config": run.config.to_yaml(),
             "base_sha256": run.model.base_sha256,
+            "data": run.data,
         }
     )
 
@@ -38,12 +40,13 @@ def load_state(run: Run) -> None:
     """Restores the newest undamaged state in last/.
 
     Raises:
-        UserError: there is none, or it belongs to another config.
+        UserError: there is none, or it belongs to another config or other data.
     """
     state, path = _chosen_state(run)
     more_epochs = check_config(path, state["config"], run.config, run.folder.config, longer=True)
     if state["base_sha256"] != run.model.base_sha256:
         raise UserError(f"{path}: was trained on other base weights than {run.config.pretrained_path} is now")
+    run.processes.on_main(lambda: check_data(state.get("data"), run.data, run.config, path))
     weights_file.load_trained_state(run.model, state["model"], everything=run.config.pretrained_path is None)
     run.optimizer.load_state_dict(state["optimizer"])
     scaler = run.processes.accelerator.scaler

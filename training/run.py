@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ import adapters
 from datasets.data import GeneralDataset
 from networks.base import SegmentationModel
 from training.batch_norm import sync_batch_norm
+from training.data_digest import DataDigest, data_digest
 from training.optimizer import build_optimizer
 from training.processes import Processes
 from training.run_folder import RunFolder
@@ -100,6 +102,11 @@ class Run:
         objective = Objective(self.model, loss, training.reg_multiplier)
         optimizer = build_optimizer(self.model, training)
         self.objective, self.optimizer = self.processes.prepare(objective, optimizer)
+
+    @cached_property
+    def data(self) -> DataDigest:
+        """What this run is trained on."""
+        return data_digest(self.config, self.train_set, self.val_set)
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:

@@ -1,22 +1,21 @@
 """A run's folder: the names of its files, and whether a run in it starts, resumes or is finished."""
 
-import difflib
-import logging
-import zipfile
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from checkpointing.tensor_files import SUFFIXES, check_writable_name
+from checkpointing.tensor_files import check_writable_name
 from evaluation.results import PER_IMAGE_FILE, RESULTS_FILE
 from training.run_log import METRICS_FILE, TENSORBOARD_FOLDER
 from training.state_files import StateFolder
 from utils.config import Config
 from utils.config.differences import check_config
 from utils.errors import ConfigError, UserError
-from utils.files import write_text
-
-log = logging.getLogger(__name__)
+from utils.files import DiskError, remove_leftovers, write_text
+from utils.lock import locked
 
 Status = Literal["empty", "begun", "unfinished", "finished"]
 Resume = bool | Literal["auto"]
@@ -133,6 +132,44 @@ class RunFolder:
             return "unfinished"
         return "begun" if self.config.is_file() else "empty"
 
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        inputs = (self.owner, self.row, self.config, self.data_split, self.environment)
+        return (*inputs, self.log, self.metrics, self.curves, self.best_weights, self.per_image, self.results)
+
+    @contextmanager
+    def locked(self, save_path: Path) -> Iterator[None]:
+        """Context manager: no other process runs here. What a killed one wrote half is removed first.
+
+        Raises: UserError if one does. An error of the disk says from where the run goes on.
+        """
+        busy = f"{self.path}: another process runs here; wait for it, or give another --save_path"
+        with locked(self.lock, busy):
+            self._remove_leftovers(save_path)
+            try:
+                yield
+            except DiskError as error:
+                if not self.states.states():
+                    raise
+                raise DiskError(f"{error}; --resume goes on from {self.states.folder}, which is whole") from error
+
+    def _remove_leftovers(self, save_path: Path) -> None:
+        remove_leftovers(self.path, [path.name for path in self._files])
+        remove_leftovers(save_path.parent, [save_path.name])
+        for folder in (self.overlays, self.predictions):
+            for inner in (folder, *folder.rglob("*/")):
+                remove_leftovers(inner)
+
+    def remove(self, save_path: Path) -> None:
+        """Removes what the run wrote, and nothing else. Raises: as `locked`."""
+        with self.locked(save_path):
+            self.results.unlink(missing_ok=True)  # first: from here on it is not finished
+            self.states.clear()
+            for file in (*self._files, save_path):
+                file.unlink(missing_ok=True)
+            for folder in (self.tensorboard, self.overlays, self.predictions):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def check_config(self, config: Config) -> bool:
         """Whether `config` has more epochs than the run in this folder. Raises: UserError if other keys differ."""
         return check_config(self.config, self.config.read_text(encoding="utf-8"), config, self.config, longer=True)
@@ -142,40 +179,6 @@ class RunFolder:
         if self.config.read_text(encoding="utf-8") != config.to_yaml():
             self.results.unlink(missing_ok=True)
             write_text(self.config, config.to_yaml())
-
-
-def weights_of(path: Path) -> Path:
-    """A weights file: `path` itself, or the final weights of the run in the folder `path`, else its best epoch's.
-
-    Raises: UserError that says what a folder, or the folder of a file that is not there, holds instead.
-    """
-    if path.is_file() and (path.suffix in SUFFIXES or zipfile.is_zipfile(path)):  # torch.save writes zip archives
-        return path
-    if path.is_file():
-        raise UserError(
-            f"{path}: is no file of weights, which end in {', '.join(SUFFIXES)}; {_weights_in(path.parent)}"
-        )
-    if path.is_dir():
-        folder = RunFolder(path)
-        final = [path / folder.owner.read_text(encoding="utf-8").strip()] if folder.owner.is_file() else []
-        for weights in (*final, folder.best_weights):
-            if weights.is_file():
-                log.info("%s: its weights are %s", path, weights.name)
-                return weights
-        raise UserError(f"{path}: is a folder without a run's weights; {_weights_in(path)}")
-    folder_there = next(parent for parent in path.absolute().parents if parent.is_dir())
-    near = difflib.get_close_matches(path.name, [other.name for other in folder_there.iterdir()], n=1)
-    if near and folder_there == path.absolute().parent:
-        raise UserError(f"{path}: no such file of weights; did you mean {path.with_name(near[0])}?")
-    raise UserError(f"{path}: no such file of weights; {_weights_in(path.parent)}")
-
-
-def _weights_in(folder: Path) -> str:
-    """Words that name the weights files in a folder and one level below it."""
-    found = sorted(p for level in ("*", "*/*") for p in folder.glob(level) if p.suffix in SUFFIXES and p.is_file())
-    if not found:
-        return f"{folder} holds none" if folder.is_dir() else f"there is no folder {folder} either"
-    return f"there are {', '.join(str(p) for p in found[:3])}" + (" and others" if len(found) > 3 else "")
 
 
 def decide_start(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import disk_errors, write_text
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -63,19 +63,21 @@ class RunLog:
             KeyError: no "epoch".
             TypeError: an epoch that is no int, or a value that JSON cannot hold.
             ValueError: a number that is not finite, which JSON cannot hold.
+            DiskError: the disk is full, for example.
         """
         step = record["epoch"]
         if not _is_epoch(step):  # `read_metrics` would refuse the line, and resuming with it
             raise TypeError(f"expected an int as epoch, got {step!r}")
         line = json.dumps(record, allow_nan=False)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        writer = self._tensorboard()
-        for name, value in scalars(record):
-            writer.add_scalar(name, value, step)
-        writer.flush()
+        with disk_errors(self.path, "its lines before are whole"):
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            writer = self._tensorboard()
+            for name, value in scalars(record):
+                writer.add_scalar(name, value, step)
+            writer.flush()
 
     def truncate_after(self, epoch: int) -> None:
         """Drop the lines of epochs beyond `epoch`, which a resumed run writes again; TensorBoard hides them too."""

@@ -36,18 +36,15 @@ class StateFolder:
         return any(_number(path) > _FIRST for path in self.states())
 
     def save(self, state: dict[str, Any]) -> Path:
-        """Writes a state, then drops all but the last two. Raises: OSError, with every earlier state as it was."""
+        """Writes a state, then drops all but the last two. Raises: DiskError, with every earlier state as it was."""
         remove_leftovers(self.folder)
         number = max((_number(path) for path in self.folder.glob("state_*.pth*")), default=_FIRST - 1) + 1
         path = self.folder / f"state_{number:06d}.pth"
-        try:
-            with atomic_path(path) as temporary:
-                with temporary.open("wb") as file:
-                    torch.save(state, file)
-                digest = sha256(temporary)
-            write_text(_checksum_file(path), f"{digest}  {path.name}\n")
-        except (OSError, RuntimeError) as error:
-            raise OSError(f"{path}: cannot be written ({_reason(error)}); the state before it is undamaged") from error
+        with atomic_path(path) as temporary:
+            with temporary.open("wb") as file:  # torch's own writer would hide the reason of an error
+                torch.save(state, file)
+            digest = sha256(temporary)
+        write_text(_checksum_file(path), f"{digest}  {path.name}\n")
         self._drop_all_but(self.states()[:KEPT])
         return path
 
@@ -81,13 +78,6 @@ class StateFolder:
         for path in sorted(self.folder.glob("state_*.pth*"), key=lambda path: path.suffix == ".pth"):
             if path not in wanted:
                 path.unlink(missing_ok=True)
-
-
-def _reason(error: BaseException) -> str:
-    """The system's reason, which torch's writer hides behind an error of its own."""
-    while not isinstance(error, OSError) and error.__context__ is not None:
-        error = error.__context__
-    return getattr(error, "strerror", None) or str(error).partition("\n")[0]
 
 
 def _damage(path: Path) -> str | None:

@@ -1,18 +1,27 @@
 """Finds files of the project, writes files atomically, and hashes them."""
 
+import errno
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from utils.errors import UserError
+
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
-_TEMPORARY_NAME = re.compile(r"\..+\.\d+\.tmp(\.[^.]*)?")
+_TEMPORARY_NAME = re.compile(r"\..+\.(\d+)\.tmp(\.[^.]*)?")
+_LONGEST_NAME = 255  # bytes, on all common file systems
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+
+
+class DiskError(OSError):
+    """A disk that is full, broken or read-only; the message names the file, and says what of it is whole."""
 
 
 @contextmanager
@@ -23,21 +32,64 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     If the block raises, the temporary file is removed and `path` stays as it was. `durable` flushes the file to disk
     first, so that this also holds if the machine crashes.
 
-    Raises: FileNotFoundError if the block wrote nothing.
+    Raises:
+        FileNotFoundError: the block wrote nothing.
+        DiskError: the disk is full, for example.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    with disk_errors(path, "the file before it is undamaged" if path.exists() else "nothing of it was kept"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(_temporary_name(path.name, os.getpid()))
+        try:
+            yield temporary
+            os.chmod(temporary, _default_mode())  # only the owner may read safetensors' files
+            if durable:
+                _flush_to_disk(temporary)
+            os.replace(temporary, path)
+            if durable:
+                _flush_to_disk(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path, state: str) -> Iterator[None]:
+    """Context manager: an error of the disk is raised as DiskError, in whatever class a library raised it.
+
+    `path` is the file that the block writes, `state` says what of it is whole then.
+    """
     try:
-        yield temporary
-        os.chmod(temporary, _default_mode())  # only the owner may read safetensors' files
-        if durable:
-            _flush_to_disk(temporary)
-        os.replace(temporary, path)
-        if durable:
-            _flush_to_disk(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except (DiskError, UserError):
+        raise
+    except Exception as error:
+        number = _disk_error(error)
+        if number is None:
+            raise
+        reason = os.strerror(number)
+        raise DiskError(
+            f"{path}: cannot be written ({reason}); {state}; free some space, or choose another folder"
+        ) from error
+
+
+def _disk_error(error: BaseException | None) -> int | None:
+    """The system's error number, which torch and safetensors hide behind errors of their own."""
+    while error is not None:
+        rust = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(rust[1]) if rust else None
+        if number in _DISK_ERRORS:
+            return number
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _temporary_name(name: str, process: int | str) -> str:
+    path = Path(name)
+    temporary = f".{path.stem}.{process}.tmp{path.suffix}"
+    if len(os.fsencode(temporary)) <= _LONGEST_NAME:
+        return temporary
+    digest = hashlib.sha256(os.fsencode(name), usedforsecurity=False).hexdigest()
+    return f".{digest}.{process}.tmp{path.suffix if len(path.suffix) < 100 else ''}"
 
 
 def _default_mode() -> int:
@@ -46,10 +98,14 @@ def _default_mode() -> int:
     return 0o666 & ~umask
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of killed processes from `folder`; no other process may be writing there."""
+def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:
+    """Removes the temporary files of killed processes from `folder`; no other process may be writing there.
+
+    `names` are the files whose temporary files are meant, by default all.
+    """
     for path in folder.glob(".*"):
-        if _TEMPORARY_NAME.fullmatch(path.name):
+        match = _TEMPORARY_NAME.fullmatch(path.name)
+        if match and (names is None or path.name in {_temporary_name(name, match[1]) for name in names}):
             path.unlink(missing_ok=True)
 
 

@@ -90,7 +90,7 @@ def check(config: Any) -> CheckReport:
 
 def _check_rows(report: CheckReport, data: Any, path: Path, rows: list[Row]) -> list[Row]:
     """Check the split file. Returns: its rows with the splits of the config's fold."""
-    for problem in row_problems(rows):
+    for problem in row_problems(rows, data.label_names[1:]):
         report.add("error", problem.kind, problem.image or path, f"{path}, row {problem.line}: {problem.message}")
     written, fold = rows, getattr(data, "fold_num", 0)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from datasets.converters.plan import Plan
 from datasets.converters.table import CONVERTERS
 from datasets.preparation.data_config import write_data_config
-from datasets.preparation.output import check_output, replacing
+from datasets.preparation.output import check_output, replacing, reserved
 from datasets.preparation.partition import draw_folds, draw_splits
 from datasets.preparation.sources import open_sources
 from datasets.preparation.writer import write_cases, write_split
@@ -59,17 +59,20 @@ def prepare(
             plan = converter.convert(root, seed=seed, **chosen)
         return _summary(name, output, seed, plan, *_partition(plan, folds, seed), chosen)
     read = [value for option in chosen.values() for value in (option if isinstance(option, list) else [option])]
-    check_output(output, force, [*sources, *(value for value in read if isinstance(value, Path))])
-    with replacing(output) as target:
-        with open_sources(sources, output.parent, converter.digests) as root:
-            plan = converter.convert(root, seed=seed, **chosen)
-            splits, by_fold = _partition(plan, folds, seed)
-            written = write_cases(target, plan.cases, name)
-        write_split(target, plan.cases, splits, by_fold)
-        if plan.labels is not None:
-            write_data_config(target, output, written, splits, plan.labels)
-        summary = _summary(name, output, seed, plan, splits, by_fold, chosen)
-        write_json(target / "dataset.json", {k: v for k, v in summary.items() if k not in ("output", "lines")})
+    inputs = [*sources, *(value for value in read if isinstance(value, Path))]
+    with reserved(output):
+        check_output(output, force, inputs)
+        with replacing(output) as target:
+            with open_sources(sources, target.parent, converter.digests) as root:
+                plan = converter.convert(root, seed=seed, **chosen)
+                splits, by_fold = _partition(plan, folds, seed)
+                written = write_cases(target, plan.cases, name)
+            write_split(target, plan.cases, splits, by_fold)
+            if plan.labels is not None:
+                write_data_config(target, output, written, splits, plan.labels)
+            summary = _summary(name, output, seed, plan, splits, by_fold, chosen)
+            recorded = {key: value for key, value in summary.items() if key not in ("output", "lines")}
+            write_json(target / "dataset.json", recorded)
     return summary
 
 

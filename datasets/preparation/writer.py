@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from datasets.converters.plan import Case
 from datasets.parallel import parallel_map
@@ -20,8 +21,10 @@ from utils.errors import UserError
 _COMPRESSION = 3
 
 
-def write_png(path: Path, values: np.ndarray) -> None:
+def write_png(path: Path, values: np.ndarray, note: tuple[str, str] | None = None) -> None:
     """Write (H, W) or (H, W, 3), uint8 or uint16, as PNG; three equal channels become one.
+
+    `note` is a keyword and its text, kept in the file.
 
     Raises: UserError for 16-bit colour, which Pillow cannot write.
     """
@@ -29,7 +32,10 @@ def write_png(path: Path, values: np.ndarray) -> None:
         values = values[..., 0]
     elif values.ndim == 3 and values.dtype == np.uint16:
         raise UserError(f"{path.name}: 16-bit colour cannot be written as PNG; convert it to 8 bits first")
-    Image.fromarray(np.ascontiguousarray(values)).save(path, format="PNG", compress_level=_COMPRESSION)
+    text = PngInfo()
+    if note:
+        text.add_text(*note)
+    Image.fromarray(np.ascontiguousarray(values)).save(path, format="PNG", compress_level=_COMPRESSION, pnginfo=text)
 
 
 def write_cases(root: Path, cases: Sequence[Case], title: str) -> list[Written]:

@@ -110,3 +110,10 @@ def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
     message = refusal(path)
     assert "pip install pydicom" in message
     assert "requirements-extras.txt" in message
+
+
+@pytest.mark.parametrize(("count", "shown"), [(-3, "-3"), (10**8, "100000000")])
+def test_an_impossible_number_of_frames_is_refused_at_once(tmp_path, count, shown):
+    path = write_dicom(tmp_path / "a.dcm", NumberOfFrames=count)
+    with pytest.raises(UserError, match=f"a.dcm: promises {shown} frames, and 1 to 100000 are read; replace the file"):
+        frame_count(path)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.names import output_name
 from evaluation.overlays import (
     CAPTION_HEIGHT,
     GAP,
     GAP_COLOUR,
     MIN_PANEL_WIDTH,
     overlay,
-    overlay_name,
     save_overlay,
 )
 
@@ -38,7 +38,7 @@ def picture():
     ],
 )
 def test_overlays_lie_in_the_subfolders_of_their_images(image, label, expected):
-    assert overlay_name(image, label) == expected
+    assert output_name(image, label) == expected
 
 
 def panels_of(picture):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lock_holder import held
 
 from experiments.sweep import read_plan, sweep_runs
 from main import main
@@ -112,7 +113,7 @@ def test_a_row_may_have_fewer_datasets(plan, workspace):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it(plan, workspace, number):
+def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it(plan, workspace, capfd, number):
     path = plan(seeds=[0], overrides=["training.num_epochs=500"])
     command = [sys.executable, "main.py", "sweep", "--plan", str(path), "--device", "cpu", "--only", "lora/*"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -130,21 +131,35 @@ def test_a_signal_stops_the_run_after_a_checkpoint_and_the_sweep_goes_on_with_it
     assert done >= 1
     path = plan(seeds=[0], overrides=[f"training.num_epochs={done + 2}"])
     assert run(path, "--only", "lora/*") == 1  # it resumes, and not with another config
-    log = (workspace.folder / "runs" / "lora" / "bars" / "0" / "log.txt").read_text()
-    assert f"training.num_epochs was 500, is {done + 2}" in log
+    assert f"training.num_epochs was 500, is {done + 2}" in capfd.readouterr().out
 
 
 def test_a_run_in_progress_is_left_to_its_process(plan, workspace, caplog):
-    import fcntl
-
     path = plan(seeds=[0])
     folder = workspace.folder / "runs" / "none" / "bars" / "0"
-    folder.mkdir(parents=True)
-    with open(folder / "lock", "w") as file, caplog.at_level("INFO"):
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held(folder / "lock"), caplog.at_level("INFO"):
         assert run(path, "--only", "none/*") == 0
     assert "another process runs it" in caplog.text
     assert not (folder / "results.json").exists()
+
+
+def test_a_run_whose_plan_has_changed_is_not_done_and_replaced_only_by_force(plan, workspace, capfd):
+    first = plan(seeds=[0])
+    assert run(first, "--only", "lora/*") == 0
+    folder = workspace.folder / "runs" / "lora" / "bars" / "0"
+    (folder / "notes.txt").write_text("mine")
+    before = (folder / "results.json").read_bytes()
+    path = plan(seeds=[0], overrides=["training.num_epochs=1", "training.lr=0.005"])
+    assert run(path, "--only", "lora/*", "--dry_run") == 0
+    assert capfd.readouterr().out == "lora/bars/0: changed\n"
+    assert run(path, "--only", "lora/*") == 1
+    assert "training.lr was 0.001, is 0.005; " in capfd.readouterr().out
+    assert (folder / "results.json").read_bytes() == before
+    assert run(path, "--only", "lora/*", "--force") == 0
+    assert "lr: 0.005" in (folder / "config.yaml").read_text()
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert run(path, "--only", "lora/*", "--dry_run") == 0
+    assert capfd.readouterr().out == "lora/bars/0: done\n"
 
 
 def test_the_plan_of_table_1_names_every_row_of_the_paper():

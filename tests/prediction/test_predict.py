@@ -136,15 +136,16 @@ def test_what_is_there_is_kept_and_the_rest_done(sam_weights, tmp_path, capsys):
         save(tmp_path / "in" / f"{name}.png", noise(20, 20, 3))
     out = tmp_path / "out"
     assert predict(sam_weights, tmp_path / "in", out) == 0
-    (out / "a.png").write_bytes(b"mine")
+    other = (out / "b.png").read_bytes()
+    (out / "a.png").write_bytes(other + b" ")
     (out / "b.png").unlink()
     capsys.readouterr()
     assert predict(sam_weights, tmp_path / "in", out, "--skip_existing") == 0
     assert "1 masks, 1 kept" in capsys.readouterr().out
-    assert (out / "a.png").read_bytes() == b"mine"
+    assert (out / "a.png").read_bytes() == other + b" "
     assert read(out / "b.png").shape == (20, 20)
     assert predict(sam_weights, tmp_path / "in", out, "--skip_existing", "--overlay") == 0  # overlays are missing
-    assert read(out / "a.png").shape == (20, 20)
+    assert (out / "a.png").read_bytes() != other + b" "
     assert files_in(out) == {"a.png", "b.png", "overlay/a.png", "overlay/b.png"}
 
 
@@ -177,6 +178,9 @@ def test_hostile_files(sam_weights, tmp_path, capsys):
     cmyk.save(folder / "cmyk.jpg")
     frames = [Image.fromarray(noise(25, 35)) for _ in range(3)]
     frames[0].save(folder / "animated.gif", save_all=True, append_images=frames[1:])
+    (folder / "loop.png").symlink_to("loop.png")
+    long = "x" * 245
+    save(folder / f"{long}.png", noise(9, 9))
     assert predict(sam_weights, folder, out) == 1
     error = capsys.readouterr().err
     failed = [line for line in error.splitlines() if line.startswith("failed: ")]
@@ -189,8 +193,10 @@ def test_hostile_files(sam_weights, tmp_path, capsys):
     }.items():
         assert sum(name in line and why in line for line in failed) == 1, name
     assert len(failed) == 5
-    assert error.splitlines()[-1] == "error: 5 of 9 files could not be predicted, listed above"
+    assert error.splitlines()[-1] == "error: 5 of 10 files could not be predicted, listed above"
     assert "Traceback" not in error
+    assert read(out / f"{long}.png").shape == (9, 9)
+    (out / f"{long}.png").unlink()
     assert files_in(out) == {"one_pixel.png", "line.png", "cmyk.png", "animated.png"}
     shapes = {path.name: read(path).shape for path in out.iterdir()}
     assert shapes == {"one_pixel.png": (1, 1), "line.png": (1, 700), "cmyk.png": (30, 20), "animated.png": (25, 35)}
@@ -199,6 +205,34 @@ def test_hostile_files(sam_weights, tmp_path, capsys):
     assert np.array_equal(read(out / "animated.png") > 0, predictor.predict(first, "Vein"))
     rgb = np.asarray(Image.open(folder / "cmyk.jpg").convert("RGB"))
     assert np.array_equal(read(out / "cmyk.png") > 0, predictor.predict(rgb, "Vein"))
+
+
+def test_no_single_file_ends_a_prediction(sam_weights, tmp_path, capsys):
+    """A mask's name that the file system does not take, a loop of links, and DICOM files with impossible headers."""
+    pytest.importorskip("pydicom", reason="the optional package pydicom is not installed")
+    from dicom_files import write_dicom
+
+    good, out = save(tmp_path / "in" / "good.png", noise(9, 9)), tmp_path / "out"
+    bare = tmp_path / "in" / ("y" * 253)
+    bare.write_bytes(write_dicom(tmp_path / "d.dcm").read_bytes())  # its mask would be of 257 letters
+    (tmp_path / "in" / "loop.png").symlink_to("loop.png")
+    many = write_dicom(tmp_path / "in" / "many.dcm", NumberOfFrames=100_000_000)
+    words = write_dicom(tmp_path / "in" / "words.dcm", NumberOfFrames=12345)
+    words.write_bytes(words.read_bytes().replace(b"12345 ", b"abcde "))
+    slope = write_dicom(tmp_path / "in" / "slope.dcm", RescaleSlope="1.0", RescaleIntercept="0")
+    slope.write_bytes(slope.read_bytes().replace(b"1.0 ", b"NaN "))
+    assert predict(sam_weights, [bare, tmp_path / "in" / "loop.png", many, words, slope, good], out) == 1
+    failed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 5
+    for path, why in {
+        bare: "File name too long",
+        tmp_path / "in" / "loop.png": "no such file",
+        many: "promises 100000000 frames, and 1 to 100000 are read",
+        words: "its number of frames is no number",
+        slope: "its rescale or window gives values that are not finite",
+    }.items():
+        assert sum(line.startswith(f"failed: {path}: ") and why in line for line in failed) == 1, (why, failed)
+    assert files_in(out) == {"good.png"}
 
 
 def test_a_missing_file_is_named(sam_weights, tmp_path, capsys):

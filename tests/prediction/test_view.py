@@ -1,5 +1,6 @@
 """The page to look at results: what it draws, and the whole of it in a headless browser."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -51,6 +52,21 @@ def test_without_gradio_the_extra_is_named(sam_weights, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["view", "--checkpoint", str(sam_weights), "--device", "cpu"]) == 1
     assert "main.py view needs the package gradio" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http"])
+def test_a_port_out_of_range_is_refused(capsys, port):
+    assert main(["view", "--checkpoint", "absent.safetensors", f"--port={port}"]) == 2
+    assert f"must be a port from 1 to 65535, not '{port}'" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_line(sam_weights, capsys):
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["view", "--checkpoint", str(sam_weights), "--device", "cpu", "--port", str(port)]) == 1
+    assert f"error: --port {port}: cannot be used (Address already in use); give another" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -131,3 +147,61 @@ def test_it_listens_on_this_machine_alone(served):
     ]
     hosts = {row[1].split(":")[0] for row in listening[1:] if row[1].endswith(f":{served:04X}") and row[3] == "0A"}
     assert hosts == {"0100007F"}  # 127.0.0.1
+
+
+@pytest.mark.slow
+def test_only_this_machines_names_are_answered(served):
+    """A site whose name leads to 127.0.0.1 must not read the page in its visitor's browser."""
+    for host, status in ((HOST, 200), ("localhost", 200), ("evil.example", 400), (f"{HOST}.evil.example", 400)):
+        request = urllib.request.Request(f"http://{HOST}:{served}/", headers={"Host": f"{host}:{served}"})
+        assert _status(request) == status, host
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_uploads_are_removed_and_too_large_ones_refused(sam_weights, tmp_path, number):
+    pytest.importorskip("gradio", reason="the optional package gradio is not installed")
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    limited = "import sys, prediction.view as view; view.MAX_FILE_SIZE = 1000; from main import main; "
+    command = [sys.executable, "-c", f"{limited}sys.exit(main(sys.argv[1:]))", "view", "--checkpoint", str(sam_weights)]
+    process = subprocess.Popen(
+        [*command, "--port", str(port), "--device", "cpu"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        _wait_for_page(process, port)
+        assert _upload(port, b"x" * 500) == 200
+        assert [path.read_bytes() for path in tmp_path.rglob("eye.png")] == [b"x" * 500]
+        assert _upload(port, b"x" * 5000) != 200
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode in (0, 3)
+        assert not list(tmp_path.glob("salt_view_*"))
+    finally:
+        process.kill()
+
+
+def _upload(port, content):
+    """The HTTP status of an upload by Gradio's own address."""
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="files"; filename="eye.png"\r\n\r\n' + content + b"\r\n--b--\r\n"
+    )
+    request = urllib.request.Request(
+        f"http://{HOST}:{port}/gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=b"}
+    )
+    return _status(request)
+
+
+def _status(request):
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code

@@ -214,6 +214,28 @@ def test_other_base_weights_are_refused(workspace, monkeypatch):
         run(workspace, "cut/m.safetensors", *FOUR, resume=True)
 
 
+@pytest.mark.parametrize("change", ["split", "removed", "image", "mask"])
+def test_changed_data_are_refused_with_their_rows(workspace, monkeypatch, change):
+    stopped_after_two_epochs(workspace, monkeypatch)
+    table = workspace.data / "data_split.csv"
+    before = table.read_text()
+    if change == "split":
+        table.write_text(before.replace("train1.png,train", "train1.png,test"))
+        message = (
+            r"data_split.csv: has changed since .*state_000003.pth was saved: train1.png was train, is test; put it"
+        )
+    elif change == "removed":
+        table.write_text(before.replace("train1.png,train\n", "").replace("test1.png,test\n", ""))
+        message = r"test1.png was test, is not there; train1.png was train, is not there; put it back"
+    else:
+        path = workspace.data / f"{change}s" / "val1.png"
+        path.write_bytes((workspace.data / f"{change}s" / "val0.png").read_bytes())
+        message = r"set: has changed since .* was saved: val1.png or its mask is another; put it back"
+    for resume in (True, "auto"):
+        with pytest.raises(UserError, match=message):
+            run(workspace, "cut/m.safetensors", *FOUR, resume=resume)
+
+
 def test_resume_needs_a_run_and_resume_auto_does_not(workspace, monkeypatch):
     with pytest.raises(UserError, match="last: nothing to resume; start without --resume"):
         run(workspace, "r/m.safetensors", resume=True)

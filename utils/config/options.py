@@ -79,7 +79,24 @@ def _to_path(value: Any) -> Any:
         raise ValueError("must be a path")
     if not str(value).strip():
         raise ValueError("must be a path, not an empty text")
-    return Path(value).expanduser()
+    if "\0" in str(value) or any("\ud800" <= letter <= "\udfff" for letter in str(value)):
+        raise ValueError("must be a path of UTF-8 text")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # HOME is not set
+        raise ValueError("begins with ~, and there is no home folder; write the path in full") from None
+
+
+def _is_plain(name: str) -> bool:
+    return name.isprintable() and name.strip() == name
+
+
+def _is_file_name(name: str) -> bool:
+    return _is_plain(name) and not set(name) & set("/\\") and name not in (".", "..") and len(name.encode()) <= 100
+
+
+def _make_distinct_files(names: list[str]) -> bool:
+    return _are_distinct([name.replace("/", "_") for name in names])
 
 
 def _are_distinct(values: list[Any]) -> bool:
@@ -90,9 +107,11 @@ FilePath = Annotated[Path, BeforeValidator(_to_path), PlainSerializer(portable_p
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+CountOrZero = Annotated[int, Field(ge=0, lt=2**31)]
 Name = Annotated[str, Field(min_length=1)]
+# A folder or file is named after it.
+FileName = Annotated[Name, _rule(_is_file_name, "must be a plain name of at most 100 bytes, without slashes")]
 NotBuiltUnlessFalse = Annotated[bool, only(False)]
 
 ImageSize = Annotated[int, Field(gt=0, multiple_of=16)]
@@ -103,8 +122,14 @@ ScaleRange = Annotated[
     Field(min_length=2, max_length=2),
     _rule(lambda bounds: bounds[0] <= bounds[1], "must be [smallest, largest]"),
 ]
-Labels = Annotated[list[CountOrZero], Field(min_length=2), _rule(_are_distinct, "must not repeat a label")]
-LabelNames = Annotated[list[Name], _rule(_are_distinct, "must not repeat a name")]
+MaskValue = Annotated[int, Field(ge=0, le=255)]
+Labels = Annotated[list[MaskValue], Field(min_length=2), _rule(_are_distinct, "must not repeat a label")]
+LabelNames = Annotated[
+    list[Annotated[Name, _rule(_is_plain, "must be printable text without spaces around it")]],
+    _rule(_are_distinct, "must not repeat a name"),
+    _rule(_make_distinct_files, "names two labels whose files would have one name, since / becomes _"),
+]
+Workers = Annotated[int, Field(ge=0, le=256)]
 Templates = Annotated[
     list[str],
     Field(min_length=1),

@@ -16,6 +16,7 @@ from utils.config.options import (
     CountOrZero,
     EncoderAttention,
     Epochs,
+    FileName,
     FilePath,
     FocalGamma,
     FocalInput,
@@ -46,6 +47,7 @@ from utils.config.options import (
     Templates,
     TextAffineNorm,
     TextEncoderType,
+    Workers,
     only,
 )
 
@@ -92,7 +94,7 @@ class DataConfig(Section):
     """
 
     root_path: FilePath
-    name: Name | None = None
+    name: FileName | None = None
     data_split_csv: FilePath | None = None
     fold_num: CountOrZero = 0
     label_list: Labels = [0, 1]
@@ -101,7 +103,7 @@ class DataConfig(Section):
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.15
     volume_channel: int | None = None
     negative_to_positive_ratio: float | None = None
-    num_workers: CountOrZero = 0
+    num_workers: Workers = 0
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,65 @@
+"""No command replaces a file that it did not make, unless it is told to."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from main import main
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_predict_does_not_replace_the_masks_of_a_data_set(sam_weights, workspace, capsys):
+    before = contents(workspace.data)
+    arguments = ["predict", "--checkpoint", str(sam_weights), "--images", str(workspace.data / "images")]
+    assert main([*arguments, "--output", str(workspace.data / "masks"), "--device", "cpu"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.endswith("masks/test0.png: exists, and no prediction wrote it; give another --output, or move it away")
+    assert contents(workspace.data) == before
+
+
+def test_predict_replaces_what_it_wrote(sam_weights, tmp_path):
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
+    arguments = ["predict", "--checkpoint", str(sam_weights), "--images", str(tmp_path / "a.png"), "--device", "cpu"]
+    for _ in range(2):
+        assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("target", ["checkpoint", "base", "link"])
+def test_export_does_not_replace_what_it_exports(sam_weights, tmp_path, capsys, target):
+    checkpoint, base = tmp_path / "c.safetensors", tmp_path / "b.safetensors"
+    checkpoint.write_bytes(sam_weights.read_bytes())
+    base.write_bytes(b"the base")
+    output = {"checkpoint": checkpoint, "base": base, "link": tmp_path / "link.safetensors"}[target]
+    if target == "link":
+        output.symlink_to(checkpoint)
+    before = contents(tmp_path)
+    arguments = ["export", "--checkpoint", str(checkpoint), "--output", str(output)]
+    assert main([*arguments, "--pretrained_path", str(base)]) == 2
+    assert "is the file that is exported, or its base; give another name" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("added", ["notes.txt", "images/mine.png", "runs/a/results.json"])
+def test_prepare_does_not_remove_what_was_added_to_a_set(tmp_path, capsys, added):
+    arguments = ["prepare", "synthetic", "--count", "8", "--size", "64", "--output", str(tmp_path / "set")]
+    assert main(arguments) == 0
+    path = tmp_path / "set" / added
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    before = contents(tmp_path)
+    assert main([*arguments, "--force"]) == 1
+    assert f"{path}: is not of the data set, and --force would remove it; move it elsewhere" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    path.unlink()
+    assert main([*arguments, "--force", "--seed", "1"]) == 0
+
+
+def test_prepare_does_not_replace_a_set_that_it_did_not_make(workspace, capsys):
+    before = contents(workspace.data)
+    arguments = ["prepare", "synthetic", "--count", "8", "--size", "64", "--output", str(workspace.data), "--force"]
+    assert main(arguments) == 1
+    assert "not a data set (no dataset.json), so --force does not replace it" in capsys.readouterr().err
+    assert contents(workspace.data) == before
