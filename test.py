@@ -1,6 +1,9 @@
 """Evaluation: a model and a dataset in, Dice and HD95 of every image out."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,13 +12,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data_transforms.data_transforms import to_native
+from data_transforms.data_transforms import resize_mask, to_native
 from datasets.data import GeneralDataset
-from evaluation.metrics import batch_dice, score_pair
+from evaluation.metrics import PairScore, batch_dice
 from evaluation.results import ImageScore
+from evaluation.workers import Comparison, scoring
 from networks.base import NonFiniteError, SegmentationModel, check_logits
 from training.processes import Processes
 from training.signals import StoppedError, StopRequests, start_workers
+from utils.config.evaluation import EvaluationConfig
+from utils.cores import usable_cores
 from utils.errors import UserError
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
@@ -110,6 +116,7 @@ def evaluate(
     num_workers: int = 0,
     on_prediction: OnPrediction | None = None,
     processes: Processes | None = None,
+    settings: EvaluationConfig | None = None,
 ) -> list[ImageScore]:
     """Scores every sample of `dataset`, in order, once.
 
@@ -117,21 +124,50 @@ def evaluate(
         on_prediction: called with (index, prediction (H, W) bool, truth (H, W) bool, score) for every sample, in the
             process that scored it. It may write files of that sample.
         processes: share the samples; every process gets all scores. None for a process by itself.
+        settings: the metrics; None for Dice and HD95.
     """
+    settings = settings or EvaluationConfig()
     own = _own_indices(dataset, processes)
     scored: list[tuple[int, ImageScore]] = []
     quiet = True if processes and not processes.is_main else None
     progress = tqdm(total=len(own), desc="evaluate", unit="image", leave=False, disable=quiet)
-    for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers, own):
-        native, truth = (to_native(logits, valid, size) > 0).numpy(), dataset.native_mask(index)
+    workers = min(usable_cores() // (processes.count if processes else 1), len(own))
+    waiting: deque[Callable[[], None]] = deque()
+
+    def finish(index: int, native: Comparison, futures: Sequence[Future[PairScore]]) -> None:
         sample = dataset.samples[index]
-        score = ImageScore(sample.name, sample.label_name, score_pair(logits > 0, mask > 0), score_pair(native, truth))
+        score = ImageScore(sample.name, sample.label_name, *(future.result() for future in futures))
         scored.append((index, score))
         if on_prediction:
-            on_prediction(index, native, truth, score)
+            on_prediction(index, native.pred, native.truth, score)
         progress.update()
+
+    with scoring(settings, workers) as submit:
+        for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers, own):
+            small, native = _comparisons(dataset, index, logits, mask, size, valid)
+            waiting.append(partial(finish, index, native, [submit(small), submit(native)]))
+            if len(waiting) > workers:
+                waiting.popleft()()
+        while waiting:
+            waiting.popleft()()
     progress.close()
     return [score for _, score in _gathered(scored, processes)]
+
+
+def _comparisons(
+    dataset: GeneralDataset, index: int, logits: Tensor, mask: Tensor, size: tuple[int, int], valid: tuple[int, int]
+) -> tuple[Comparison, Comparison]:
+    """A sample's prediction and truth at the model's image size, and at the image's own."""
+    own, fov = to_native(logits, valid, size), dataset.native_fov(index)
+    small_fov = None if fov is None else resize_mask(fov, valid) > 0
+    if small_fov is not None and not small_fov.any():
+        raise UserError(
+            f"{dataset.samples[index].fov_path}: no pixel of it remains at the model's image size; enlarge it"
+        )
+    return (
+        Comparison((logits > 0).numpy(), (mask > 0).numpy(), torch.sigmoid(logits).numpy(), small_fov),
+        Comparison((own > 0).numpy(), dataset.native_mask(index), torch.sigmoid(own).numpy(), fov),
+    )
 
 
 def _own_indices(dataset: GeneralDataset, processes: Processes | None) -> range:

@@ -58,7 +58,14 @@ def score_dataset(
     batch_size = max(1, config.training.batch_size // (processes.count if processes else 1))
     workers = config.require_data().num_workers
     return evaluate(
-        model, dataset, device, batch_size, workers, partial(draw, pictures) if pictures else None, processes
+        model,
+        dataset,
+        device,
+        batch_size,
+        workers,
+        partial(draw, pictures) if pictures else None,
+        processes,
+        config.evaluation,
     )
 
 

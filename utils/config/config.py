@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from utils.config.errors import validated
+from utils.config.evaluation import EvaluationConfig
 from utils.config.options import SAM_ARCH, Architecture, FilePath, NotBuiltUnlessFalse, Profile, Strategy, only
 from utils.config.released import accept_released
 from utils.config.resolve import STRATEGY_OPTION, resolve
@@ -58,6 +59,7 @@ class Config(Section):
     Hiera: dict[str, Any] | None = None
     prompts: PromptsConfig = PromptsConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     ft: FtConfig = FtConfig()
 
     def require_data(self) -> DataConfig:

@@ -41,6 +41,11 @@ Split = Literal["train", "val", "test"]
 EPOCH_CHOSEN_ON: dict[Split, str] = {"train": "training images", "val": "validation images", "test": "test images"}
 Weights = Literal["last", "best_val"]  # after the last epoch, or of the epoch with the best validation Dice
 Size = Literal["img_size", "native"]  # scored at the model's image size (the paper's way) or at the image's own
+Region = Literal["whole", "fov"]  # the whole image, or the field of view alone
+MetricName = Literal[
+    "dice", "iou", "sensitivity", "specificity", "precision", "accuracy", "mcc", "auc_roc", "average_precision", "ece",
+    "cldice", "hd95", "assd", "nsd", "betti0_error",
+]  # fmt: skip
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -135,6 +140,7 @@ Templates = Annotated[
     Field(min_length=1),
     _rule(lambda texts: all("{label}" in text for text in texts), "must hold {label} in each text"),
 ]
+Metrics = Annotated[list[MetricName], _rule(_are_distinct, "must not repeat a metric")]
 Epochs = Annotated[list[Count], _rule(lambda epochs: sorted(set(epochs)) == epochs, "must list epochs in rising order")]
 Loss = Annotated[str, AfterValidator(lambda loss: loss_parts(loss) and loss)]
 FocalGamma = Annotated[

@@ -98,6 +98,8 @@ PURPOSES = {
     "training.ema_decay": "decay of a moving average of the weights, which is then validated and kept",
     "training.sync_batch_norm": "BatchNorm's statistics over all GPUs",
     "training.deterministic": "bitwise reproducible GPU kernels, where torch has them",
+    "evaluation.metrics": "what is computed beside Dice and HD95, for every test image: README, Numbers to trust",
+    "evaluation.nsd_tolerance": "surface Dice: the largest distance that counts as right, in pixels of the scored size",
     "ft.type": "the adapters; not set: the strategy's",
     "ft.svd_rank_linear": "singular values that are scaled and shifted in a linear layer",
     "ft.svd_rank_conv2d": "the same in a convolution",
