@@ -56,7 +56,7 @@ FAULTS = {
     "outside field of view": (
         "warning",
         "outside field of view",
-        "masks/train1.png: 16.7% of the foreground is outside",
+        "train1.png: 16.7% of the foreground is outside",
     ),
     "empty split": ("warning", "empty split", "no image of split 'test'"),
 }

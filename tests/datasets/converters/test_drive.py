@@ -246,9 +246,8 @@ def test_the_second_observer_needs_test_images(drive, tmp_path):
 def test_fields_of_view_are_all_there_or_none(drive, tmp_path):
     prepare("drive", drive, tmp_path / "all", split="official")
     for digits in ("01", "20"):
-        with Image.open(tmp_path / f"all/fov/{digits}_test.png") as ours:
-            with Image.open(drive / f"test/mask/{digits}_test_mask.gif") as theirs:
-                np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+        ours, theirs = tmp_path / f"all/fov/{digits}_test.png", drive / f"test/mask/{digits}_test_mask.gif"
+        np.testing.assert_array_equal(np.asarray(Image.open(ours)), np.asarray(Image.open(theirs)))
     (drive / "training/mask/33_training_mask.gif").unlink()
     with pytest.raises(UserError, match=r"training/mask: no file of image 33; the set is incomplete"):
         prepare("drive", drive, tmp_path / "out")
