@@ -26,8 +26,8 @@ from test import evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
 from utils.config import Config
+from utils.config.adapters import FtConfig
 from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON
-from utils.config.schema import FtConfig
 from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
+from utils.config.adapters import FtConfig
 from utils.config.errors import validated
 from utils.config.evaluation import EvaluationConfig
 from utils.config.options import SAM_ARCH, Architecture, FilePath, NotBuiltUnlessFalse, Profile, Strategy, only
@@ -20,7 +21,6 @@ from utils.config.schema import (
     BaselineConfig,
     DataConfig,
     DataTransformsConfig,
-    FtConfig,
     PromptsConfig,
     SamConfig,
     Section,

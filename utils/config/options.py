@@ -49,17 +49,28 @@ MetricName = Literal[
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
-LossPart = Literal["focal", "dice", "bce"]
+LossPart = Literal["focal", "dice", "bce", "cldice", "tversky", "focal_tversky", "boundary"]
 FocalInput = Literal["logits", "probabilities"]
 
 
-def loss_parts(loss: str) -> list[LossPart]:
-    """The parts of a loss such as "focal+dice". Raises: ValueError for one that is unknown or named twice."""
+def loss_parts(loss: str) -> dict[LossPart, float]:
+    """The weights of a loss's parts: "focal+dice" or "focal:1+dice:1+cldice:0.5", 1 where none is given.
+
+    Raises: ValueError for a part that is unknown or named twice, or a weight that is not above 0.
+    """
     known = {part: part for part in get_args(LossPart)}
-    names = [name.strip() for name in loss.split("+")]
-    if not set(names) <= set(known) or len(set(names)) != len(names):
-        raise ValueError(f"must join some of {', '.join(known)} with '+', each at most once")
-    return [known[name] for name in names]
+    parts: dict[LossPart, float] = {}
+    for text in loss.split("+"):
+        name, colon, weight = (piece.strip() for piece in text.partition(":"))
+        if name not in known or name in parts:
+            raise ValueError(f"must join some of {', '.join(known)} with '+', each at most once")
+        try:
+            parts[known[name]] = float(weight) if colon else 1.0
+        except ValueError:
+            parts[known[name]] = 0.0
+        if not 0 < parts[known[name]] < float("inf"):
+            raise ValueError(f"has '{weight}' as the weight of {name}; it must be a number above 0, as in {name}:0.5")
+    return parts
 
 
 def only(allowed: Any) -> AfterValidator:
