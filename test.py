@@ -16,6 +16,7 @@ from data_transforms.data_transforms import resize_mask, to_native
 from datasets.data import GeneralDataset
 from evaluation.metrics import PairScore, batch_dice
 from evaluation.results import ImageScore
+from evaluation.threshold import Threshold, best_threshold, dice_by_threshold
 from evaluation.workers import Comparison, scoring
 from networks.base import NonFiniteError, SegmentationModel, check_logits
 from training.processes import Processes
@@ -108,6 +109,21 @@ def mean_dice(
     return float(np.mean([score for _, score in _gathered(scores, processes)]))
 
 
+def choose_threshold(
+    model: SegmentationModel,
+    dataset: GeneralDataset,
+    device: torch.device,
+    batch_size: int,
+    num_workers: int = 0,
+    processes: Processes | None = None,
+) -> float:
+    """The threshold with the highest mean Dice at the model's image size. Arguments as for `evaluate`."""
+    own = _own_indices(dataset, processes)
+    found = predictions(model, dataset, device, batch_size, num_workers, own)
+    curves = [(index, dice_by_threshold(logits, mask)) for index, logits, mask, _, _ in found]
+    return best_threshold([curve for _, curve in _gathered(curves, processes)])
+
+
 def evaluate(
     model: SegmentationModel,
     dataset: GeneralDataset,
@@ -124,9 +140,10 @@ def evaluate(
         on_prediction: called with (index, prediction (H, W) bool, truth (H, W) bool, score) for every sample, in the
             process that scored it. It may write files of that sample.
         processes: share the samples; every process gets all scores. None for a process by itself.
-        settings: the metrics; None for Dice and HD95.
+        settings: the metrics and the threshold; None for Dice and HD95 at 0.5.
     """
     settings = settings or EvaluationConfig()
+    threshold = Threshold.of(settings)
     own = _own_indices(dataset, processes)
     scored: list[tuple[int, ImageScore]] = []
     quiet = True if processes and not processes.is_main else None
@@ -144,7 +161,7 @@ def evaluate(
 
     with scoring(settings, workers) as submit:
         for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers, own):
-            small, native = _comparisons(dataset, index, logits, mask, size, valid)
+            small, native = _comparisons(dataset, threshold, index, logits, mask, size, valid)
             waiting.append(partial(finish, index, native, [submit(small), submit(native)]))
             if len(waiting) > workers:
                 waiting.popleft()()
@@ -155,7 +172,13 @@ def evaluate(
 
 
 def _comparisons(
-    dataset: GeneralDataset, index: int, logits: Tensor, mask: Tensor, size: tuple[int, int], valid: tuple[int, int]
+    dataset: GeneralDataset,
+    threshold: Threshold,
+    index: int,
+    logits: Tensor,
+    mask: Tensor,
+    size: tuple[int, int],
+    valid: tuple[int, int],
 ) -> tuple[Comparison, Comparison]:
     """A sample's prediction and truth at the model's image size, and at the image's own."""
     own, fov = to_native(logits, valid, size), dataset.native_fov(index)
@@ -165,8 +188,8 @@ def _comparisons(
             f"{dataset.samples[index].fov_path}: no pixel of it remains at the model's image size; enlarge it"
         )
     return (
-        Comparison((logits > 0).numpy(), (mask > 0).numpy(), torch.sigmoid(logits).numpy(), small_fov),
-        Comparison((own > 0).numpy(), dataset.native_mask(index), torch.sigmoid(own).numpy(), fov),
+        Comparison(threshold.mask(logits).numpy(), (mask > 0).numpy(), torch.sigmoid(logits).numpy(), small_fov),
+        Comparison(threshold.mask(own).numpy(), dataset.native_mask(index), torch.sigmoid(own).numpy(), fov),
     )
 
 

@@ -55,7 +55,14 @@ class Scores(Record):
         )
 
 
-class EpochScores(Scores):
+class ThresholdedScores(Scores):
+    """Scores of masks: the probability is above `threshold`; with `low`, above it and connected to such a pixel."""
+
+    threshold: float = 0.5
+    low: float | None = None
+
+
+class EpochScores(ThresholdedScores):
     """Scores of the weights of one epoch; 0 is the model before training."""
 
     epoch: int | None = None
@@ -122,7 +129,7 @@ class RunResults(_Evaluation):
         return self.last if weights == "last" else self.best_val
 
 
-class CheckpointResults(_Evaluation, Scores):
+class CheckpointResults(_Evaluation, ThresholdedScores):
     """The results.json of `main.py test`: the scores of one weights file on one split.
 
     Its key `img_size` holds scores; the model's image size has no key of its own there.

@@ -19,6 +19,7 @@ from evaluation.results import (
     write_per_image,
     write_results,
 )
+from evaluation.threshold import Threshold
 from model import load_trained
 from networks.base import SegmentationModel
 from networks.strategies import parameter_counts
@@ -27,6 +28,7 @@ from training.processes import Processes
 from training.run_folder import RunFolder
 from utils.config import Config
 from utils.config.adapters import FtConfig
+from utils.config.evaluation import EvaluationConfig
 from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON
 from utils.files import sha256
 
@@ -84,10 +86,18 @@ def evaluate_checkpoint(
     folder.path.mkdir(parents=True, exist_ok=True)
     scores = score_dataset(model.to(device), dataset, config, device, folder)
     summary = Scores.of(scores)
-    results = CheckpointResults(**result_metadata(config, model, split, path), **dict(summary))
+    results = CheckpointResults(
+        **result_metadata(config, model, split, path), **dict(summary), **threshold_fields(config.evaluation)
+    )
     write_per_image(folder.path, {path.stem: scores})
     write_results(folder.path, results)
     return results
+
+
+def threshold_fields(settings: EvaluationConfig) -> dict[str, Any]:
+    """The fields of `ThresholdedScores` beside the scores."""
+    threshold = Threshold.of(settings)
+    return {"threshold": threshold.high, "low": threshold.low}
 
 
 def result_metadata(config: Config, model: SegmentationModel, split: str, weights: Path | None) -> dict[str, Any]:

@@ -115,6 +115,13 @@ def _make_distinct_files(names: list[str]) -> bool:
     return _are_distinct([name.replace("/", "_") for name in names])
 
 
+def _threshold(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "val" and not (is_number and 0 < value < 1):
+        raise ValueError("must be a number between 0 and 1, or val")
+    return value
+
+
 def _are_distinct(values: list[Any]) -> bool:
     return len(set(values)) == len(values)
 
@@ -152,6 +159,10 @@ Templates = Annotated[
     _rule(lambda texts: all("{label}" in text for text in texts), "must hold {label} in each text"),
 ]
 Metrics = Annotated[list[MetricName], _rule(_are_distinct, "must not repeat a metric")]
+ProbabilityThreshold = Annotated[
+    float | Literal["val"],
+    BeforeValidator(_threshold),
+]
 Epochs = Annotated[list[Count], _rule(lambda epochs: sorted(set(epochs)) == epochs, "must list epochs in rising order")]
 Loss = Annotated[str, AfterValidator(lambda loss: loss_parts(loss) and loss)]
 FocalGamma = Annotated[

@@ -103,6 +103,9 @@ PURPOSES = {
     "training.deterministic": "bitwise reproducible GPU kernels, where torch has them",
     "evaluation.metrics": "what is computed beside Dice and HD95, for every test image: README, Numbers to trust",
     "evaluation.nsd_tolerance": "surface Dice: the largest distance that counts as right, in pixels of the scored size",
+    "evaluation.threshold": "probability above which a pixel counts; val: chosen in training, on the validation images",
+    "evaluation.hysteresis": "two thresholds instead, {low, high}: what is above low counts where it is connected to a "
+    "pixel above high",
     "ft.type": "the adapters; not set: the strategy's",
     "ft.svd_rank_linear": "singular values that are scaled and shifted in a linear layer",
     "ft.svd_rank_conv2d": "the same in a convolution",
