@@ -1,8 +1,10 @@
 """Options that several commands share."""
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from utils.config import Config, load_config
 from utils.config.options import Strategy
@@ -38,11 +40,14 @@ def config_of(args: argparse.Namespace) -> Config:
     return load_config(args.model_config, args.data_config, args.overrides, args.training_strategy, base, args.seed)
 
 
-def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint and --pretrained_path, its base weights."""
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="weights file of a trained model, or its run folder"
-    )
+def add_checkpoint_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Adds --checkpoint, one or a list where there may be several, and --pretrained_path, its base weights."""
+    more: dict[str, Any] = {
+        "nargs": "+",
+        "help": "weights files of trained models, or run folders; of several, the mean is taken",
+    }
+    one: dict[str, Any] = {"help": "weights file of a trained model, or its run folder"}
+    parser.add_argument("--checkpoint", type=Path, required=True, **(more if several else one))
     parser.add_argument(
         "--pretrained_path",
         type=Path,
@@ -57,6 +62,14 @@ def checkpoint_file(path: Path) -> Path:
     return weights_of(path)
 
 
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --threshold, --tta, --tile and --tile_overlap."""
+    parser.add_argument("--threshold", type=probability, default=0.5, help="probability above which a pixel counts")
+    parser.add_argument("--tta", choices=("none", "flips"), default="none", help="flips: mean over mirror images")
+    parser.add_argument("--tile", action="store_true", help="slide windows over images larger than the model's")
+    parser.add_argument("--tile_overlap", type=_share, default=0.25, help="share of a window that overlaps the next")
+
+
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds --device."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -67,3 +80,22 @@ def seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number from 0, not '{text}'")
     return int(text)
+
+
+def probability(text: str) -> float:
+    """An argument's type: a number between 0 and 1."""
+    return _number(text, lambda value: 0 < value < 1, "between 0 and 1")
+
+
+def _share(text: str) -> float:
+    return _number(text, lambda value: 0 <= value < 1, "from 0 up to, but not, 1")
+
+
+def _number(text: str, allowed: Callable[[float], bool], words: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not allowed(value):
+        raise argparse.ArgumentTypeError(f"must be a number {words}, not '{text}'")
+    return value

@@ -115,9 +115,9 @@ PURPOSES = {
 
 _HEAD = """# Config keys
 
-`--data_config` and `--model_config` are YAML files of these keys; a section may stand in either. An unknown key, a wrong
-type or a value out of range is an error before anything is loaded. `--set section.key=value` changes any key. "Published"
-marks keys of the released configuration files. `python -m utils.config.reference` writes this page.
+`--data_config` and `--model_config` are YAML files of these keys; a section may stand in either. An unknown key, a
+wrong type or a value out of range is an error before anything is loaded. `--set section.key=value` changes any key.
+"Published" marks keys of the released configuration files. `python -m utils.config.reference` writes this page.
 """
 
 
