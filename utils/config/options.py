@@ -29,6 +29,7 @@ Relu = Literal["core", "diagonal", "none"]
 
 EncoderAttention = Literal["official", "released"]
 PosEmbedResize = Literal["bicubic", "avg_pool"]
+MaskHead = Literal["official", "detail"]
 BaseWeights = Literal["pretrained", "random"]
 PromptType = Literal["text", "box_full", "box_oracle"]
 TextEncoderType = Literal["clip", "learned"]

@@ -24,6 +24,7 @@ from utils.config.options import (
     LabelNames,
     Labels,
     Loss,
+    MaskHead,
     Mean,
     Name,
     NetworkSize,
@@ -126,7 +127,7 @@ class SamConfig(Section):
     """The SAM or SAM2 that is fine-tuned: its size, its image size, and where the released implementation differs.
 
     `img_size` applies to the baselines too. Only SAM has `encoder_attention` and `pos_embed_resize`; only SAM2 has
-    `high_res_features`.
+    `high_res_features`. `mask_head: detail` adds full resolution to the masks (`networks.detail_head`).
     """
 
     img_size: ImageSize = 512
@@ -135,6 +136,7 @@ class SamConfig(Section):
     encoder_attention: EncoderAttention = "official"
     pos_embed_resize: PosEmbedResize = "bicubic"
     high_res_features: bool = True
+    mask_head: MaskHead = "official"
     weights: BaseWeights = "pretrained"
 
 
