@@ -35,15 +35,10 @@ class DetailHead(nn.Module):
             nn.Conv2d(2 * _COARSE, 4 * _FINE, 1),
             nn.PixelShuffle(2),
         )  # -> (B, 16, S / 2, S / 2)
-        self.out = nn.Sequential(
-            _convolution(2 * _FINE, 2 * _FINE),
-            _convolution(2 * _FINE, 2 * _FINE),
-            nn.Conv2d(2 * _FINE, 4, 3, padding=1),
-            nn.PixelShuffle(2),
-        )  # -> (B, 1, S, S)
-        last = self.out[-2]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.join = nn.Sequential(_convolution(2 * _FINE, 2 * _FINE), _convolution(2 * _FINE, 2 * _FINE))
+        self.correction = nn.Conv2d(2 * _FINE, 4, 3, padding=1)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.correction.bias)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The image branch, before any prompt: (B, 3, S, S) -> (B, 16, S / 2, S / 2), (B, 32, S / 4, S / 4)."""
@@ -65,7 +60,8 @@ class DetailHead(nn.Module):
         decoded = torch.cat([features, logits[:, None]], dim=1)
         decoded = nn.functional.interpolate(decoded, coarse.shape[-2:], mode="bilinear")  # nano SAM's stand at S / 2
         fused = self.fuse(torch.cat([coarse, decoded], dim=1))
-        return self.out(torch.cat([fine, fused], dim=1))[:, 0]
+        correction = self.correction(self.join(torch.cat([fine, fused], dim=1)))  # (B, 4, S / 2, S / 2)
+        return nn.functional.pixel_shuffle(correction, 2)[:, 0]
 
 
 def _convolution(channels: int, out: int, stride: int = 1) -> nn.Sequential:

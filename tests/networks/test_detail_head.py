@@ -33,7 +33,7 @@ def kind(request):
 def with_moved_head(folder, kind, **options):
     model = build(folder, kind, DETAIL, **options)
     with torch.no_grad():
-        for parameter in model.detail_head.out[-2].parameters():
+        for parameter in model.detail_head.correction.parameters():
             parameter.normal_(std=0.1)
     return model
 
@@ -97,7 +97,7 @@ def test_a_weights_file_keeps_the_head_and_merging_keeps_the_masks(tmp_path, kin
     path = write_weights(tmp_path, kind, overrides=(DETAIL,))
     model, _ = load_trained(path)
     x = torch.randn(1, 3, model.img_size, model.img_size)
-    assert model.detail_head.out[-2].weight.abs().sum() > 0
+    assert model.detail_head.correction.weight.abs().sum() > 0
     torch.testing.assert_close(load_model(path).model(x, ["Vein"]), model(x, ["Vein"]), atol=1e-4, rtol=1e-4)
 
 
@@ -125,7 +125,7 @@ def test_a_base_passes_its_head_on_to_a_model_that_has_one(tmp_path, kind):
     overrides = ("sam.weights=pretrained", f"pretrained_path={base}")
     official, detail = build(tmp_path, kind, *overrides), build(tmp_path, kind, *overrides, DETAIL)
     assert official.detail_head is None
-    assert torch.equal(detail.detail_head.out[-2].weight, source.detail_head.out[-2].weight)
+    assert torch.equal(detail.detail_head.correction.weight, source.detail_head.correction.weight)
 
 
 def test_a_network_without_sams_decoder_refuses_the_head(tmp_path, capsys):

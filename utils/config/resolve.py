@@ -224,7 +224,14 @@ def _check_clip_path(draft: Draft) -> None:
 
 def _check_box_prompt(draft: Draft) -> None:
     prompt, strategy = draft.get(("prompts", "type")), draft.get(("strategy",))
-    if prompt in (None, "text") or strategy == "none":
+    if prompt in (None, "text"):
+        return
+    if draft.get(("data_transforms", "scale")) == "native":
+        raise ConfigError(
+            f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt}, but the windows of "
+            "data_transforms.scale = native are prompted by text alone; set scale: fit"
+        )
+    if strategy == "none":
         return
     raise ConfigError(
         f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is only for evaluation, but the strategy is "
