@@ -42,10 +42,10 @@ class Data_Transform:
     """Intensity, resize, augmentation, normalization and padding of an image and its mask together.
 
     Order: clip to [a_min, a_max] and scale to 0..1; resize the longest side to img_size (image bilinear, antialiased;
-    mask nearest-exact), unless the scale is native; in training crop and jitter the colours; normalize; in training flip, rotate and scale, with 0
-    (the mean colour) outside the image; pad right and bottom with 0. Padding comes last, so in training too it is
-    right, bottom, and 0 after normalization, as SAM's is. At native scale a larger image stays larger, and the
-    windows of `prediction.tiles` show it to the model.
+    mask nearest-exact), unless the scale is native; in training crop and jitter the colours; normalize; in training
+    flip, rotate and scale, with 0 (the mean colour) outside the image; pad right and bottom with 0. Padding comes last,
+    so in training too it is right, bottom, and 0 after normalization, as SAM's is. At native scale a larger image stays
+    larger, and the windows of `prediction.tiles` show it to the model.
 
     The augmentation is torchvision's: it draws from torch's global CPU generator, which the caller seeds.
     """

@@ -37,8 +37,8 @@ class DetailHead(nn.Module):
         )  # -> (B, 16, S / 2, S / 2)
         self.join = nn.Sequential(_convolution(2 * _FINE, 2 * _FINE), _convolution(2 * _FINE, 2 * _FINE))
         self.correction = nn.Conv2d(2 * _FINE, 4, 3, padding=1)
-        nn.init.zeros_(self.correction.weight)
-        nn.init.zeros_(self.correction.bias)
+        for parameter in self.correction.parameters():
+            nn.init.zeros_(parameter)
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The image branch, before any prompt: (B, 3, S, S) -> (B, 16, S / 2, S / 2), (B, 32, S / 4, S / 4)."""

@@ -42,7 +42,8 @@ def with_moved_head(folder, kind, **options):
 def test_before_training_the_masks_are_the_official_ones_to_the_bit(tmp_path, kind):
     official, detail = build(tmp_path, kind), build(tmp_path, kind, DETAIL)
     missing = detail.load_state_dict(official.state_dict(), strict=False).missing_keys
-    assert missing and all(key.startswith("detail_head.") for key in missing)
+    assert missing
+    assert all(key.startswith("detail_head.") for key in missing)
     x = torch.randn(2, 3, official.img_size, official.img_size)
     assert torch.equal(official(x, ["Vein", "Artery"]), detail(x, ["Vein", "Artery"]))
 
@@ -54,7 +55,8 @@ def test_gradients_reach_sam_the_prompt_and_the_head(tmp_path, kind):
     official = build(tmp_path, kind)
     (logits - official(x, ["Vein", "Artery"]).detach()).square().mean().backward()
     for parameter in (*adapters.adapter_parameters(model).values(), *model.detail_head.parameters()):
-        assert parameter.grad is not None and parameter.grad.isfinite().all()
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
     assert any(p.grad.abs().sum() > 0 for p in adapters.adapter_parameters(model).values())
     assert model.text_encoder.embedding.weight.grad.abs().sum() > 0
 

@@ -62,8 +62,8 @@ class Section(BaseModel):
 class DataTransformsConfig(Section):
     """Normalization, scale and augmentation. Intensities a_min..a_max map to 0..255, the scale of mean and std.
 
-    `scale: fit` resizes the longest side to img_size, as the paper does. `native` keeps the image's own pixels: training
-    takes random crops of img_size, evaluation and prediction blend windows of img_size.
+    `scale: fit` resizes the longest side to img_size, as the paper does. `native` keeps the image's own pixels:
+    training takes random crops of img_size, evaluation and prediction blend windows of img_size.
     """
 
     a_min: float | None = None
