@@ -35,8 +35,8 @@ class DetailHead(nn.Module):
             nn.Conv2d(2 * _COARSE, 4 * _FINE, 1),
             nn.PixelShuffle(2),
         )  # -> (B, 16, S / 2, S / 2)
-        self.join = nn.Sequential(_convolution(2 * _FINE, 2 * _FINE), _convolution(2 * _FINE, 2 * _FINE))
-        self.correction = nn.Conv2d(2 * _FINE, 4, 3, padding=1)
+        self.join = nn.Sequential(_convolution(2 * _FINE, _FINE), _convolution(_FINE, _FINE))
+        self.correction = nn.Conv2d(_FINE, 4, 3, padding=1)
         for parameter in self.correction.parameters():
             nn.init.zeros_(parameter)
 
