@@ -90,7 +90,7 @@ def _load_base_weights(model: SegmentationModel, config: Config) -> None:
 
 
 def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> None:
-    """Loads an official file, or the merged model of this project's weights file with its text prompt."""
+    """Loads an official file, or the merged model of this project's weights file, with text prompt and detail head."""
     content, metadata = read_tensor_file(path)
     if weights_file.as_weights(content, metadata) is None:
         report = model.load_base(unwrapped_state_dict(content, path), path, config)
@@ -98,7 +98,7 @@ def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> Non
         trained, _ = load_trained(path)
         adapters.merge(trained)
         report = model.load_base(trained.base_state(), path, config)
-        report.loaded += model.load_text_prompt(trained)
+        report.loaded += model.load_own_parts(trained)
     model.base_sha256 = sha256(path)
     log.info("%s: %s", path, report)
 

@@ -14,6 +14,7 @@ from datasets.data import GeneralDataset
 from evaluation.metrics import batch_dice, score_pair
 from evaluation.results import ImageScore
 from networks.base import NonFiniteError, SegmentationModel, check_logits
+from prediction.tiles import Window, slide
 from training.processes import Processes
 from training.signals import StoppedError, StopRequests, start_workers
 from utils.errors import UserError
@@ -31,24 +32,28 @@ def predictions(
 ) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
     """Yields (index, logits (h, w), mask (h, w), size (H, W), valid (h, w)) of each sample, in order, on the CPU.
 
-    Logits and mask are cropped to `valid`, the part of the model's square that the image fills. `indices` are the
-    samples wanted, all by default.
+    Logits and mask are cropped to `valid`, the part of the model's square that the image fills; at native scale that is
+    the whole image, whose logits windows give. `indices` are the samples wanted, all by default.
 
     Raises: UserError that names the image, for logits that are not finite.
     """
     model.eval()
+    native = dataset.transform.native
     loader = DataLoader(
         dataset,
-        batch_size,
+        1 if native else batch_size,  # images of different sizes make no batch
         sampler=range(len(dataset)) if indices is None else indices,
         num_workers=num_workers,
         generator=torch.Generator(),  # its own, so that an evaluation draws nothing from training's
     )
     for batch in start_workers(loader):
         with torch.inference_mode():
-            boxes = prompt_boxes(model.prompt, batch)
-            boxes = boxes if boxes is None else boxes.to(device)
-            logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
+            if native:
+                logits = _by_windows(model, batch["image"][0], batch["label"], device)
+            else:
+                boxes = prompt_boxes(model.prompt, batch)
+                boxes = boxes if boxes is None else boxes.to(device)
+                logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
@@ -57,6 +62,18 @@ def predictions(
             except NonFiniteError as error:
                 raise UserError(f"{dataset.samples[index].image_path}: {error}") from None
             yield index, logits[i, :h, :w], batch["mask"][i, :h, :w], size, (h, w)
+
+
+def _by_windows(model: SegmentationModel, image: Tensor, label: list[str], device: torch.device) -> Tensor:
+    """The logits (1, H, W) of an image (3, H, W) for its label, as `Predictor` computes them."""
+
+    def pixels(window: Window) -> Tensor:
+        return image[:, window.top : window.bottom, window.left : window.right]
+
+    def predict(squares: Tensor, group: Sequence[Window]) -> Tensor:
+        return model(squares.to(device), label * len(group)).float().cpu()[:, None]
+
+    return slide((image.shape[1], image.shape[2]), model.img_size, pixels, predict)
 
 
 def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
