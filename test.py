@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -20,6 +21,7 @@ from training.signals import StoppedError, StopRequests, start_workers
 from utils.errors import UserError
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
+NativeLogits = Callable[[int], Tensor]  # a sample's logits (H, W) at its image's own size
 
 
 def predictions(
@@ -127,6 +129,8 @@ def evaluate(
     num_workers: int = 0,
     on_prediction: OnPrediction | None = None,
     processes: Processes | None = None,
+    native_logits: NativeLogits | None = None,
+    level: float = 0.0,
 ) -> list[ImageScore]:
     """Scores every sample of `dataset`, in order, once.
 
@@ -134,21 +138,39 @@ def evaluate(
         on_prediction: called with (index, prediction (H, W) bool, truth (H, W) bool, score) for every sample, in the
             process that scored it. It may write files of that sample.
         processes: share the samples; every process gets all scores. None for a process by itself.
+        native_logits: predicts in place of `model`, by windows for example; reduced to the model's size for its scores.
+        level: logits above it are foreground.
     """
     own = _own_indices(dataset, processes)
     scored: list[tuple[int, ImageScore]] = []
     quiet = True if processes and not processes.is_main else None
     progress = tqdm(total=len(own), desc="evaluate", unit="image", leave=False, disable=quiet)
-    for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers, own):
-        native, truth = (to_native(logits, valid, size) > 0).numpy(), dataset.native_mask(index)
+    found: Iterator = predictions(model, dataset, device, batch_size, num_workers, own)
+    if native_logits:
+        found = _reduced(native_logits, dataset, own)
+    for index, logits, mask, size, valid in found:
+        whole = native_logits(index) if native_logits else to_native(logits, valid, size)
+        native, truth = (whole > level).numpy(), dataset.native_mask(index)
         sample = dataset.samples[index]
-        score = ImageScore(sample.name, sample.label_name, score_pair(logits > 0, mask > 0), score_pair(native, truth))
+        small = score_pair(logits > level, mask > 0)
+        score = ImageScore(sample.name, sample.label_name, small, score_pair(native, truth))
         scored.append((index, score))
         if on_prediction:
             on_prediction(index, native, truth, score)
         progress.update()
     progress.close()
     return [score for _, score in _gathered(scored, processes)]
+
+
+def _reduced(
+    native_logits: NativeLogits, dataset: GeneralDataset, indices: Sequence[int]
+) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
+    """Yields what `predictions` does, from logits at the images' own size."""
+    for index in indices:
+        whole, sample = native_logits(index), dataset[index]
+        h, w = (int(side) for side in sample["valid"])
+        small = functional.interpolate(whole[None, None], (h, w), mode="bilinear", align_corners=False, antialias=True)
+        yield index, small[0, 0], sample["mask"][:h, :w], sample["size"], (h, w)
 
 
 def _own_indices(dataset: GeneralDataset, processes: Processes | None) -> range:

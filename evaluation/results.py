@@ -151,8 +151,12 @@ class RunResults(_Evaluation):
 class CheckpointResults(_Evaluation, Scores):
     """The results.json of `main.py test`: the scores of one weights file on one split.
 
-    Its key `img_size` holds scores; the model's image size has no key of its own there.
+    Its key `img_size` holds scores; the model's image size has no key of its own there. `prediction` holds the options
+    of prediction that are not the defaults (tile, flips, threshold), `averaged` all weights files where there are several.
     """
+
+    prediction: dict[str, Any] = {}
+    averaged: list[str] = []
 
 
 @dataclass(frozen=True)
