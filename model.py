@@ -1,6 +1,7 @@
 """Builds the model of a config, saves it and loads it."""
 
 import logging
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from data_transforms.data_transforms import Data_Transform
 from networks.base import SegmentationModel
 from networks.baselines.model import BaselineModel
 from networks.strategies import apply_strategy
+from prediction.ensemble import average
 from prediction.predictor import Predictor
 from prompt_adapted_SAM2.model import Prompt_Adapted_SAM2
 from prompt_adapted_segment_anything.model import Prompt_Adapted_SAM
@@ -29,6 +31,7 @@ __all__ = [
     "Prompt_Adapted_SAM2",
     "build_model",
     "load_model",
+    "load_models",
     "load_trained",
     "save_model",
 ]
@@ -87,7 +90,7 @@ def _load_base_weights(model: SegmentationModel, config: Config) -> None:
 
 
 def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> None:
-    """Loads an official file, or the merged model of this project's weights file with its text prompt."""
+    """Loads an official file, or the merged model of this project's weights file, with text prompt and detail head."""
     content, metadata = read_tensor_file(path)
     if weights_file.as_weights(content, metadata) is None:
         report = model.load_base(unwrapped_state_dict(content, path), path, config)
@@ -95,7 +98,7 @@ def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> Non
         trained, _ = load_trained(path)
         adapters.merge(trained)
         report = model.load_base(trained.base_state(), path, config)
-        report.loaded += model.load_text_prompt(trained)
+        report.loaded += model.load_own_parts(trained)
     model.base_sha256 = sha256(path)
     log.info("%s: %s", path, report)
 
@@ -145,7 +148,26 @@ def load_model(
     Raises:
         UserError: as `load_trained`.
     """
-    model, config = load_trained(path, pretrained_path)
+    return as_predictor(*load_trained(path, pretrained_path), device)
+
+
+def load_models(
+    paths: Sequence[Path | str],
+    pretrained_path: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    tile_overlap: float | None = None,
+) -> Predictor:
+    """The models of several weights files as one predictor, which averages their probabilities. Args as `load_model`.
+
+    Raises:
+        UserError: as `load_trained`; models of other labels, mask values or intensities than the first.
+    """
+    predictors = [load_model(path, pretrained_path, device) for path in paths]
+    return average(predictors, [str(path) for path in paths], tile_overlap)
+
+
+def as_predictor(model: SegmentationModel, config: Config, device: torch.device | str) -> Predictor:
+    """A model that `load_trained` returned, ready to use on images; its adapters are merged."""
     data = config.require_data()
     transform = Data_Transform(config.data_transforms, train=False)
     adapters.merge(model)

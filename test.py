@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -19,6 +20,7 @@ from evaluation.results import ImageScore
 from evaluation.threshold import Threshold, best_threshold, dice_by_threshold
 from evaluation.workers import Comparison, scoring
 from networks.base import NonFiniteError, SegmentationModel, check_logits
+from prediction.tiles import Window, slide
 from training.processes import Processes
 from training.signals import StoppedError, StopRequests, start_workers
 from utils.config.evaluation import EvaluationConfig
@@ -26,6 +28,7 @@ from utils.cores import usable_cores
 from utils.errors import UserError
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
+NativeLogits = Callable[[int], Tensor]  # a sample's logits (H, W) at its image's own size
 
 
 def predictions(
@@ -38,24 +41,28 @@ def predictions(
 ) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
     """Yields (index, logits (h, w), mask (h, w), size (H, W), valid (h, w)) of each sample, in order, on the CPU.
 
-    Logits and mask are cropped to `valid`, the part of the model's square that the image fills. `indices` are the
-    samples wanted, all by default.
+    Logits and mask are cropped to `valid`, the part of the model's square that the image fills; at native scale that is
+    the whole image, whose logits windows give. `indices` are the samples wanted, all by default.
 
     Raises: UserError that names the image, for logits that are not finite.
     """
     model.eval()
+    native = dataset.transform.native
     loader = DataLoader(
         dataset,
-        batch_size,
+        1 if native else batch_size,  # images of different sizes make no batch
         sampler=range(len(dataset)) if indices is None else indices,
         num_workers=num_workers,
         generator=torch.Generator(),  # its own, so that an evaluation draws nothing from training's
     )
     for batch in start_workers(loader):
         with torch.inference_mode():
-            boxes = prompt_boxes(model.prompt, batch)
-            boxes = boxes if boxes is None else boxes.to(device)
-            logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
+            if native:
+                logits = _by_windows(model, batch["image"][0], batch["label"], device)
+            else:
+                boxes = prompt_boxes(model.prompt, batch)
+                boxes = boxes if boxes is None else boxes.to(device)
+                logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
@@ -64,6 +71,18 @@ def predictions(
             except NonFiniteError as error:
                 raise UserError(f"{dataset.samples[index].image_path}: {error}") from None
             yield index, logits[i, :h, :w], batch["mask"][i, :h, :w], size, (h, w)
+
+
+def _by_windows(model: SegmentationModel, image: Tensor, label: list[str], device: torch.device) -> Tensor:
+    """The logits (1, H, W) of an image (3, H, W) for its label, as `Predictor` computes them."""
+
+    def pixels(window: Window) -> Tensor:
+        return image[:, window.top : window.bottom, window.left : window.right]
+
+    def predict(squares: Tensor, group: Sequence[Window]) -> Tensor:
+        return model(squares.to(device), label * len(group)).float().cpu()[:, None]
+
+    return slide((image.shape[1], image.shape[2]), model.img_size, pixels, predict)
 
 
 def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
@@ -133,6 +152,7 @@ def evaluate(
     on_prediction: OnPrediction | None = None,
     processes: Processes | None = None,
     settings: EvaluationConfig | None = None,
+    native_logits: NativeLogits | None = None,
 ) -> list[ImageScore]:
     """Scores every sample of `dataset`, in order, once.
 
@@ -141,6 +161,7 @@ def evaluate(
             process that scored it. It may write files of that sample.
         processes: share the samples; every process gets all scores. None for a process by itself.
         settings: the metrics and the threshold; None for Dice and HD95 at 0.5.
+        native_logits: predicts in place of `model`, by windows for example; reduced to the model's size for its scores.
     """
     settings = settings or EvaluationConfig()
     threshold = Threshold.of(settings)
@@ -159,9 +180,13 @@ def evaluate(
             on_prediction(index, native.pred, native.truth, score)
         progress.update()
 
+    found: Iterator = predictions(model, dataset, device, batch_size, num_workers, own)
+    if native_logits:
+        found = _reduced(native_logits, dataset, own)
     with scoring(settings, workers) as submit:
-        for index, logits, mask, size, valid in predictions(model, dataset, device, batch_size, num_workers, own):
-            small, native = _comparisons(dataset, threshold, index, logits, mask, size, valid)
+        for index, logits, mask, size, valid in found:
+            whole = native_logits(index) if native_logits else to_native(logits, valid, size)
+            small, native = _comparisons(dataset, threshold, index, logits, mask, whole)
             waiting.append(partial(finish, index, native, [submit(small), submit(native)]))
             if len(waiting) > workers:
                 waiting.popleft()()
@@ -171,25 +196,30 @@ def evaluate(
     return [score for _, score in _gathered(scored, processes)]
 
 
+def _reduced(
+    native_logits: NativeLogits, dataset: GeneralDataset, indices: Sequence[int]
+) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
+    """Yields what `predictions` does, from logits at the images' own size."""
+    for index in indices:
+        whole, sample = native_logits(index), dataset[index]
+        h, w = (int(side) for side in sample["valid"])
+        small = functional.interpolate(whole[None, None], (h, w), mode="bilinear", align_corners=False, antialias=True)
+        yield index, small[0, 0], sample["mask"][:h, :w], sample["size"], (h, w)
+
+
 def _comparisons(
-    dataset: GeneralDataset,
-    threshold: Threshold,
-    index: int,
-    logits: Tensor,
-    mask: Tensor,
-    size: tuple[int, int],
-    valid: tuple[int, int],
+    dataset: GeneralDataset, threshold: Threshold, index: int, logits: Tensor, mask: Tensor, whole: Tensor
 ) -> tuple[Comparison, Comparison]:
-    """A sample's prediction and truth at the model's image size, and at the image's own."""
-    own, fov = to_native(logits, valid, size), dataset.native_fov(index)
-    small_fov = None if fov is None else resize_mask(fov, valid) > 0
+    """A sample's prediction and truth at the model's image size, and, from `whole`, at the image's own."""
+    fov = dataset.native_fov(index)
+    small_fov = None if fov is None else resize_mask(fov, (logits.shape[0], logits.shape[1])) > 0
     if small_fov is not None and not small_fov.any():
         raise UserError(
             f"{dataset.samples[index].fov_path}: no pixel of it remains at the model's image size; enlarge it"
         )
     return (
         Comparison(threshold.mask(logits).numpy(), (mask > 0).numpy(), torch.sigmoid(logits).numpy(), small_fov),
-        Comparison(threshold.mask(own).numpy(), dataset.native_mask(index), torch.sigmoid(own).numpy(), fov),
+        Comparison(threshold.mask(whole).numpy(), dataset.native_mask(index), torch.sigmoid(whole).numpy(), fov),
     )
 
 

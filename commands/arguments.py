@@ -1,11 +1,17 @@
 """Options that several commands share."""
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from utils.config import Config, load_config
 from utils.config.options import Strategy
+from utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evaluation.threshold import Threshold
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +44,14 @@ def config_of(args: argparse.Namespace) -> Config:
     return load_config(args.model_config, args.data_config, args.overrides, args.training_strategy, base, args.seed)
 
 
-def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --checkpoint and --pretrained_path, its base weights."""
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, help="weights file of a trained model, or its run folder"
-    )
+def add_checkpoint_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Adds --checkpoint, one or a list where there may be several, and --pretrained_path, its base weights."""
+    more: dict[str, Any] = {
+        "nargs": "+",
+        "help": "weights files of trained models, or run folders; of several, the mean is taken",
+    }
+    one: dict[str, Any] = {"help": "weights file of a trained model, or its run folder"}
+    parser.add_argument("--checkpoint", type=Path, required=True, **(more if several else one))
     parser.add_argument(
         "--pretrained_path",
         type=Path,
@@ -57,6 +66,35 @@ def checkpoint_file(path: Path) -> Path:
     return weights_of(path)
 
 
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Adds --threshold, --hysteresis, --tta, --tile and --tile_overlap."""
+    parser.add_argument(
+        "--threshold", type=probability, help="probability above which a pixel counts; default: the checkpoint's"
+    )
+    parser.add_argument(
+        "--hysteresis",
+        nargs=2,
+        type=probability,
+        metavar=("LOW", "HIGH"),
+        help="pixels above LOW count where they are connected to one above HIGH",
+    )
+    parser.add_argument("--tta", choices=("none", "flips"), default="none", help="flips: mean over mirror images")
+    parser.add_argument("--tile", action="store_true", help="slide windows over images larger than the model's")
+    parser.add_argument("--tile_overlap", type=_share, default=0.25, help="share of a window that overlaps the next")
+
+
+def threshold_of(args: argparse.Namespace) -> "Threshold | None":
+    """What --threshold or --hysteresis says, None without them. Raises: ConfigError for both, or LOW not below HIGH."""
+    from evaluation.threshold import Threshold
+
+    if args.hysteresis is None:
+        return None if args.threshold is None else Threshold(args.threshold)
+    low, high = args.hysteresis
+    if args.threshold is not None or low >= high:
+        raise ConfigError("--hysteresis takes LOW below HIGH, and the place of --threshold")
+    return Threshold(high, low)
+
+
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds --device."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -67,3 +105,22 @@ def seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number from 0, not '{text}'")
     return int(text)
+
+
+def probability(text: str) -> float:
+    """An argument's type: a number between 0 and 1."""
+    return _number(text, lambda value: 0 < value < 1, "between 0 and 1")
+
+
+def _share(text: str) -> float:
+    return _number(text, lambda value: 0 <= value < 1, "from 0 up to, but not, 1")
+
+
+def _number(text: str, allowed: Callable[[float], bool], words: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not allowed(value):
+        raise argparse.ArgumentTypeError(f"must be a number {words}, not '{text}'")
+    return value

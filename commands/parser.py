@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from commands import check, demo, download, export, params, predict, prepare, sweep, table, test, train, view
+from commands import check, demo, download, export, params, predict, prepare, score, sweep, table, test, train, view
 from utils.errors import ConfigError
 
 
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "train": train,
     "test": test,
     "predict": predict,
+    "score": score,
     "params": params,
     "prepare": prepare,
     "check": check,

@@ -48,9 +48,10 @@ class Data_Transform:
     """Intensity, resize, augmentation, normalization and padding of an image and its mask together.
 
     Order: clip to [a_min, a_max] and scale to 0..1; resize the longest side to img_size (image bilinear, antialiased;
-    mask nearest-exact); in training crop and jitter the colours; normalize; in training flip, rotate and scale, with 0
-    (the mean colour) outside the image; pad right and bottom with 0. Padding comes last, so in training too it is
-    right, bottom, and 0 after normalization, as SAM's is.
+    mask nearest-exact), unless the scale is native; in training crop and jitter the colours; normalize; in training
+    flip, rotate and scale, with 0 (the mean colour) outside the image; pad right and bottom with 0. Padding comes last,
+    so in training too it is right, bottom, and 0 after normalization, as SAM's is. At native scale a larger image stays
+    larger, and the windows of `prediction.tiles` show it to the model.
 
     The augmentation is torchvision's: it draws from torch's global CPU generator, which the caller seeds.
     """
@@ -59,7 +60,8 @@ class Data_Transform:
         """Take a config's `data_transforms` section; `train` switches the augmentation on."""
         self.img_size = int(settings.img_size)
         self.a_min, self.a_max = settings.a_min, settings.a_max
-        self.crop = train and settings.use_random_crop
+        self.native = settings.scale == "native"
+        self.crop = train and (settings.use_random_crop or self.native)
         self.mean, self.std = ([value / 255 for value in part] for part in (settings.pixel_mean, settings.pixel_std))
         normalize = v2.Normalize(self.mean, self.std, inplace=True)
         self.steps = v2.Compose(_augmentation(settings, normalize) if train else [normalize])
@@ -71,14 +73,16 @@ class Data_Transform:
             image: (H, W, 3) uint8 or uint16.
             mask: (H, W) integers below 256, or None for an empty one.
 
-        Returns: image (3, S, S) float32, mask (S, S) uint8 with the given values, (h, w) of the un-padded part.
+        Returns: image (3, S, S) float32, mask (S, S) uint8 with the given values, (h, w) of the un-padded part. S is
+            img_size; outside training and at native scale both sides are the image's where it is larger.
         """
         return self.finish(*self.load(image, mask))
 
-    @property
-    def load_size(self) -> int:
-        """The longest side of what `load` returns."""
-        return round(self.img_size * CROP_MARGIN) if self.crop else self.img_size
+    def load_shape(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The (h, w) of what `load` returns for an image of `size` (H, W)."""
+        if self.native:
+            return size
+        return resize_shape(size, round(self.img_size * CROP_MARGIN) if self.crop else self.img_size)
 
     def intensity(self, image: np.ndarray) -> np.ndarray:
         """Clip to [a_min, a_max] and scale to 0..1, float32. Raises: as `intensity_window` does."""
@@ -90,7 +94,7 @@ class Data_Transform:
         Returns: image (3, h, w) float32 in 0..1, mask (h, w) uint8.
         """
         scaled = torch.from_numpy(self.intensity(np.ascontiguousarray(image.transpose(2, 0, 1))))  # (3, H, W)
-        shape = resize_shape(image.shape[:2], self.load_size)
+        shape = self.load_shape(image.shape[:2])
         resized = v2.functional.resize(scaled, list(shape), InterpolationMode.BILINEAR, antialias=True)
         if mask is None:
             return resized.clamp_(0, 1).numpy(), np.zeros(shape, np.uint8)
@@ -110,7 +114,7 @@ class Data_Transform:
             pair = v2.RandomCrop([min(self.img_size, side) for side in mask.shape])(*pair)
         pixels, moved_mask = self.steps(*pair)  # (3, h, w), (1, h, w)
         height, width = moved_mask.shape[-2:]
-        padding = (0, self.img_size - width, 0, self.img_size - height)  # left, right, top, bottom
+        padding = (0, max(0, self.img_size - width), 0, max(0, self.img_size - height))  # left, right, top, bottom
         return functional.pad(pixels, padding), functional.pad(moved_mask[0], padding), (height, width)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from data_transforms.data_transforms import Data_Transform, resize_shape
+from data_transforms.data_transforms import Data_Transform
 from datasets.cache import ImageCache, Pair, compact
 from datasets.io import read_image, read_size
 from datasets.masks import MaskIndex, find_mask, index_masks, read_field_of_view, read_labels
@@ -90,7 +90,8 @@ class GeneralDataset(Dataset):
         """Return one sample, for an index or for (epoch, index); an index alone means epoch 0.
 
         Keys: image (3, S, S) float32, normalized and padded; mask (S, S) float32 in {0, 1}; label, its name; index;
-        name, of the image below images/; size, (H, W) of the file; valid, (h, w) of the un-padded part.
+        name, of the image below images/; size, (H, W) of the file; valid, (h, w) of the un-padded part. At native scale
+        and outside training, image and mask are as large as the file where that is larger than S.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
         epoch, index = int(epoch), range(len(self))[index]
@@ -156,7 +157,7 @@ class GeneralDataset(Dataset):
         logger.debug("cached %d of %d images, %d bytes", len(self._cache), total, self._cache.used)
 
     def _loaded_pixels(self, image: Path) -> int:
-        return math.prod(resize_shape(self._sizes[image], self.transform.load_size))
+        return math.prod(self.transform.load_shape(self._sizes[image]))
 
     def _loaded(self, sample: Sample) -> Pair:
         return self._cache.get(sample.image_path) or self._load(sample.image_path, sample.mask_path)

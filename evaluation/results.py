@@ -132,8 +132,12 @@ class RunResults(_Evaluation):
 class CheckpointResults(_Evaluation, ThresholdedScores):
     """The results.json of `main.py test`: the scores of one weights file on one split.
 
-    Its key `img_size` holds scores; the model's image size has no key of its own there.
+    Its key `img_size` holds scores; the model's image size has no key of its own there. `prediction` holds the options
+    of prediction that were given (tile, flips, threshold), `averaged` all weights files where there are several.
     """
+
+    prediction: dict[str, Any] = Field(default={})
+    averaged: list[str] = Field(default=[])
 
 
 @dataclass(frozen=True)

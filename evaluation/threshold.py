@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.config.evaluation import EvaluationConfig
+from utils.config.evaluation import EvaluationConfig, Hysteresis
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,12 @@ class Threshold:
             log.warning("evaluation.threshold = val, but the run that chooses it has not ended: 0.5 is used")
             return cls()
         return cls(settings.threshold)
+
+    def put_into(self, settings: EvaluationConfig) -> EvaluationConfig:
+        """The config with this threshold."""
+        if self.low is None:
+            return settings.model_copy(update={"threshold": self.high, "hysteresis": None})
+        return settings.model_copy(update={"threshold": 0.5, "hysteresis": Hysteresis(low=self.low, high=self.high)})
 
     def mask(self, logits: Tensor) -> Tensor:
         """Logits (..., H, W) on the CPU -> foreground, bool of the same shape."""

@@ -23,12 +23,12 @@ from evaluation.results import (
     write_per_image,
     write_results,
 )
+from experiments.chosen_threshold import chosen_config, keep_config
 from experiments.scoring import result_metadata, score_dataset, threshold_fields
 from experiments.summary import start_lines
 from model import build_model, save_model
 from networks.base import SegmentationModel
 from networks.encoder_options import checkpoint_blocks, compile_encoder
-from test import choose_threshold
 from train import fit
 from training.curves import plot_curves
 from training.processes import Processes
@@ -124,22 +124,19 @@ class _Experiment:
             if run.average:
                 run.average.apply()
         with self.stop.at_once("in the evaluation"):
-            configs = {"last": self._thresholded(model, run)}
+            device, configs = self.processes.device, {"last": chosen_config(self.config, model, run)}
             if run:
                 self._finish_training(run, model, configs["last"])
             started = time.perf_counter()
-            scores = {"last": self._score(model, test_set, configs["last"], self.folder)}
+            scores = {"last": score_dataset(model, test_set, configs["last"], device, self.folder, self.processes)}
             self.seconds["per_test_sample"] = (time.perf_counter() - started) / len(test_set)
             if run:
-                best_path = self.folder.best_weights
-                best = weights_file.read_weights(best_path)
+                best = weights_file.read_weights(self.folder.best_weights)
                 run.progress.best_epoch = int(best.metadata["epoch"])
                 weights_file.load_trained_state(model, best.tensors, everything=self.config.pretrained_path is None)
-                configs["best_val"] = self._thresholded(model, run)
-                if configs["best_val"] is not self.config:
-                    metadata = {**best.metadata, "config": configs["best_val"].to_yaml()}
-                    self.processes.on_main(partial(weights_file.save_weights, best_path, best.tensors, metadata))
-                scores["best_val"] = self._score(model, test_set, configs["best_val"])
+                configs["best_val"] = chosen_config(self.config, model, run)
+                self.processes.on_main(lambda: keep_config(configs["best_val"], best, self.folder.best_weights))
+                scores["best_val"] = score_dataset(model, test_set, configs["best_val"], device, None, self.processes)
             peak = max(self.processes.gather([peak_memory_bytes(self.processes.device)]))
             progress = run.progress if run else Progress()
             return self.processes.on_main(lambda: self._write_results(model, progress, scores, configs, peak))
@@ -192,28 +189,12 @@ class _Experiment:
         information = environment_info(self.processes.device)
         write_json(self.folder.environment, {**information, "processes": self.processes.count})
 
-    def _thresholded(self, model: SegmentationModel, run: Run | None) -> Config:
-        """The config; where it wants a threshold from the validation images, with the one that suits `model`."""
-        settings = self.config.evaluation
-        if run is None or settings.threshold != "val":
-            return self.config
-        batch_size = max(1, self.config.training.batch_size // self.processes.count)
-        workers = self.config.require_data().num_workers
-        chosen = choose_threshold(model, run.val_set, self.processes.device, batch_size, workers, self.processes)
-        log.info("threshold %g, chosen on %d validation samples", chosen, len(run.val_set))
-        return self.config.model_copy(update={"evaluation": settings.model_copy(update={"threshold": chosen})})
-
     def _finish_training(self, run: Run, model: SegmentationModel, config: Config) -> None:
         self.processes.on_main(self._plot_curves)
         self.processes.on_main(lambda: save_model(model, config, self.save_path, run.progress.epoch))
 
     def _plot_curves(self) -> None:
         plot_curves(self.folder.metrics, self.folder.curves, self.config.require_data().val)
-
-    def _score(
-        self, model: SegmentationModel, dataset: GeneralDataset, config: Config, pictures: RunFolder | None = None
-    ) -> list[ImageScore]:
-        return score_dataset(model, dataset, config, self.processes.device, pictures, self.processes)
 
     def _write_results(
         self,
@@ -227,10 +208,8 @@ class _Experiment:
         trained = "best_val" in scores
         epochs = {"last": progress.epoch, "best_val": progress.best_epoch}
         summaries: dict[str, Any] = {
-            weights: EpochScores(
-                epoch=epochs[weights], **dict(Scores.of(found)), **threshold_fields(configs[weights].evaluation)
-            )
-            for weights, found in scores.items()
+            name: EpochScores(epoch=epochs[name], **dict(Scores.of(of)), **threshold_fields(configs[name].evaluation))
+            for name, of in scores.items()
         }
         results = RunResults(
             **result_metadata(self.config, model, "test", self.save_path if trained else None),

@@ -1,13 +1,17 @@
 """Scores a model on a split, with pictures; and a weights file as `main.py test` does."""
 
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from datasets.data import GeneralDataset
+from datasets.io import read_image
 from datasets.names import output_name
 from evaluation.overlays import save_mask, save_overlay
 from evaluation.results import (
@@ -20,10 +24,12 @@ from evaluation.results import (
     write_results,
 )
 from evaluation.threshold import Threshold
-from model import load_trained
+from model import as_predictor, load_model, load_trained
 from networks.base import SegmentationModel
 from networks.strategies import parameter_counts
-from test import evaluate
+from prediction.ensemble import average
+from prediction.predictor import Predictor
+from test import NativeLogits, evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
 from utils.config import Config
@@ -40,6 +46,34 @@ RANK_KEYS = {
 }
 
 
+@dataclass(frozen=True)
+class PredictionOptions:
+    """How masks are predicted: as the options of the same names of `main.py predict`."""
+
+    tile: bool = False
+    flips: bool = False
+    threshold: Threshold | None = None  # the checkpoint's
+    tile_overlap: float | None = None
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether more than the threshold differs from the model's own prediction."""
+        return self.tile or self.flips
+
+    @property
+    def used(self) -> dict[str, Any]:
+        """The options that differ from the defaults, for results.json."""
+        used: dict[str, Any] = {"tile": self.tile, "flips": self.flips}
+        if self.threshold:
+            used |= {"threshold": self.threshold.high, "low": self.threshold.low}
+        return {key: value for key, value in used.items() if value}
+
+    @property
+    def suffix(self) -> str:
+        """The same for a folder's name: "_tile_flips_threshold_0.4", or ""."""
+        return "".join(f"_{key}" + ("" if value is True else f"_{value:g}") for key, value in self.used.items())
+
+
 def score_dataset(
     model: SegmentationModel,
     dataset: GeneralDataset,
@@ -47,8 +81,12 @@ def score_dataset(
     device: torch.device,
     pictures: RunFolder | None = None,
     processes: Processes | None = None,
+    native_logits: NativeLogits | None = None,
 ) -> list[ImageScore]:
-    """Scores every sample of a dataset; writes overlays of the first ones and all masks to `pictures`, where given."""
+    """Scores every sample of a dataset; writes overlays of the first ones and all masks to `pictures`, where given.
+
+    `native_logits` is that of `test.evaluate`.
+    """
 
     def draw(pictures: RunFolder, index: int, prediction: np.ndarray, truth: np.ndarray, score: ImageScore) -> None:
         name = output_name(score.name, score.label)
@@ -59,39 +97,65 @@ def score_dataset(
 
     batch_size = max(1, config.training.batch_size // (processes.count if processes else 1))
     workers = config.require_data().num_workers
+    on_prediction = partial(draw, pictures) if pictures else None
     return evaluate(
-        model,
-        dataset,
-        device,
-        batch_size,
-        workers,
-        partial(draw, pictures) if pictures else None,
-        processes,
-        config.evaluation,
+        model, dataset, device, batch_size, workers, on_prediction, processes, config.evaluation, native_logits
     )
 
 
 def evaluate_checkpoint(
-    path: Path, device: torch.device, split: str, data: Config | None = None, pretrained_path: Path | None = None
+    path: Path,
+    device: torch.device,
+    split: str,
+    data: Config | None = None,
+    pretrained_path: Path | None = None,
+    options: PredictionOptions = PredictionOptions(),
+    others: Sequence[Path] = (),
 ) -> CheckpointResults:
-    """Evaluates a weights file on a split of its own dataset, or of `data`'s.
+    """Evaluates a weights file on a split of its own dataset, or of `data`'s; with `others`, their mean probability.
 
-    Writes results.json, per_image.csv, overlays/ and predictions/ to <weights>_<dataset>_<split>/ beside it.
+    Writes results.json, per_image.csv, overlays/ and predictions/ to <weights>_<dataset>_<split>/ beside it, with the
+    options in the folder's name.
     """
     model, config = load_trained(path, pretrained_path)
     if data is not None:
         config = config.model_copy(update={"data": data.require_data()})
     dataset = GeneralDataset(config, split, train=False)
-    folder = RunFolder(path.parent / f"{path.stem}_{config.require_data().name}_{split}")
+    counted = result_metadata(config, model, split, path)
+    native_logits = None
+    if others or options.changes_logits:
+        members = [
+            as_predictor(model, config, device),
+            *(load_model(other, pretrained_path, device) for other in others),
+        ]
+        predictor = average(members, [str(p) for p in (path, *others)], options.tile_overlap)
+        native_logits = _native_logits(predictor, dataset, options)
+    name = f"{path.stem}_{config.require_data().name}_{split}{options.suffix}"
+    folder = RunFolder(path.parent / (f"{name}_mean_of_{len(others) + 1}" if others else name))
     folder.path.mkdir(parents=True, exist_ok=True)
-    scores = score_dataset(model.to(device), dataset, config, device, folder)
-    summary = Scores.of(scores)
-    results = CheckpointResults(
-        **result_metadata(config, model, split, path), **dict(summary), **threshold_fields(config.evaluation)
-    )
+    if options.threshold:
+        config = config.model_copy(update={"evaluation": options.threshold.put_into(config.evaluation)})
+    scores = score_dataset(model.to(device), dataset, config, device, folder, None, native_logits)
+    used: dict[str, Any] = {"prediction": options.used, "averaged": [str(p) for p in (path, *others)] if others else []}
+    results = CheckpointResults(**counted, **used, **dict(Scores.of(scores)), **threshold_fields(config.evaluation))
     write_per_image(folder.path, {path.stem: scores})
     write_results(folder.path, results)
     return results
+
+
+def _native_logits(predictor: Predictor, dataset: GeneralDataset, options: PredictionOptions) -> NativeLogits:
+    """The function that predicts a sample as `main.py predict` does; an image's labels are predicted together."""
+    labels = list(dict.fromkeys(sample.label_name for sample in dataset.samples))
+
+    @lru_cache(maxsize=1)
+    def of_image(path: Path) -> Tensor:
+        return predictor.logits(read_image(path), labels, tile=options.tile, flips=options.flips)
+
+    def of_sample(index: int) -> Tensor:
+        sample = dataset.samples[index]
+        return of_image(sample.image_path)[labels.index(sample.label_name)]
+
+    return of_sample
 
 
 def threshold_fields(settings: EvaluationConfig) -> dict[str, Any]:

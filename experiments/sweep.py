@@ -4,8 +4,9 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ from utils.config.options import FilePath
 from utils.config.schema import Section
 from utils.environment import PROJECT_ROOT
 from utils.errors import ConfigError, UserError
+from utils.files import write_text
 from utils.lock import is_locked
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,15 @@ class SweepRun:
         status = self.folder.status
         if self.folder.config.is_file() and self.changes:
             return "changed"
-        return "done" if status == "finished" else "unfinished" if status == "unfinished" else "to do"
+        if status == "finished":
+            return "unfinished" if self.wants_more_epochs else "done"
+        return "unfinished" if status == "unfinished" else "to do"
+
+    @property
+    def wants_more_epochs(self) -> bool:
+        """Whether the plan has more epochs than the finished run, which can go on."""
+        folder = self.folder
+        return bool(folder.config.is_file() and folder.check_config(self.config()) and folder.states.states())
 
     @property
     def changes(self) -> str:
@@ -155,10 +165,14 @@ def sweep(runs: Sequence[SweepRun], device: str = "auto", force: bool = False) -
     for run in runs:
         run.config()
     failures: dict[str, str] = {}
+    seconds: list[float] = []
+    log.info("%d runs: %s", len(runs), _progress(runs, failures, seconds))
     for number, run in enumerate(runs, 1):
         title = f"[{number}/{len(runs)}] {run.name}"
         if run.state == "done":
-            log.info("%s: done before", title)
+            if problem := _name_row(run):
+                failures[run.name] = problem
+            log.info("%s: %s", title, problem or "done before")
             continue
         if run.state == "changed":
             if not force:
@@ -168,19 +182,41 @@ def sweep(runs: Sequence[SweepRun], device: str = "auto", force: bool = False) -
             run.folder.remove(run.save_path)
         started = time.perf_counter()
         log.info("%s: %s", title, "resumes" if run.state == "unfinished" else "starts")
-        status = None if is_locked(run.folder.lock) else _run(run.arguments(device), run.folder.log)
+        status = None if is_locked(run.folder.lock) else _run(run, device)
         if status is None or (status and is_locked(run.folder.lock)):  # two tasks of a job array may be given one run
             log.info("%s: another process runs it", title)
             continue
         if status == StoppedError.exit_code:
             raise SweepStoppedError(f"stopped by a signal in {run.name}; the same command continues it")
+        seconds.append(time.perf_counter() - started)
         if status:
             failures[run.name] = _last_error(run.folder.log, status)
             log.warning("%s: failed: %s", title, failures[run.name])
         else:
             dice = read_run_results(run.folder.path).last.img_size.dice.mean
-            log.info("%s: Dice %.4f in %.0f s", title, dice, time.perf_counter() - started)
+            log.info("%s: Dice %.4f in %.0f s", title, dice, seconds[-1])
+        log.info("%s", _progress(runs, failures, seconds))
     return failures
+
+
+def _name_row(run: SweepRun) -> str:
+    """Writes the row of a finished run into its folder, as earlier versions did not; returns what is wrong with it."""
+    try:
+        read_run_results(run.folder.path)
+    except UserError as error:
+        return f"{error}; remove {run.folder.path} to run it again"
+    if not run.folder.row.is_file():
+        write_text(run.folder.row, f"{run.row}\n")
+    return ""
+
+
+def _progress(runs: Sequence[SweepRun], failures: Collection[str], seconds: Sequence[float]) -> str:
+    """ "3 done, 1 failed, 8 left, about 0:20:00", from the seconds of each run that this sweep has started."""
+    done = sum(run.folder.status == "finished" and run.name not in failures for run in runs)
+    left = len(runs) - done - len(failures)
+    mean = sum(seconds) / len(seconds) if seconds else 0.0
+    about = f", about {timedelta(seconds=round(mean * left))}" if mean and left else ""
+    return f"{done} done, {len(failures)} failed, {left} left{about}"
 
 
 class SweepStoppedError(UserError):
@@ -189,14 +225,14 @@ class SweepStoppedError(UserError):
     exit_code = StoppedError.exit_code
 
 
-def _run(arguments: Sequence[str], output: Path) -> int:
-    """Runs main.py with `arguments`, appends its output to a file, and returns its exit status."""
+def _run(run: SweepRun, device: str) -> int:
+    """Runs main.py, appends its output to log.txt of the run, and returns its exit status."""
     processes: list[subprocess.Popen] = []
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("ab") as file, forwarded_stop_signals(processes) as signals:
-        processes.append(
-            subprocess.Popen([sys.executable, str(MAIN), *arguments], stdout=file, stderr=subprocess.STDOUT)
-        )
+    run.folder.path.mkdir(parents=True, exist_ok=True)
+    write_text(run.folder.row, f"{run.row}\n")
+    command = [sys.executable, str(MAIN), *run.arguments(device)]
+    with run.folder.log.open("ab") as file, forwarded_stop_signals(processes) as signals:
+        processes.append(subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT))
         for number in signals:  # of before the process was there
             processes[0].send_signal(number)
         status = processes[0].wait()

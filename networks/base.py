@@ -81,8 +81,8 @@ class SegmentationModel(nn.Module):
         """The weights that another model can start from, under an official file's names. Merge adapters first."""
         return self.state_dict()
 
-    def load_text_prompt(self, other: "SegmentationModel") -> list[str]:
-        """Copies the text prompt's trained weights from `other` where both have the same; returns their keys."""
+    def load_own_parts(self, other: "SegmentationModel") -> list[str]:
+        """Copies from `other` what official files lack and both have; returns the copied keys."""
         return []
 
     def default_targets(self, method: str) -> Sequence[str]:

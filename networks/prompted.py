@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from networks.base import SegmentationModel
+from networks.detail_head import DetailHead
 from networks.text_prompt.encoder import build_text_affine, build_text_encoder
 from utils.config import Config
 
@@ -14,25 +15,38 @@ class PromptedModel(SegmentationModel):
     """A SAM with one prompt per image, a label's text or (for evaluation) a box, and a single mask as output.
 
     Subclasses have the modules image_encoder, prompt_encoder and mask_decoder under their package's parameter names.
+    What the packages lack, text prompt and detail head, is here.
     """
 
     image_encoder: nn.Module
     prompt_encoder: Any  # the package's PromptEncoder
     mask_decoder: Any  # the package's MaskDecoder
     text_affine: nn.Sequential
-    decode_masks: Callable[..., Tensor]  # (mask decoder, what `embed` gave, its positions, tokens, dense embedding)
+    # (mask decoder, what `embed_image` gave, its positions, tokens, dense embedding) -> logits, features
+    decode_masks: Callable[..., tuple[Tensor, Tensor]]
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.img_size = config.sam.img_size
         self.prompt = config.prompts.type
         self.text_repeat = config.prompts.NUM_TEXT_REPEAT
+        self.detail_head: DetailHead | None = None
 
-    def add_text_prompt(self, config: Config, labels: Sequence[str], prompt_dim: int, encode: bool) -> None:
-        """Adds text encoder and affine layer for a text prompt; called last, so that their parameters come last."""
+    def add_own_parts(self, config: Config, labels: Sequence[str], prompt_dim: int, encode: bool) -> None:
+        """Adds text prompt and detail head, where wanted; called last, so that their parameters come last."""
         if self.prompt == "text":
             self.text_encoder = build_text_encoder(config.prompts, labels, encode)
             self.text_affine = build_text_affine(prompt_dim, config.prompts.text_affine_norm)
+        if config.sam.mask_head == "detail":
+            self.detail_head = DetailHead(prompt_dim // 8)
+
+    def embed_image(self, images: Tensor) -> Any:
+        """The image encoder's part of `embed`."""
+        raise NotImplementedError
+
+    def embed(self, images: Tensor) -> tuple[Any, Any]:
+        """What `embed_image` gives, and the detail head's image branch, None without that head."""
+        return self.embed_image(images), self.detail_head.embed(images) if self.detail_head else None
 
     def text_tokens(self, labels: Sequence[str]) -> Tensor:
         """The prompt tokens (B, T, C) of B labels, T = NUM_TEXT_REPEAT.
@@ -50,28 +64,32 @@ class PromptedModel(SegmentationModel):
         raise NotImplementedError
 
     def decode(self, embedded: Any, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
-        low_res = self.decode_masks(
+        embedded_image, details = embedded
+        low_res, features = self.decode_masks(
             self.mask_decoder,
-            embedded,
+            embedded_image,
             self.prompt_encoder.get_dense_pe(),
             self.text_tokens(labels) if boxes is None else self.box_tokens(boxes),
             self.prompt_encoder.no_mask_embed.weight[..., None, None],  # (1, C, 1, 1)
-        )  # (B, h, w)
+        )  # (B, h, w), (B, C / 8, h, w)
         size = (self.img_size, self.img_size)
-        return nn.functional.interpolate(low_res[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        logits = nn.functional.interpolate(low_res[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+        return logits if self.detail_head is None else logits + self.detail_head(details, features, low_res)
 
-    def load_text_prompt(self, other: SegmentationModel) -> list[str]:
-        """Copies the text affine layer, and the learned features if the labels are the same too."""
+    def load_own_parts(self, other: SegmentationModel) -> list[str]:
+        """Copies detail head and text affine layer, and the learned features if the labels are the same too."""
         mine, theirs = self.text_encoder, other.text_encoder
-        if mine is None or theirs is None or type(mine) is not type(theirs):
-            return []
-        copied = ("text_affine.", "text_encoder.embedding.") if mine.labels == theirs.labels else ("text_affine.",)
+        text: tuple[str, ...] = ()
+        if mine is not None and theirs is not None and type(mine) is type(theirs):
+            text = ("text_affine.", "text_encoder.embedding.") if mine.labels == theirs.labels else ("text_affine.",)
         target, source = self.state_dict(), other.state_dict()
-        keys = [key for key in target if key.startswith(copied) and key in source]
-        if any(target[key].shape != source[key].shape for key in keys):
-            return []
-        self.load_state_dict({key: source[key] for key in keys}, strict=False)
-        return keys
+        copied = []
+        for prefixes in (text, ("detail_head.",)):
+            keys = [key for key in target if key.startswith(prefixes) and key in source]
+            if all(target[key].shape == source[key].shape for key in keys):
+                copied += keys
+        self.load_state_dict({key: source[key] for key in copied}, strict=False)
+        return copied
 
     def positions(self) -> Iterator[nn.Parameter]:
         """The image encoder's learned positions."""
@@ -88,6 +106,7 @@ class PromptedModel(SegmentationModel):
                 if isinstance(module, nn.LayerNorm):
                     yield from module.parameters()
         yield from self.text_parameters()
+        yield from self.detail_parameters()
 
     def encoder_biases(self) -> Iterator[nn.Parameter]:
         yield from (p for name, p in self.image_encoder.named_parameters() if name.endswith(".bias"))
@@ -98,6 +117,10 @@ class PromptedModel(SegmentationModel):
         yield from self.text_affine.parameters()
         yield from self.text_encoder.parameters()
 
+    def detail_parameters(self) -> Iterator[nn.Parameter]:
+        if self.detail_head is not None:
+            yield from self.detail_head.parameters()
+
     def unused_decoder_parts(self) -> Sequence[nn.Module]:
         """The parts of the mask decoder on which the single-mask output does not depend."""
         return (self.mask_decoder.iou_prediction_head, *self.mask_decoder.output_hypernetworks_mlps[1:])
@@ -105,6 +128,7 @@ class PromptedModel(SegmentationModel):
     def decoder_parameters(self) -> Iterator[nn.Parameter]:
         unused = {id(p) for part in self.unused_decoder_parts() for p in part.parameters()}
         yield from (p for p in self.mask_decoder.parameters() if id(p) not in unused)
+        yield from self.detail_parameters()
 
     def all_used_parameters(self) -> Iterator[nn.Parameter]:
         yield from self.image_encoder.parameters()

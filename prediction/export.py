@@ -28,11 +28,16 @@ def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, outpu
         half: store float16.
 
     Raises:
-        UserError: the model attends as the released code does, which segment_anything's encoder cannot; or it is a
-            baseline, which has no such format.
+        UserError: the model attends as the released code does, which segment_anything's encoder cannot; it has a
+            detail head; or it is a baseline, which has no such format.
     """
     if not isinstance(model, PromptedModel):
         raise UserError(f"{checkpoint}: is a {config.arch}, which has no official format to export to")
+    if model.detail_head is not None:
+        raise UserError(
+            f"{checkpoint}: has a detail head (sam.mask_head), which the official code cannot hold; "
+            "--format full and onnx keep it"
+        )
     if config.sam.encoder_attention != "official":
         raise UserError(
             f"{checkpoint}: encoder_attention is '{config.sam.encoder_attention}', which segment_anything does not have"

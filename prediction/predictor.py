@@ -1,6 +1,6 @@
 """Predicts masks with a trained model: takes numpy images, returns masks of the same size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,13 +12,11 @@ from datasets.cache import compact
 from evaluation.threshold import Threshold
 from networks.base import SegmentationModel, check_logits
 from networks.labels import label_indices
-from prediction.tiles import Window, blend, windows
+from prediction.tiles import TILE_OVERLAP, Window, slide
 from utils.config.evaluation import EvaluationConfig
 from utils.errors import UserError
 
-TILE_OVERLAP = 0.25
 DEFAULT_THRESHOLD = Threshold()
-_TILE_BATCH = 4
 _ROWS = 256
 # The axes of (H, W) along which each mirror image is flipped.
 _MIRROR_AXES = ((1,), (0,), (0, 1))
@@ -33,7 +31,8 @@ class Predictor:
 
     tile: windows of the model's image size slide over the image at its own resolution, and their logits are blended.
         For images far larger than the model's: keeps details, but shows them larger than in training, where whole
-        images were resized. An image that is not larger is predicted as a whole.
+        images were resized. An image that is not larger is predicted as a whole. A model trained at native scale
+        (`data_transforms.scale`) always predicts by windows.
     flips: averages the logits of the image and its three mirror images, which takes four times as long.
 
     Attributes:
@@ -92,7 +91,7 @@ class Predictor:
         labels = self.labels if labels is None else labels
         label_indices(labels, self.labels)  # raises for an unknown one
         image = as_rgb(image)
-        tile = tile and max(image.shape[:2]) > self.model.img_size
+        tile = (tile or self.transform.native) and max(image.shape[:2]) > self.model.img_size
         predict = self._tiled if tile else self._whole
         total = predict(image, labels)
         mirrored = _MIRROR_AXES if flips else ()
@@ -122,17 +121,13 @@ class Predictor:
         return torch.stack([to_native(square, valid, image.shape[:2]) for square in squares])
 
     def _tiled(self, image: np.ndarray, labels: Sequence[str]) -> Tensor:
-        grid = windows(image.shape[:2], self.model.img_size, self.tile_overlap)
+        def pixels(window: Window) -> Tensor:
+            return self._prepared(image[window.top : window.bottom, window.left : window.right])[0]
 
-        def predicted() -> Iterator[tuple[Window, Tensor]]:
-            for first in range(0, len(grid), _TILE_BATCH):
-                group = grid[first : first + _TILE_BATCH]
-                pairs = [self._prepared(image[w.top : w.bottom, w.left : w.right]) for w in group]
-                squares = self._squares(torch.stack([p for p, _ in pairs]), [valid for _, valid in pairs], labels)
-                for window, (_, (height, width)), square in zip(group, pairs, squares, strict=True):
-                    yield window, square[:, :height, :width]
+        def predict(squares: Tensor, group: Sequence[Window]) -> Tensor:
+            return self._squares(squares, [(w.bottom - w.top, w.right - w.left) for w in group], labels)
 
-        return blend(image.shape[:2], predicted(), grid)
+        return slide(image.shape[:2], self.model.img_size, pixels, predict, self.tile_overlap)
 
     def _prepared(self, image: np.ndarray) -> tuple[Tensor, tuple[int, int]]:
         """(H, W, 3) -> (3, S, S) normalized and padded, and (h, w) of the part without padding."""

@@ -1,11 +1,14 @@
 """Sliding windows over an image larger than the model's, and their blending."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+TILE_OVERLAP = 0.25
+_TILE_BATCH = 4
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,33 @@ def windows(size: tuple[int, int], side: int, overlap: float) -> list[Window]:
         for top in window_starts(height, side, overlap)
         for left in window_starts(width, side, overlap)
     ]
+
+
+def slide(
+    size: tuple[int, int],
+    side: int,
+    pixels: Callable[[Window], Tensor],
+    predict: Callable[[Tensor, Sequence[Window]], Tensor],
+    overlap: float = TILE_OVERLAP,
+) -> Tensor:
+    """The blended logits (L, H, W) of windows that slide over an image.
+
+    Args:
+        size: (H, W) of the image.
+        side: S, the side of the windows.
+        pixels: a window's (3, S, S) input, padded right and below where the image ends.
+        predict: (B, 3, S, S) inputs and their windows -> (B, L, S, S) logits.
+        overlap: the smallest share of a window that overlaps the next.
+    """
+    grid = windows(size, side, overlap)
+
+    def predicted() -> Iterator[tuple[Window, Tensor]]:
+        for first in range(0, len(grid), _TILE_BATCH):
+            group = grid[first : first + _TILE_BATCH]
+            for window, logits in zip(group, predict(torch.stack([pixels(w) for w in group]), group), strict=True):
+                yield window, logits[:, : window.bottom - window.top, : window.right - window.left]
+
+    return blend(size, predicted(), grid)
 
 
 def blend(size: tuple[int, int], tiles: Iterator[tuple[Window, Tensor]], grid: Sequence[Window]) -> Tensor:

@@ -107,6 +107,8 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
     if not labels:
         raise UserError(f"{' and '.join(names)}: have no label in common")
 
+    start = predictors[0].threshold.high
+
     def predict(file: str | None, label: str, flips: bool, tile: bool) -> Viewed | None:
         if not file:
             return None
@@ -125,9 +127,7 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
             with gr.Column(scale=1, min_width=260):
                 file = gr.File(label="Image: PNG, JPEG, TIFF, DICOM, ...", height=140, elem_id="upload")
                 label = gr.Dropdown(labels, value=labels[0], label="Label", visible=len(labels) > 1)
-                threshold = gr.Slider(
-                    0.01, 0.99, value=predictors[0].threshold.high, step=0.01, label="Threshold", elem_id="threshold"
-                )
+                threshold = gr.Slider(0.01, 0.99, value=start, step=0.01, label="Threshold", elem_id="threshold")
                 flips = gr.Checkbox(label="Average over mirror images", info="slower, often a little better")
                 tile = gr.Checkbox(label="Sliding window", info="for images far larger than the model's")
                 note = gr.Markdown(elem_id="note")
@@ -180,7 +180,7 @@ def pictures(
         note += f" Dice between the two: {dice(*masks):.3f}."
         others = [name for name in settings.metrics if name not in PAPER_METRICS] if settings else []
         if others and settings:
-            found = score_pair(*masks, others, nsd_tolerance=settings.nsd_tolerance).others
+            found = score_pair(masks[0], masks[1], others, nsd_tolerance=settings.nsd_tolerance).others
             shown = {metric_of(name): value for name, value in found.items() if value is not None}
             words = ", ".join(f"{metric.name} {metric.text(value)}" for metric, value in shown.items())
             note += f" The first against the second: {words}."

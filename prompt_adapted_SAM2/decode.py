@@ -8,8 +8,8 @@ from torch import Tensor
 
 def decode_masks(
     decoder: MaskDecoder, embedded: Sequence[Tensor], image_pe: Tensor, sparse: Tensor, dense: Tensor
-) -> Tensor:
-    """Mask logits of the single-mask output (`multimask_output=False`).
+) -> tuple[Tensor, Tensor]:
+    """Mask logits of the single-mask output (`multimask_output=False`), and the features that they come from.
 
     Args:
         embedded: the image embeddings (B, C, h, w) and, where the decoder uses them, high-resolution features
@@ -19,8 +19,10 @@ def decode_masks(
         dense: (1, C, 1, 1) dense prompt embedding.
 
     Returns:
-        (B, 4 h, 4 w) logits.
+        Logits (B, 4 h, 4 w) and features (B, C / 8, 4 h, 4 w).
     """
+    features: list[Tensor] = []  # The package's decoder does not return them.
+    hook = decoder.output_upscaling[-1].register_forward_hook(lambda _module, _inputs, output: features.append(output))
     masks, _, _, _ = decoder(
         image_embeddings=embedded[0],
         image_pe=image_pe,
@@ -30,4 +32,5 @@ def decode_masks(
         repeat_image=False,
         high_res_features=list(embedded[1:]),
     )
-    return masks[:, 0]
+    hook.remove()
+    return masks[:, 0], features[0]

@@ -37,9 +37,9 @@ class Prompt_Adapted_SAM2(PromptedModel):
         # not trained, so text prompts always use the single mask.
         self.mask_decoder.dynamic_multimask_via_stability = self.prompt != "text"
         self.no_mem_embed = parts.no_mem_embed
-        self.add_text_prompt(config, labels, parts.prompt_dim, encode_text)
+        self.add_own_parts(config, labels, parts.prompt_dim, encode_text)
 
-    def embed(self, images: Tensor) -> list[Tensor]:
+    def embed_image(self, images: Tensor) -> list[Tensor]:
         """Image embeddings (B, C, S / 16, S / 16), then features at S / 4 and S / 8 if the decoder uses them."""
         features = self.image_encoder(images)["backbone_fpn"]  # strides 4, 8, 16
         embedding = features[-1] + self.no_mem_embed.view(1, -1, 1, 1)

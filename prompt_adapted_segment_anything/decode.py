@@ -7,8 +7,8 @@ from torch import Tensor
 
 def decode_masks(
     decoder: MaskDecoder, image_embeddings: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor
-) -> Tensor:
-    """Mask logits of the single-mask output (`multimask_output=False`).
+) -> tuple[Tensor, Tensor]:
+    """Mask logits of the single-mask output (`multimask_output=False`), and the features that they come from.
 
     The stock decoder takes one image with many prompts; a loop of it over the images gives the same result.
 
@@ -19,7 +19,7 @@ def decode_masks(
         dense: (B or 1, C, h, w) or (1, C, 1, 1) dense prompt embedding.
 
     Returns:
-        (B, 4 h, 4 w) logits.
+        Logits (B, 4 h, 4 w) and features (B, C / 8, 4 h, 4 w).
     """
     B, C, h, w = image_embeddings.shape
     output_tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])  # (1 + masks, C)
@@ -29,4 +29,4 @@ def decode_masks(
     )  # (B, 1 + masks + T, C), (B, h * w, C)
     upscaled = decoder.output_upscaling(source.transpose(1, 2).reshape(B, C, h, w))  # (B, C / 8, 4 h, 4 w)
     hyper = decoder.output_hypernetworks_mlps[0](tokens_out[:, 1])  # (B, C / 8): token 0 is the IoU's, 1 the mask's
-    return torch.einsum("bc,bchw->bhw", hyper, upscaled)
+    return torch.einsum("bc,bchw->bhw", hyper, upscaled), upscaled

@@ -35,9 +35,9 @@ class Prompt_Adapted_SAM(PromptedModel):
         self.image_encoder = build_image_encoder(geometry, self.img_size, config.sam.encoder_attention)
         self.prompt_encoder = build_prompt_encoder(geometry, self.img_size)
         self.mask_decoder = build_mask_decoder(geometry)
-        self.add_text_prompt(config, labels, geometry.prompt_dim, encode_text)
+        self.add_own_parts(config, labels, geometry.prompt_dim, encode_text)
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed_image(self, images: Tensor) -> Tensor:
         """Image embeddings (B, C, S / patch, S / patch)."""
         return self.image_encoder(images)
 

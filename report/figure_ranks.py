@@ -40,7 +40,7 @@ def _groups(section: Section, column: str) -> list[list[Row]]:
     for row in section.rows:
         key = row.key
         if key and key.method == "salt" and row.cells[column].scores and _ranks(row)[0] is not None:
-            groups.setdefault(replace(key, ranks="", paper=""), []).append(row)
+            groups.setdefault(replace(key, ranks="", paper="", name="", copy=0), []).append(row)
     return [rows for rows in groups.values() if len({_ranks(row) for row in rows}) > 1]
 
 

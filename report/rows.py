@@ -3,12 +3,13 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evaluation.results import RunResults
 from report.paper import IMG_SIZE, PAPER_ROWS, SAM, SAM2, PaperRow
+from report.settings import Settings, differences
 
 METHODS = {
     "none": "no training",
@@ -34,13 +35,17 @@ _OFFICIAL_SAM = re.compile(r"(?<!med)sam_vit_[bhl]", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class RowKey:
-    """The settings that the runs of one row share; they differ only in dataset, seed and fold.
+    """What the runs of one row share; they differ only in dataset, seed and fold.
 
     Attributes:
         ranks: the method's ranks as JSON with sorted keys.
         prompt, text_encoder: "" for networks without a prompt; text_encoder is also "" where the prompt is not a text.
         base: "random", or "" for pretrained weights; always "" for the traditional networks.
         paper: the name of the paper's row that these runs repeat, or "".
+        name: the row's name in the plan of a sweep, or "".
+        settings: the keys of the config that tell its runs from others of the same method, and their values, as JSON;
+            "" where nothing does, "null" where they are unknown.
+        copy: numbers runs that are the same in all of that, on the same dataset with the same seed.
     """
 
     arch: str
@@ -53,6 +58,9 @@ class RowKey:
     img_size: int
     base: str
     paper: str
+    name: str = ""
+    settings: str = ""
+    copy: int = 0
 
     @property
     def rank_values(self) -> dict[str, Any]:
@@ -117,22 +125,46 @@ def order(key: RowKey) -> tuple[Any, ...]:
     methods = list(METHODS)
     method = methods.index(key.method) if key.method in methods else len(methods)
     numbers = sorted((k, v) for k, v in key.rank_values.items() if isinstance(v, int))
-    fixed = (key.profile, key.prompt, key.text_encoder, key.base)
+    fixed = (key.profile, key.prompt, key.text_encoder, key.base, key.name, key.settings, key.copy)
     return (place, _network(key), method, key.r_lora, numbers, key.ranks, *fixed)
 
 
 def labels(keys: Sequence[RowKey]) -> dict[RowKey, str]:
-    """A unique readable name for each row of one section."""
+    """A unique readable name for each row of one section: the plan's, else the method with what tells it apart."""
+    described = descriptions(keys)
+    names = {key: key.name if key.name and key.name != key.paper else described[key] for key in keys}
+    for text in _repeated(names):
+        same = [key for key in keys if names[key] == text]
+        apart = differences({key: _settings(key) for key in same})
+        names.update({key: f"{text}, {apart[key]}" for key in same if apart[key]})
+    for text in _repeated(names):
+        names.update(
+            {key: f"{text} ({described[key]})" for key in keys if names[key] == text and text != described[key]}
+        )
+    for text in _repeated(names):
+        same = [key for key in keys if names[key] == text]
+        names.update({key: f"{text} [{i}]" for i, key in enumerate(same, start=1)})
+    return names
+
+
+def descriptions(keys: Sequence[RowKey]) -> dict[RowKey, str]:
+    """The method of each row of one section in words: network, method, ranks."""
 
     def settings(key: RowKey) -> tuple[str, ...]:
         return key.paper, key.profile, key.prompt, key.text_encoder
 
-    alike = Counter(map(settings, keys))
-    names = {key: _label(key, with_ranks=not key.paper or alike[settings(key)] > 1) for key in keys}
-    for text in [text for text, count in Counter(names.values()).items() if count > 1]:
-        same = [key for key in keys if names[key] == text]
-        names.update({key: f"{text} [{i}]" for i, key in enumerate(same, start=1)})
-    return names
+    ranks: dict[tuple[str, ...], set[str]] = {}
+    for key in keys:
+        ranks.setdefault(settings(key), set()).add(key.ranks)
+    return {key: _label(key, with_ranks=not key.paper or len(ranks[settings(key)]) > 1) for key in keys}
+
+
+def _repeated(names: Mapping[RowKey, str]) -> list[str]:
+    return [text for text, count in Counter(names.values()).items() if count > 1]
+
+
+def _settings(key: RowKey) -> Settings | None:
+    return json.loads(key.settings) if key.settings else {}
 
 
 def rank_text(key: RowKey) -> str:

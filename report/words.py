@@ -1,6 +1,8 @@
 """The sentences around the numbers, the same in every document."""
 
 from report.numbers import ranks_beside_label
+from report.rows import descriptions
+from report.settings import differences
 from report.table import Section, Table
 
 TITLE = "SALT: results beside the paper's Table 1"
@@ -29,7 +31,7 @@ def test_caption(section: Section) -> str:
 
 
 def notes(table: Table) -> list[str]:
-    """Notes to a table: means over folds, remarks on cells, tests that are not possible or can show nothing."""
+    """Notes to a table: folds, remarks on cells, rows that a plan named, tests that are impossible or show nothing."""
     lines = [
         f"{line}: each seed's number is the mean over its folds, weighted by their test images; figures show "
         "the first fold"
@@ -37,6 +39,23 @@ def notes(table: Table) -> list[str]:
     ]
     lines += table.remarks()
     for section in table.sections:
+        lines += _named_rows(section)
         lines += [f"No test: {error}" for error in section.tests.errors()]
         lines += section.tests.too_few_images()
+    return lines
+
+
+def _named_rows(section: Section) -> list[str]:
+    """What the rows are that a plan named: the method, and what tells it from others that read the same."""
+    rows = {row.key: row for row in section.rows if row.key is not None}
+    described = descriptions(list(rows))
+    lines = []
+    for key, row in rows.items():
+        if not key.name or key.name == key.paper:
+            continue
+        alike = [rows[other] for other in rows if described[other] == described[key]]
+        shared = [column for column in section.columns if all(other.cells[column].runs for other in alike)]
+        runs = {other.key: (other.cells[shared[0]].runs if shared else other.runs)[0] for other in alike}
+        apart = differences({other: run.settings for other, run in runs.items()})
+        lines.append(f"{row.label}: {', '.join(filter(None, (described[key], apart[key])))}")
     return lines

@@ -156,7 +156,7 @@ def test_sam2_is_exported_in_its_own_format_with_its_memory(workspace):
     trained, _ = load_trained(checkpoint)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        ours, before = trained.embed(x), stock.forward_image(x)["backbone_fpn"]
+        ours, before = trained.embed_image(x), stock.forward_image(x)["backbone_fpn"]
     for suffix in (".pt", ".safetensors"):
         out = workspace.folder / f"out{suffix}"
         assert main(["export", "--checkpoint", str(checkpoint), "--output", str(out)]) == 0

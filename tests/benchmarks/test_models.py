@@ -42,7 +42,7 @@ def test_the_plain_way_is_the_same_function(row):
     images = torch.randn(2, 3, 64, 64)
     gradients = []
     for model in (ours, plain):
-        out = model.embed(images)
+        out = model.embed_image(images)
         gradients.append([out, *torch.autograd.grad(out.square().mean(), trained(model))])
     for first, second in zip(*gradients, strict=True):
         assert torch.allclose(first, second, rtol=1e-3, atol=1e-5)
@@ -60,7 +60,7 @@ def test_pefts_lora_adapts_and_trains_what_ours_does():
     assert adapters.count_parameters(ours)[0] == adapters.count_parameters(theirs)[0]
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():  # both start as the untouched model
-        assert torch.allclose(theirs.embed(images), ours.embed(images), atol=1e-4)
+        assert torch.allclose(theirs.embed_image(images), ours.embed_image(images), atol=1e-4)
 
 
 @pytest.mark.parametrize("how", ["ours", "naive"])

@@ -149,7 +149,7 @@ def test_debug_shows_the_traceback(workspace):
     [
         (["trian"], "no command 'trian'; did you mean train?"),
         (["trian", "--data_config", "x"], "no command 'trian'; did you mean train?"),
-        (["xyz"], "no command 'xyz'; the commands are train, test, predict"),
+        (["xyz"], "no command 'xyz'; the commands are train, test, predict, score"),
         (["--data-config", "x", "--model_config", "y"], "unknown option --data-config; did you mean --data_config?"),
         (["--data-config=x"], "unknown option --data-config; did you mean --data_config?"),
         (["predict", "--image", "x", "--chekpoint", "y"], "unknown option --chekpoint; did you mean --checkpoint?"),

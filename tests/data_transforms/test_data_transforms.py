@@ -211,7 +211,7 @@ def test_logits_come_back_to_the_image_s_own_size():
 
 def test_random_crop_sees_all_of_the_image():
     transform = Data_Transform(settings(use_random_crop=True), train=True)
-    assert transform.load_size == 80
+    assert transform.load_shape((80, 80)) == (80, 80)
     gradient = np.broadcast_to(np.arange(80, dtype=np.uint8)[:, None, None], (80, 80, 3))
     torch.manual_seed(0)
     tops = {round(float(transform(gradient)[0][0, 0, 0]) * 255) for _ in range(200)}

@@ -36,7 +36,7 @@ def test_padding_is_zero_and_nothing_fails_at_any_shape(size, dtype):
 def test_the_crop_is_of_one_scale_and_keeps_the_short_side():
     transform = Data_Transform(settings(use_random_crop=True), train=True)
     _, _, valid = transform(np.zeros((100, 50, 3), np.uint8))
-    assert transform.load_size == 40
+    assert transform.load_shape((100, 50)) == (40, 20)
     assert valid == (32, 20)  # 100 x 50 -> 40 x 20, of which 32 x 20
     assert Data_Transform(settings(use_random_crop=True), train=False)(np.zeros((100, 50, 3), np.uint8))[2] == (32, 16)
 

@@ -70,7 +70,7 @@ def test_a_run_chooses_its_threshold_on_validation_images_and_predict_uses_it(wo
     for weights, name in (("last", "model"), ("best_val", "best_val")):
         path = run / f"{name}.safetensors"
         chosen = results[weights]["threshold"]
-        model, config = load_trained(path)
+        _, config = load_trained(path)
         assert config.evaluation.threshold == chosen
         predictor = load_model(path)
         images = [np.asarray(Image.open(workspace.data / "images" / f"val{i}.png")) for i in range(2)]

@@ -1,7 +1,9 @@
 """The sweep: every run once, what is done skipped, failures passed over, signals handed on."""
 
+import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,7 +50,7 @@ def run(path, *more):
     return main(["sweep", "--plan", str(path), "--device", "cpu", *more])
 
 
-def test_every_run_once_and_then_none(plan, workspace, capfd):
+def test_every_run_once_and_then_none(plan, workspace, capfd, caplog):
     path = plan()
     assert run(path, "--dry_run") == 0
     assert capfd.readouterr().out.splitlines() == [
@@ -62,7 +64,11 @@ def test_every_run_once_and_then_none(plan, workspace, capfd):
     assert capfd.readouterr().out.splitlines()[0] == "lora/bars/0"
     states = {each.name: each.state for each in sweep_runs(read_plan(path))}
     assert states == {"lora/bars/0": "to do", "none/bars/0": "to do", "lora/bars/1": "done", "none/bars/1": "done"}
+    caplog.set_level("INFO")
     assert run(path) == 0
+    assert "4 runs: 2 done, 0 failed, 2 left\n" in caplog.text
+    assert re.search(r"3 done, 0 failed, 1 left, about 0:\d\d:\d\d\n", caplog.text)
+    assert "4 done, 0 failed, 0 left\n" in caplog.text
     files = {file: file.stat().st_mtime_ns for file in (workspace.folder / "runs").rglob("results.json")}
     assert len(files) == 4
     assert run(path) == 0
@@ -72,6 +78,29 @@ def test_every_run_once_and_then_none(plan, workspace, capfd):
     assert (results["method"], results["seed"], results["epochs"]) == ("lora", 1, 1)
     assert "epoch 1/1: loss" in (folder / "log.txt").read_text()
     assert not (folder / "lock").exists()
+    assert (folder / "row.txt").read_text() == "lora\n"
+
+
+def test_a_damaged_run_is_named_and_not_counted_as_done(plan, workspace, capfd):
+    path = plan(seeds=[0])
+    damaged = workspace.folder / "runs" / "none" / "bars" / "0"
+    damaged.mkdir(parents=True)
+    (damaged / "results.json").write_text("{")
+    assert run(path, "--only", "none/*") == 1
+    out = capfd.readouterr()
+    assert f"failed: none/bars/0: {damaged / 'results.json'}: cannot be read" in out.out
+    assert f"remove {damaged} to run it again" in out.out
+
+
+@pytest.mark.slow
+def test_the_rows_of_a_plan_are_the_rows_of_the_table(plan, workspace):
+    config = str(workspace.model_config)
+    rows = {"lr_3e-3": "training.lr=3e-3", "lr_1e-2": "training.lr=1e-2", "dice_only": "training.loss=dice"}
+    path = plan(seeds=[0], rows={name: {"model_config": config, "overrides": [text]} for name, text in rows.items()})
+    assert run(path) == 0
+    assert main(["table", "--runs", str(workspace.folder / "runs")]) == 0
+    with (workspace.folder / "runs" / "table" / "table.csv").open() as file:
+        assert {row["method"] for row in csv.DictReader(file)} == set(rows)
 
 
 def test_a_failure_is_passed_over_listed_and_tried_again(plan, workspace, capfd):

@@ -105,7 +105,7 @@ def test_a_models_base_state_is_another_models_base(tmp_path, kind):
         assert not torch.allclose(first(x, ["Vein"] * 2), second(x, ["Vein"] * 2), atol=1e-4)
         report = second.load_base(first.base_state(), file, config)
         assert set(report.loaded) <= set(second.state_dict())
-        assert second.load_text_prompt(first)
+        assert second.load_own_parts(first)
         assert torch.equal(first(x, ["Vein"] * 2), second(x, ["Vein"] * 2))
     before = second.base_state()
     with pytest.raises(UserError, match=r"base\.pth: \d+ weights are missing, the first is"):

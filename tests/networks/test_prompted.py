@@ -55,10 +55,10 @@ def test_a_text_prompt_is_taken_over_as_far_as_both_models_have_the_same(build):
     affine = {f"text_affine.{key}" for key in source.text_affine.state_dict()}
     features = {"text_encoder.embedding.weight"}
     same, other_labels = build("sam"), build("sam", labels=("Artery", "Vein"))
-    assert set(same.load_text_prompt(source)) == affine | features
+    assert set(same.load_own_parts(source)) == affine | features
     assert torch.equal(same.text_tokens(["Vein"]), source.text_tokens(["Vein"]))
     before = other_labels.text_encoder.embedding.weight.clone()
-    assert set(other_labels.load_text_prompt(source)) == affine
+    assert set(other_labels.load_own_parts(source)) == affine
     assert torch.equal(other_labels.text_encoder.embedding.weight, before)
 
 
@@ -66,5 +66,5 @@ def test_a_text_prompt_is_taken_over_as_far_as_both_models_have_the_same(build):
 def test_another_kind_of_text_prompt_takes_nothing_over(build, other):
     source, model = build("sam", other), build("sam", seed=1)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert model.load_text_prompt(source) == source.load_text_prompt(model) == []
+    assert model.load_own_parts(source) == source.load_own_parts(model) == []
     assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())

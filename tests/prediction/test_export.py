@@ -39,7 +39,7 @@ def test_the_stock_package_gives_the_same_masks(make_weights, tmp_path, kind, st
     pixels, _ = seen_by_the_model(predictor)
     theirs, model = stock(load_file(tmp_path / "exported.safetensors"), predictor.model.img_size), predictor.model
     embedded, logits = theirs(pixels, model.text_tokens(["Vein"]))
-    ours = model.embed(pixels)
+    ours = model.embed_image(pixels)
     torch.testing.assert_close(embedded, ours if kind == "sam" else ours[0], atol=1e-4, rtol=1e-4)
     expected = model(pixels, ["Vein"]) > 0
     assert 0 < expected.float().mean() < 1

@@ -175,7 +175,7 @@ def test_released_leaves_out_high_resolution_and_doubles_the_token(tmp_path):
     config = load_config(tmp_path / "m.yaml")
     assert (config.sam.high_res_features, config.prompts.NUM_TEXT_REPEAT) == (False, 2)
     model = build_model(config)
-    assert len(model.embed(torch.zeros(1, 3, 64, 64))) == 1
+    assert len(model.embed_image(torch.zeros(1, 3, 64, 64))) == 1
     assert model.text_tokens(["Foreground"]).shape == (1, 2, 128)
     assert model(torch.zeros(1, 3, 64, 64), ["Foreground"]).shape == (1, 64, 64)
 

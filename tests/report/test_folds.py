@@ -91,7 +91,7 @@ def test_a_fold_twice_is_a_duplicate(maker):
     cross_validation(maker, seeds=(0,))
     maker.run("salt_256", "rose", FOLDS[0][1], folder="z", fold=1)
     [problem] = gather(maker.root).problems
-    assert "same method, dataset, seed (0) and fold (1) as" in problem
+    assert "same method, settings, dataset, seed (0) and fold (1) as" in problem
 
 
 def test_folds_that_tested_the_same_images_have_no_interval(maker):

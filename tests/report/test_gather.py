@@ -60,14 +60,14 @@ def test_evaluations_of_the_test_command_are_no_runs(maker):
     assert gathered.left_out() == ["1 results.json written by the test command are no runs and were ignored"]
 
 
-def test_two_runs_of_one_cell_and_seed_are_both_named(maker):
+def test_two_runs_of_one_cell_and_seed_are_both_named_and_both_kept(maker):
     second = maker.run("salt_256", folder="b", dice=[0.1])
     first = maker.run("salt_256", folder="a", dice=[0.9])
     maker.run("salt_256", folder="c", seed=1)
     gathered = gather(maker.root)
-    assert [run.folder for run in gathered.runs] == [first, maker.root / "c"]
+    assert [(run.folder, run.key.copy) for run in gathered.runs] == [(first, 0), (second, 1), (maker.root / "c", 0)]
     assert len(gathered.problems) == 1
-    assert f"{first} is taken, {second} left out" in gathered.problems[0]
+    assert f"{second}: same method, settings, dataset, seed (0) and fold (0) as {first}" in gathered.problems[0]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ Relu = Literal["core", "diagonal", "none"]
 
 EncoderAttention = Literal["official", "released"]
 PosEmbedResize = Literal["bicubic", "avg_pool"]
+Scale = Literal["fit", "native"]  # the longest side becomes img_size, or every pixel stays one
+MaskHead = Literal["official", "detail"]
 BaseWeights = Literal["pretrained", "random"]
 PromptType = Literal["text", "box_full", "box_oracle"]
 TextEncoderType = Literal["clip", "learned"]

@@ -29,6 +29,7 @@ PURPOSES = {
     "data_transforms.a_min": "the intensity that becomes 0; not set: the file type's smallest",
     "data_transforms.a_max": "the intensity that becomes 255; not set: the file type's largest",
     "data_transforms.img_size": "longest side in pixels; the rest is padded; equals `sam.img_size`",
+    "data_transforms.scale": "resize images to img_size, or keep their pixels (crops to train, windows to predict)",
     "data_transforms.use_random_crop": "augmentation: a random part of the image",
     "data_transforms.use_rotation": "augmentation: rotation",
     "data_transforms.rotation_angle": "largest angle in degrees, to both sides",
@@ -49,6 +50,7 @@ PURPOSES = {
     "data.label_list": "the values of background and labels in masks, background first",
     "data.label_names": "their names; those of labels are the text prompts",
     "data.val": "the split that picks the best epoch",
+    "data.val_fraction": "share of the training images that validate where the split file has none for it",
     "data.volume_channel": "published, without effect",
     "data.negative_to_positive_ratio": "published, without effect",
     "data.num_workers": "processes that load images; 0: the training process itself",
@@ -58,6 +60,7 @@ PURPOSES = {
     "sam.encoder_attention": "released: all blocks attend globally, without relative positions (SAM)",
     "sam.pos_embed_resize": "how positions are fitted to the image size (SAM)",
     "sam.high_res_features": "the mask decoder uses the encoder's finer features (SAM2)",
+    "sam.mask_head": "SAM's own masks at a quarter of the side, or a head that adds the details of the full resolution",
     "sam.weights": "random: starts without base weights",
     "baseline.size": "of a traditional network: the paper's, or a small one",
     "prompts.USE_TEXT_PROMPT": "published",
@@ -93,6 +96,7 @@ PURPOSES = {
     "training.tversky_alpha": "Tversky losses: the weight of false positives; false negatives have 1 - alpha",
     "training.reg_multiplier": "weight of the adapters' regularization",
     "training.clip_grad_norm": "largest norm of the gradients; not set: no limit",
+    "training.patience": "training ends after so many epochs without a better validation; not set: never early",
     "training.val_every": "epochs between two validations",
     "training.precision": "number type of the computation; fp16 on GPUs alone",
     "training.accumulate_steps": "micro-batches of a step; must divide `batch_size`",
@@ -123,9 +127,9 @@ PURPOSES = {
 
 _HEAD = """# Config keys
 
-`--data_config` and `--model_config` are YAML files of these keys; a section may stand in either. An unknown key, a wrong
-type or a value out of range is an error before anything is loaded. `--set section.key=value` changes any key. "Published"
-marks keys of the released configuration files. `python -m utils.config.reference` writes this page.
+`--data_config` and `--model_config` are YAML files of these keys; a section may stand in either. An unknown key, a
+wrong type or a value out of range is an error before anything is loaded. `--set section.key=value` changes any key.
+"Published" marks keys of the released configuration files. `python -m utils.config.reference` writes this page.
 """
 
 

@@ -100,6 +100,9 @@ def _apply_architecture(draft: Draft) -> None:
     """Sets the defaults of the architecture (its first size, SAM2's published ranks) and checks what it supports."""
     arch, strategy = draft.get(("arch",)) or SAM_ARCH, draft.get(("strategy",))
     if arch in BASELINE_ARCHS:
+        if draft.get(("sam", "mask_head")) == "detail":
+            origin = draft.origin(("sam", "mask_head"))
+            raise ConfigError(f"{origin}: sam.mask_head = detail, but {arch} is not a SAM; remove it")
         if strategy is None:
             draft.set(("strategy",), "full", f"arch {arch}")
         elif strategy not in ("full", "none"):
@@ -219,7 +222,14 @@ def _check_clip_path(draft: Draft) -> None:
 
 def _check_box_prompt(draft: Draft) -> None:
     prompt, strategy = draft.get(("prompts", "type")), draft.get(("strategy",))
-    if prompt in (None, "text") or strategy == "none":
+    if prompt in (None, "text"):
+        return
+    if draft.get(("data_transforms", "scale")) == "native":
+        raise ConfigError(
+            f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt}, but the windows of "
+            "data_transforms.scale = native are prompted by text alone; set scale: fit"
+        )
+    if strategy == "none":
         return
     raise ConfigError(
         f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is only for evaluation, but the strategy is "

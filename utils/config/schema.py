@@ -23,6 +23,7 @@ from utils.config.options import (
     LabelNames,
     Labels,
     Loss,
+    MaskHead,
     Mean,
     NetworkSize,
     NotBuiltUnlessFalse,
@@ -34,6 +35,7 @@ from utils.config.options import (
     PromptType,
     Sam2Type,
     SamType,
+    Scale,
     ScaleRange,
     Schedule,
     Share,
@@ -54,11 +56,16 @@ class Section(BaseModel):
 
 
 class DataTransformsConfig(Section):
-    """Normalization and augmentation. Intensities a_min..a_max map to 0..255, the scale of mean and std."""
+    """Normalization, scale and augmentation. Intensities a_min..a_max map to 0..255, the scale of mean and std.
+
+    `scale: fit` resizes the longest side to img_size, as the paper does. `native` keeps the image's own pixels:
+    training takes random crops of img_size, evaluation and prediction blend windows of img_size.
+    """
 
     a_min: float | None = None
     a_max: float | None = None
     img_size: ImageSize = 512
+    scale: Scale = "fit"
     use_random_crop: bool = False
     use_rotation: bool = False
     rotation_angle: Annotated[float, Field(ge=0, le=180)] = 10
@@ -123,6 +130,7 @@ class SamConfig(Section):
     """The SAM or SAM2 that is fine-tuned: its size, its image size, and where the released implementation differs.
 
     `img_size` is also of the baselines, `encoder_attention` and `pos_embed_resize` of SAM, `high_res_features` of SAM2.
+    `mask_head: detail` adds full resolution to the masks (`networks.detail_head`).
     """
 
     img_size: ImageSize = 512
@@ -131,6 +139,7 @@ class SamConfig(Section):
     encoder_attention: EncoderAttention = "official"
     pos_embed_resize: PosEmbedResize = "bicubic"
     high_res_features: bool = True
+    mask_head: MaskHead = "official"
     weights: BaseWeights = "pretrained"
 
 

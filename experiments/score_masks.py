@@ -1,0 +1,130 @@
+"""Scores a folder of masks against the true ones: `main.py score`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from datasets.converters.classes import Classes, parse_classes
+from datasets.converters.pattern import Pairing, pair_by
+from datasets.converters.proposal import propose
+from datasets.converters.search import images_below
+from datasets.io import read_mask
+from evaluation.metrics import score_pair
+from evaluation.results import (
+    SCHEMA_VERSION,
+    CheckpointResults,
+    ImageScore,
+    Scores,
+    write_per_image,
+    write_results,
+)
+from utils.errors import ConfigError, UserError
+
+_FOREGROUND = "Foreground"
+_MAX_LABELS = 64
+_SHOWN = 3
+
+
+def score_masks(
+    predictions: Path,
+    truth: Path,
+    output: Path,
+    pattern: str | None = None,
+    classes: Sequence[str] | None = None,
+    threshold: float | None = None,
+) -> CheckpointResults:
+    """Scores every true mask's prediction, and writes results.json and per_image.csv to `output`.
+
+    The masks are compared at their own size, so both sizes of the results are that one. Masks of 0 and 1, or 0 and 255,
+    have the label Foreground; others a label for each value of a true mask.
+
+    Args:
+        pattern: TRUTH=PREDICTION, see `pair_by`; None proposes one.
+        classes: names of colours or values, see `parse_classes`.
+        threshold: predictions are probabilities, scaled to the whole range of their type; above it is foreground.
+
+    Raises: ConfigError for a bad option; UserError that names the file: a true mask without prediction, masks of
+        different sizes, values that the truth does not have.
+    """
+    if classes and threshold is not None:
+        raise ConfigError("--classes and --threshold: give one of them")
+    pairing = _paired(predictions, truth, pattern)
+    named = parse_classes(classes) if classes else None
+    names = named.labels if named else _names([mask for mask, _ in pairing.pairs])
+    scores = []
+    for true_path, predicted_path in pairing.pairs:
+        true = _read(true_path, named, None)
+        predicted = _read(predicted_path, named, threshold)
+        if predicted.shape != true.shape:
+            ours, theirs = (f"{width} x {height}" for height, width in (predicted.shape, true.shape))
+            raise UserError(
+                f"{predicted_path}: {ours} pixels, but the true mask {true_path.name} is {theirs} (width x height)"
+            )
+        _check_values(predicted, predicted_path, names)
+        name = true_path.relative_to(truth).as_posix()
+        for value, label in names.items():
+            pair = score_pair(_is(predicted, value, names), _is(true, value, names))
+            scores.append(ImageScore(name, label, pair, pair))
+    output.mkdir(parents=True, exist_ok=True)
+    results = CheckpointResults(
+        schema_version=SCHEMA_VERSION,
+        method=predictions.resolve().name,
+        arch="masks",
+        dataset=truth.resolve().name,
+        seed=0,
+        trainable=0,
+        percent=0.0,
+        **dict(Scores.of(scores)),
+    )
+    write_per_image(output, {"masks": scores})
+    write_results(output, results)
+    return results
+
+
+def _paired(predictions: Path, truth: Path, pattern: str | None) -> Pairing:
+    """Pairs (true mask, prediction). Raises: UserError for a true mask without a prediction."""
+    true, predicted = images_below(truth), images_below(predictions)
+    pairing = pair_by(pattern, true, predicted) if pattern else propose(true, predicted)
+    if pairing.unpaired_images or not pairing.pairs:
+        missing = [path.name for path in pairing.unpaired_images]
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise UserError(
+            f"{predictions}: {len(missing)} of {len(true)} masks in {truth} have no prediction by {pairing.pattern} "
+            f"({shown}); predict them, or give --pattern TRUTH=PREDICTION"
+        )
+    return pairing
+
+
+def _names(truths: Sequence[Path]) -> dict[int, str]:
+    """The labels of the true masks, by value; {1: "Foreground"} where they hold nothing but 0 and 1, or 0 and 255."""
+    values = set()
+    for path in truths:
+        values |= set(np.unique(read_mask(path)).tolist())
+        if len(values) > _MAX_LABELS:
+            raise UserError(f"{path}: {len(values)} values are not labels; are these the true masks?")
+    values -= {0}
+    return {1: _FOREGROUND} if values <= {1, 255} else {value: f"Label {value}" for value in sorted(values)}
+
+
+def _read(path: Path, classes: Classes | None, threshold: float | None) -> np.ndarray:
+    if classes:
+        return classes.read(path).astype(np.int64)
+    values = read_mask(path)
+    if threshold is None:
+        return values
+    full = 255 if values.dtype == np.uint8 else 65535
+    return (values > threshold * full).astype(np.int64)
+
+
+def _is(mask: np.ndarray, value: int, names: Mapping[int, str]) -> np.ndarray:
+    return mask > 0 if names == {1: _FOREGROUND} else mask == value
+
+
+def _check_values(mask: np.ndarray, path: Path, names: Mapping[int, str]) -> None:
+    allowed = {0, 1, 255} if names == {1: _FOREGROUND} else {0, *names}
+    if unknown := sorted(set(np.unique(mask).tolist()) - allowed):
+        shown = ", ".join(map(str, unknown[:_SHOWN]))
+        raise UserError(
+            f"{path}: holds {shown}, which no true mask does; give --classes, or --threshold for probabilities"
+        )
