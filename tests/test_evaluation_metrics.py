@@ -78,7 +78,9 @@ def test_the_default_is_dice_and_hd95_of_the_whole_image(workspace, no_pictures,
     assert train(workspace) == 0
     last = json.loads((workspace.folder / "run" / "results.json").read_text())["last"]
     assert set(last["native"]) == {"dice", "hd95", "n", "n_empty"}
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    printed = capsys.readouterr().out.splitlines()
+    assert len([line for line in printed if "Dice" in line]) == 2
+    assert not [line for line in printed if line.startswith("  ")]
     assert main(["table", "--runs", str(workspace.folder / "run"), "--region", "fov"]) == 1
     assert "no run has scores inside the field of view" in capsys.readouterr().err
     assert main(["table", "--runs", str(workspace.folder / "run"), "--columns", "dice,iou"]) == 0

@@ -177,12 +177,13 @@ def _type(kind: Any, metadata: Sequence[Any]) -> str:
     if origin in (Union, types.UnionType):
         literal = [value for each in inner if get_origin(each) is Literal for value in get_args(each)]
         known = [each for each in inner if each is not type(None)]
-        return _choices(literal) if literal else _type(known[0], metadata)
+        others = [_type(each, metadata) for each in known if get_origin(each) is not Literal][:1]
+        return ", ".join([*others, *([_choices(literal)] if literal else [])])
     if origin is Literal:
         return _choices([value for each in inner for value in (get_args(each) or (each,))])
     if origin is list:
         return _limited(f"list of {_type(inner[0], [])}", metadata)
-    if origin is dict or kind is dict:
+    if origin is dict or kind is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return "section"
     names = {bool: "true, false", int: "whole number", float: "number", str: "text", Path: "path", Any: "anything"}
     return _limited(names[kind], metadata)
