@@ -50,6 +50,7 @@ from utils.config.options import (
     TextEncoderType,
     Workers,
     only,
+    to_path,
 )
 
 
@@ -110,8 +111,8 @@ class DataConfig(Section):
         root = values.get("root_path") if isinstance(values, dict) else None
         if not isinstance(root, str | Path) or not str(root).strip():
             return values
-        root = Path(root).expanduser()
-        filled = {"name": root.resolve().name or "data", "data_split_csv": root / "data_split.csv"}
+        folder = Path(to_path(root))
+        filled = {"name": folder.resolve().name or "data", "data_split_csv": folder / "data_split.csv"}
         return filled | {key: value for key, value in values.items() if value is not None}
 
     @field_validator("label_names")

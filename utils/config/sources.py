@@ -1,5 +1,6 @@
 """The user's config: YAML files and `a.b=value` overrides, merged, with the origin of each key."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from utils.errors import ConfigError
 KeyPath = tuple[str, ...]
 
 COMMAND_LINE = "--set"
+_MAX_NODES = 100_000  # values in a file, aliases expanded
 
 # YAML 1.1 reads 1e-4 as text. This is its float, with the dot and the exponent's sign optional.
 _FLOAT = re.compile(
@@ -41,6 +43,13 @@ class _Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
+    def get_single_node(self) -> yaml.Node | None:
+        """Refuses aliases that make a few lines a document of billions, or one without end."""
+        node = super().get_single_node()
+        if node is not None and _expanded_size(node, {}) > _MAX_NODES:
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) repeat too much", node.start_mark)
+        return node
+
 
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes each text that _Loader would read as a number."""
@@ -51,6 +60,16 @@ class _Dumper(yaml.SafeDumper):
 
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def _expanded_size(node: yaml.Node, known: dict[int, float]) -> float:
+    """The number of values in a node, an alias counted with all that it stands for; inf where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
+        of_inner = [_expanded_size(each, known) for each in inner] if isinstance(inner, list) else []
+        known[id(node)] = 1 + sum(of_inner)
+    return known[id(node)]
 
 
 @dataclass
@@ -128,6 +147,8 @@ def show(value: Any) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML file. Raises: ConfigError with the file, and the line of a syntax error."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise ConfigError(f"{path}: cannot be read (no regular file)")  # a pipe without a writer would wait for ever
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
