@@ -185,7 +185,7 @@ def read_results(path: Path) -> RunResults | CheckpointResults:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no JSON object")
