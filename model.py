@@ -172,7 +172,9 @@ def as_predictor(model: SegmentationModel, config: Config, device: torch.device 
     transform = Data_Transform(config.data_transforms, train=False)
     adapters.merge(model)
     model.requires_grad_(False).to(device)
-    return Predictor(model, transform, data.label_names[1:], data.label_list, torch.device(device))
+    return Predictor(
+        model, transform, data.label_names[1:], data.label_list, torch.device(device), evaluation=config.evaluation
+    )
 
 
 def load_trained(path: Path | str, pretrained_path: Path | str | None = None) -> tuple[SegmentationModel, Config]:

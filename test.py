@@ -1,6 +1,9 @@
 """Evaluation: a model and a dataset in, Dice and HD95 of every image out."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +13,18 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from data_transforms.data_transforms import to_native
+from data_transforms.data_transforms import resize_mask, to_native
 from datasets.data import GeneralDataset
-from evaluation.metrics import batch_dice, score_pair
+from evaluation.metrics import PairScore, batch_dice
 from evaluation.results import ImageScore
+from evaluation.threshold import Threshold, best_threshold, dice_by_threshold
+from evaluation.workers import Comparison, scoring
 from networks.base import NonFiniteError, SegmentationModel, check_logits
 from prediction.tiles import Window, slide
 from training.processes import Processes
 from training.signals import StoppedError, StopRequests, start_workers
+from utils.config.evaluation import EvaluationConfig
+from utils.cores import usable_cores
 from utils.errors import UserError
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
@@ -121,6 +128,21 @@ def mean_dice(
     return float(np.mean([score for _, score in _gathered(scores, processes)]))
 
 
+def choose_threshold(
+    model: SegmentationModel,
+    dataset: GeneralDataset,
+    device: torch.device,
+    batch_size: int,
+    num_workers: int = 0,
+    processes: Processes | None = None,
+) -> float:
+    """The threshold with the highest mean Dice at the model's image size. Arguments as for `evaluate`."""
+    own = _own_indices(dataset, processes)
+    found = predictions(model, dataset, device, batch_size, num_workers, own)
+    curves = [(index, dice_by_threshold(logits, mask)) for index, logits, mask, _, _ in found]
+    return best_threshold([curve for _, curve in _gathered(curves, processes)])
+
+
 def evaluate(
     model: SegmentationModel,
     dataset: GeneralDataset,
@@ -129,8 +151,8 @@ def evaluate(
     num_workers: int = 0,
     on_prediction: OnPrediction | None = None,
     processes: Processes | None = None,
+    settings: EvaluationConfig | None = None,
     native_logits: NativeLogits | None = None,
-    level: float = 0.0,
 ) -> list[ImageScore]:
     """Scores every sample of `dataset`, in order, once.
 
@@ -138,26 +160,38 @@ def evaluate(
         on_prediction: called with (index, prediction (H, W) bool, truth (H, W) bool, score) for every sample, in the
             process that scored it. It may write files of that sample.
         processes: share the samples; every process gets all scores. None for a process by itself.
+        settings: the metrics and the threshold; None for Dice and HD95 at 0.5.
         native_logits: predicts in place of `model`, by windows for example; reduced to the model's size for its scores.
-        level: logits above it are foreground.
     """
+    settings = settings or EvaluationConfig()
+    threshold = Threshold.of(settings)
     own = _own_indices(dataset, processes)
     scored: list[tuple[int, ImageScore]] = []
     quiet = True if processes and not processes.is_main else None
     progress = tqdm(total=len(own), desc="evaluate", unit="image", leave=False, disable=quiet)
+    workers = min(usable_cores() // (processes.count if processes else 1), len(own))
+    waiting: deque[Callable[[], None]] = deque()
+
+    def finish(index: int, native: Comparison, futures: Sequence[Future[PairScore]]) -> None:
+        sample = dataset.samples[index]
+        score = ImageScore(sample.name, sample.label_name, *(future.result() for future in futures))
+        scored.append((index, score))
+        if on_prediction:
+            on_prediction(index, native.pred, native.truth, score)
+        progress.update()
+
     found: Iterator = predictions(model, dataset, device, batch_size, num_workers, own)
     if native_logits:
         found = _reduced(native_logits, dataset, own)
-    for index, logits, mask, size, valid in found:
-        whole = native_logits(index) if native_logits else to_native(logits, valid, size)
-        native, truth = (whole > level).numpy(), dataset.native_mask(index)
-        sample = dataset.samples[index]
-        small = score_pair(logits > level, mask > 0)
-        score = ImageScore(sample.name, sample.label_name, small, score_pair(native, truth))
-        scored.append((index, score))
-        if on_prediction:
-            on_prediction(index, native, truth, score)
-        progress.update()
+    with scoring(settings, workers) as submit:
+        for index, logits, mask, size, valid in found:
+            whole = native_logits(index) if native_logits else to_native(logits, valid, size)
+            small, native = _comparisons(dataset, threshold, index, logits, mask, whole)
+            waiting.append(partial(finish, index, native, [submit(small), submit(native)]))
+            if len(waiting) > workers:
+                waiting.popleft()()
+        while waiting:
+            waiting.popleft()()
     progress.close()
     return [score for _, score in _gathered(scored, processes)]
 
@@ -171,6 +205,27 @@ def _reduced(
         h, w = (int(side) for side in sample["valid"])
         small = functional.interpolate(whole[None, None], (h, w), mode="bilinear", align_corners=False, antialias=True)
         yield index, small[0, 0], sample["mask"][:h, :w], sample["size"], (h, w)
+
+
+def _comparisons(
+    dataset: GeneralDataset,
+    threshold: Threshold,
+    index: int,
+    logits: Tensor,
+    mask: Tensor,
+    own: Tensor,
+) -> tuple[Comparison, Comparison]:
+    """A sample's prediction and truth: at the model's image size, from `logits`, and the image's own, from `own`."""
+    fov = dataset.native_fov(index)
+    small_fov = None if fov is None else resize_mask(fov, (mask.shape[0], mask.shape[1])) > 0
+    if small_fov is not None and not small_fov.any():
+        raise UserError(
+            f"{dataset.samples[index].fov_path}: no pixel of it remains at the model's image size; enlarge it"
+        )
+    return (
+        Comparison(threshold.mask(logits).numpy(), (mask > 0).numpy(), torch.sigmoid(logits).numpy(), small_fov),
+        Comparison(threshold.mask(own).numpy(), dataset.native_mask(index), torch.sigmoid(own).numpy(), fov),
+    )
 
 
 def _own_indices(dataset: GeneralDataset, processes: Processes | None) -> range:

@@ -4,10 +4,14 @@ import argparse
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from utils.config import Config, load_config
 from utils.config.options import Strategy
+from utils.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evaluation.threshold import Threshold
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +67,32 @@ def checkpoint_file(path: Path) -> Path:
 
 
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --threshold, --tta, --tile and --tile_overlap."""
-    parser.add_argument("--threshold", type=probability, default=0.5, help="probability above which a pixel counts")
+    """Adds --threshold, --hysteresis, --tta, --tile and --tile_overlap."""
+    parser.add_argument(
+        "--threshold", type=probability, help="probability above which a pixel counts; default: the checkpoint's"
+    )
+    parser.add_argument(
+        "--hysteresis",
+        nargs=2,
+        type=probability,
+        metavar=("LOW", "HIGH"),
+        help="pixels above LOW count where they are connected to one above HIGH",
+    )
     parser.add_argument("--tta", choices=("none", "flips"), default="none", help="flips: mean over mirror images")
     parser.add_argument("--tile", action="store_true", help="slide windows over images larger than the model's")
     parser.add_argument("--tile_overlap", type=_share, default=0.25, help="share of a window that overlaps the next")
+
+
+def chosen_threshold(args: argparse.Namespace) -> "Threshold | None":
+    """The threshold of the command line. Raises: ConfigError for two that contradict each other."""
+    from evaluation.threshold import Threshold
+
+    if args.hysteresis is None:
+        return None if args.threshold is None else Threshold(args.threshold)
+    low, high = args.hysteresis
+    if args.threshold is not None or low >= high:
+        raise ConfigError("--hysteresis takes LOW below HIGH, and the place of --threshold")
+    return Threshold(high, low)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

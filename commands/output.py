@@ -1,10 +1,12 @@
 """What several commands print."""
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evaluation.results import Scores
+    from evaluation.summaries import AtSize
 
 
 def process_index() -> int:
@@ -13,10 +15,27 @@ def process_index() -> int:
 
 
 def print_scores(title: str, scores: "Scores") -> None:
-    """Prints Dice and HD95 at both image sizes, a line each."""
+    """Prints Dice and HD95 at both image sizes, a line each; below it the further metrics, then the field of view."""
     for at_size, name in ((scores.img_size, "at the model's image size"), (scores.native, "at the images' own size")):
         interval = "[{:.4f}, {:.4f}]".format(*at_size.dice.ci95) if at_size.dice.ci95 else "[no interval]"
         print(
             f"{title}: Dice {at_size.dice.mean:.4f} {interval}, HD95 {at_size.hd95.mean:.2f} px, "
             f"n {at_size.n}, {at_size.n_empty} with one mask empty, {name}"
         )
+        if at_size.others:
+            print(f"  {_listed(at_size, at_size.others)}")
+        if at_size.fov:
+            print(f"  inside the field of view: {_listed(at_size.fov, ('dice', 'hd95', *at_size.fov.others))}")
+
+
+def _listed(scores: "AtSize", names: Iterable[str]) -> str:
+    """Such as "clDice 0.712, Sensitivity 0.801 (n 5)": the n of a metric that is undefined for some samples."""
+    from evaluation.names import metric_of
+
+    words = []
+    for name in names:
+        metric, measure = metric_of(name), scores.measure(name)
+        defined = scores.others[name].n if name in scores.others else scores.n
+        mean = metric.text(measure.mean) if measure and measure.mean is not None else "undefined"
+        words.append(f"{metric.name} {mean}" + (f" (n {defined})" if 0 < defined < scores.n else ""))
+    return ", ".join(words)

@@ -25,6 +25,11 @@ CONVERTER_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"action": "store_const", "const": True},
     ),
     "observer": ("drive, chase_db1, stare: whose masks, of two observers", {"type": int, "choices": (1, 2)}),
+    "fov_threshold": (
+        "chase_db1, stare: write fov/, the field of view, by this rule: the largest connected piece of the pixels "
+        "whose brightest channel is above N, holes filled; look at fov/ before you use it. drive has its own files",
+        {"type": int, "metavar": "N"},
+    ),
     "subset": ("rose: default SVC", {"choices": ("SVC", "DVC", "SVC_DVC", "ROSE-2")}),
     "projection": (
         "dias: how the frames of a sequence become one image; default min",

@@ -38,6 +38,12 @@ def to_native(logits: Tensor, valid: tuple[int, int], size: tuple[int, int]) -> 
     return functional.interpolate(cropped, size=target, mode="bilinear", align_corners=False)[0, 0]
 
 
+def resize_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize a mask (H, W) to (h, w) uint8, nearest-exact."""
+    small = torch.from_numpy(mask.astype(np.uint8))[None]
+    return v2.functional.resize(small, list(shape), NEAREST)[0].numpy()
+
+
 class Data_Transform:
     """Intensity, resize, augmentation, normalization and padding of an image and its mask together.
 
@@ -92,8 +98,7 @@ class Data_Transform:
         resized = v2.functional.resize(scaled, list(shape), InterpolationMode.BILINEAR, antialias=True)
         if mask is None:
             return resized.clamp_(0, 1).numpy(), np.zeros(shape, np.uint8)
-        small = torch.from_numpy(mask.astype(np.uint8))[None]
-        return resized.clamp_(0, 1).numpy(), v2.functional.resize(small, list(shape), NEAREST)[0].numpy()
+        return resized.clamp_(0, 1).numpy(), resize_mask(mask, shape)
 
     def finish(self, image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """The random part, normalization and padding of what `load` returned. Does not write to its arguments.

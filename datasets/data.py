@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 from data_transforms.data_transforms import Data_Transform
 from datasets.cache import ImageCache, Pair, compact
 from datasets.io import read_image, read_size
-from datasets.masks import MaskIndex, find_mask, index_masks, read_labels
+from datasets.masks import MaskIndex, find_mask, index_masks, read_field_of_view, read_labels
 from datasets.split import read_split, split_csv
 from datasets.validation import run_split
 from utils.cores import usable_cores
@@ -33,6 +33,7 @@ class Sample:
     Attributes:
         name: the image's path below images/, as in the split file; unique, which the bare file name may not be.
         image_path, mask_path: the two files.
+        fov_path: the file of the field of view; None where the data set has no folder fov/, and in training.
         label_value: the label's value in masks and in `label_list`.
         label_name: the label's name.
     """
@@ -42,6 +43,7 @@ class Sample:
     mask_path: Path
     label_value: int
     label_name: str
+    fov_path: Path | None = None
 
 
 class GeneralDataset(Dataset):
@@ -70,9 +72,10 @@ class GeneralDataset(Dataset):
         if not names:
             raise UserError(f"{split_csv(data)}: no image of split {split!r}")
         pairs = list(_pairs(root, names))
+        fields = [None] * len(names) if train else _fields_of_view(root, names)
         self.samples = [
-            Sample(name, image, mask, value, label)
-            for name, (image, mask) in zip(names, pairs, strict=True)
+            Sample(name, image, mask, value, label, fov)
+            for name, (image, mask), fov in zip(names, pairs, fields, strict=True)
             for value, label in zip(self.label_list[1:], data.label_names[1:], strict=True)
         ]
         self._cache = ImageCache(cache_bytes)
@@ -118,6 +121,13 @@ class GeneralDataset(Dataset):
             self._last_positions = sample.mask_path, positions
         return self._last_positions[1] == self.label_list.index(sample.label_value)
 
+    def native_fov(self, index: int) -> np.ndarray | None:
+        """Return the sample's field of view at the file's own size, (H, W) bool; None where the data set has none."""
+        sample = self.samples[index]
+        if sample.fov_path is None:
+            return None
+        return read_field_of_view(sample.fov_path, sample.image_path, self._sizes[sample.image_path])
+
     def native_image(self, index: int) -> np.ndarray:
         """Return the sample's image at the file's own size: (H, W, 3) uint8, [a_min, a_max] stretched to 0..255."""
         image = read_image(self.samples[index].image_path)
@@ -139,6 +149,8 @@ class GeneralDataset(Dataset):
                     for (image, _), loaded in zip(first, pool.map(lambda pair: self._load(*pair), first), strict=True):
                         self._cache.put(image, loaded)
                 list(pool.map(check, pairs))
+                firsts = range(0, len(self.samples), len(self.label_list) - 1)  # of each image
+                list(pool.map(self.native_fov, firsts))
             except UserError:
                 pool.shutdown(cancel_futures=True)
                 raise
@@ -181,6 +193,17 @@ class EpochSampler(Sampler[tuple[int, int]]):
         generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch))
         order = torch.randperm(len(self.dataset), generator=generator).tolist()
         return iter([(self.epoch, index) for index in order])
+
+
+def _fields_of_view(root: Path, names: list[str]) -> list[Path | None]:
+    """Return the file of each name in fov/; Nones if there is no such folder. Raises: UserError if one is missing."""
+    folder = root / "fov"
+    if not folder.is_dir():
+        return [None] * len(names)
+    indices = {
+        parent: index_masks(folder / parent, "fields of view") for parent in {Path(name).parent for name in names}
+    }
+    return [find_mask(folder, name, indices[Path(name).parent], "field-of-view file") for name in names]
 
 
 def _pairs(root: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:

@@ -14,10 +14,10 @@ MASK_ENDING = "_mask"
 _SHOWN_VALUES = 8
 
 
-def index_masks(folder: Path) -> MaskIndex:
+def index_masks(folder: Path, kind: str = "masks") -> MaskIndex:
     """Return the image files of a folder by stem, for many look-ups in one folder."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of masks")
+        raise UserError(f"{folder}: no such folder of {kind}")
     index: MaskIndex = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -25,13 +25,14 @@ def index_masks(folder: Path) -> MaskIndex:
     return index
 
 
-def find_mask(masks_dir: str | Path, image_name: str, index: MaskIndex | None = None) -> Path:
+def find_mask(masks_dir: str | Path, image_name: str, index: MaskIndex | None = None, kind: str = "mask") -> Path:
     """Return the mask of an image: the file of the same stem, or of the stem followed by `_mask`.
 
     Args:
         masks_dir: folder of masks, with the same subfolders as images/.
         image_name: the image's path in the split file.
         index: `index_masks` of the mask's folder, if many masks are looked up.
+        kind: the word for these files in an error: "mask", or "field-of-view file" for fov/.
 
     Raises: UserError that names the file, if there is no such mask or more than one.
     """
@@ -40,9 +41,9 @@ def find_mask(masks_dir: str | Path, image_name: str, index: MaskIndex | None = 
     index = index_masks(folder) if index is None else index
     found = index.get(name.stem, []) + index.get(name.stem + MASK_ENDING, [])
     if not found:
-        raise UserError(f"{image_name}: no mask {name.stem}.* or {name.stem}{MASK_ENDING}.* in {folder}; add it")
+        raise UserError(f"{image_name}: no {kind} {name.stem}.* or {name.stem}{MASK_ENDING}.* in {folder}; add it")
     if len(found) > 1:
-        raise UserError(f"{image_name}: several masks in {folder}: {', '.join(p.name for p in found)}; keep one")
+        raise UserError(f"{image_name}: several {kind}s in {folder}: {', '.join(p.name for p in found)}; keep one")
     return found[0]
 
 
@@ -76,6 +77,17 @@ def read_labels(path: Path, label_list: Sequence[int], image_path: Path, size: t
     Raises: UserError as `read_mask` and `label_positions` do, and if the mask is not of the image's `size` (H, W).
     """
     return positions_for(read_mask(path), label_list, path, image_path, size)
+
+
+def read_field_of_view(path: Path, image_path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read a field of view as (H, W) bool; the file holds 0 and 1, or 0 and 255.
+
+    Raises: UserError that names the file: as `read_labels` does, or if it has no pixel inside.
+    """
+    inside = read_labels(path, (0, 1), image_path, size) > 0
+    if not inside.any():
+        raise UserError(f"{path}: no pixel is inside the field of view; correct the file")
+    return inside
 
 
 def positions_for(

@@ -1,14 +1,17 @@
-"""Dice and HD95 of binary masks, and how a list of scores is summarized."""
+"""Scores of a prediction against its truth, and how a list of scores is summarized."""
 
-import math
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+from evaluation.pixels import mask_metrics, probability_metrics
+from evaluation.shapes import surface_metrics, topology_metrics
+
 Mask = np.ndarray | torch.Tensor
+PAPER_METRICS = ("dice", "hd95")  # always computed
 _RESAMPLED_AT_ONCE = 2**17  # values: 1 MB of them
 
 
@@ -20,11 +23,15 @@ class PairScore:
         dice: in [0, 1].
         hd95: in pixels, at least 0; the image diagonal where `one_empty`.
         one_empty: exactly one of the two masks has no foreground, so that no distance is defined.
+        others: the further metrics by name; None where one is undefined.
+        fov: the score inside the field of view, where there is one.
     """
 
     dice: float
     hd95: float
     one_empty: bool
+    others: Mapping[str, float | None] = field(default_factory=dict)
+    fov: Self | None = None
 
 
 def dice(pred: Mask, truth: Mask) -> float:
@@ -54,14 +61,62 @@ def hd95(pred: Mask, truth: Mask) -> float:
         TypeError: a mask that is not bool.
         ValueError: masks that are not (H, W) or differ in shape.
     """
-    return _hd95(*_as_pair(pred, truth))
+    return _score(*_as_pair(pred, truth), (), None, None, 0.0).hd95
 
 
-def score_pair(pred: Mask, truth: Mask) -> PairScore:
-    """Dice and HD95 of two bool masks (H, W); errors as in `dice`."""
-    pair = _as_pair(pred, truth)
-    one_empty = bool(pair[0].any() != pair[1].any())
-    return PairScore(dice=_dice(*pair), hd95=_hd95(*pair), one_empty=one_empty)
+def score_pair(
+    pred: Mask,
+    truth: Mask,
+    metrics: Collection[str] = (),
+    probability: Mask | None = None,
+    fov: Mask | None = None,
+    nsd_tolerance: float = 2.0,
+) -> PairScore:
+    """Dice, HD95 and `metrics` of two bool masks (H, W).
+
+    `evaluation.pixels` and `evaluation.shapes` define the metrics, also for empty masks.
+
+    Args:
+        metrics: names of `evaluation.names.METRICS`.
+        probability: (H, W) of the foreground, in 0..1; AUC-ROC, average precision and ECE are left out without it.
+        fov: (H, W) bool, the field of view. The score inside it counts its pixels alone; for HD95 and the metrics of
+            `evaluation.shapes`, both masks are background outside of it. HD95's edges are then those of the cut masks.
+        nsd_tolerance: of the surface Dice, in pixels.
+
+    Raises: as `dice`; ValueError for a field of view without a pixel.
+    """
+    pred, truth = _as_pair(pred, truth)
+    others = [name for name in metrics if name not in PAPER_METRICS]
+    values = None if probability is None else _as_array(probability)
+    score = _score(pred, truth, others, values, None, nsd_tolerance)
+    if fov is None:
+        return score
+    inside, _ = _as_pair(fov, truth)
+    if not inside.any():
+        raise ValueError("the field of view has no pixel")
+    return replace(score, fov=_score(pred & inside, truth & inside, others, values, inside, nsd_tolerance))
+
+
+def _score(
+    pred: np.ndarray,
+    truth: np.ndarray,
+    others: Collection[str],
+    probability: np.ndarray | None,
+    inside: np.ndarray | None,
+    nsd_tolerance: float,
+) -> PairScore:
+    """The score of two masks that are background outside of `inside`, whose pixels alone are counted."""
+    surfaces = surface_metrics(pred, truth, {*others, "hd95"}, nsd_tolerance)
+    counted = slice(None) if inside is None else inside
+    found = {
+        **mask_metrics(pred[counted], truth[counted], others),
+        **({} if probability is None else probability_metrics(probability[counted], truth[counted], others)),
+        **surfaces,
+        **topology_metrics(pred, truth, others),
+    }
+    one_empty = bool(pred.any() != truth.any())
+    by_name = {name: found[name] for name in others if name in found}
+    return PairScore(_dice(pred, truth), surfaces["hd95"], one_empty, by_name)
 
 
 def bootstrap_interval(
@@ -91,29 +146,43 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def summarize(scores: Sequence[PairScore]) -> dict:
+def summarize(scores: Sequence[PairScore]) -> dict[str, Any]:
     """Means, spreads and counts of a list of scores, ready for JSON.
 
     Returns:
         {"dice": {"mean", "std", "ci95": [low, high]},
-         "hd95": {"mean", "std", "ci95": [low, high], "mean_without_empty"}, "n", "n_empty"}.
+         "hd95": {"mean", "std", "ci95": [low, high], "mean_without_empty"}, "n", "n_empty",
+         "others": {name: {"mean", "std", "ci95", "n"}}, "fov": the same inside the field of view, or None}.
         `std` is the sample standard deviation over the scores (0 for a single one). `n_empty` counts the pairs with
         exactly one empty mask, whose HD95 is the image diagonal; `mean_without_empty` leaves those out and is None
-        when nothing remains.
+        when nothing remains. The `n` of a further metric counts the pairs for which it is defined, over which its
+        mean is taken; without one, mean, std and ci95 are None.
 
     Raises:
         ValueError: no scores.
     """
     if not scores:
         raise ValueError("no scores to summarize")
-    distances = [score.hd95 for score in scores]
     measured = [score.hd95 for score in scores if not score.one_empty]
+    inside = [score.fov for score in scores if score.fov is not None]
+    names = dict.fromkeys(name for score in scores for name in score.others)
     return {
         "dice": _spread([score.dice for score in scores]),
-        "hd95": {**_spread(distances), "mean_without_empty": float(np.mean(measured)) if measured else None},
+        "hd95": {
+            **_spread([score.hd95 for score in scores]),
+            "mean_without_empty": float(np.mean(measured)) if measured else None,
+        },
         "n": len(scores),
         "n_empty": len(scores) - len(measured),
+        "others": {name: _spread_of_defined([score.others.get(name) for score in scores]) for name in names},
+        "fov": summarize(inside) if inside else None,
     }
+
+
+def _spread_of_defined(values: Sequence[float | None]) -> dict[str, Any]:
+    defined = [value for value in values if value is not None]
+    spread = _spread(defined) if defined else {"mean": None, "std": None, "ci95": None}
+    return {**spread, "n": len(defined)}
 
 
 def _spread(values: list[float]) -> dict:
@@ -139,17 +208,3 @@ def _as_array(mask: Mask) -> np.ndarray:
 def _dice(pred: np.ndarray, truth: np.ndarray) -> float:
     total = np.count_nonzero(pred) + np.count_nonzero(truth)
     return 1.0 if total == 0 else 2.0 * np.count_nonzero(pred & truth) / total
-
-
-def _hd95(pred: np.ndarray, truth: np.ndarray) -> float:
-    if not pred.any() and not truth.any():
-        return 0.0
-    if not pred.any() or not truth.any():
-        return math.hypot(*pred.shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # from MONAI's own calls and imports
-        from monai.metrics import compute_hausdorff_distance  # takes seconds to import
-
-        # Copies: torch takes neither views with negative strides nor read-only arrays.
-        y_pred, y = (torch.from_numpy(mask.copy())[None, None] for mask in (pred, truth))  # (1, 1, H, W)
-        return compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95).item()

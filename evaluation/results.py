@@ -8,53 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
+from evaluation.columns import ALL_COLUMNS, IMAGE_COLUMNS, image_column
 from evaluation.metrics import PairScore, summarize
-from utils.config.options import Weights
+from evaluation.summaries import AtSize, Record
+from utils.config.options import Region, Size, Weights
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
 
 RESULTS_FILE = "results.json"
 PER_IMAGE_FILE = "per_image.csv"
-# Raised when a key changes its meaning. Files without a version are of version 1, which has the same keys.
+# Raised when a key changes its meaning; a new key has a default. Files without a version are of version 1: the same
+# keys.
 SCHEMA_VERSION = 2
 
 ImageKey = tuple[str, str]  # image file, label
-Images = Mapping[ImageKey, Mapping[str, float]]  # of each image: the values of IMAGE_COLUMNS
-IMAGE_COLUMNS = ("dice", "hd95", "dice_native", "hd95_native")
+# Of each image: the values of IMAGE_COLUMNS, and of further columns where they were computed and are defined.
+Images = Mapping[ImageKey, Mapping[str, float]]
 
 
-class _Record(BaseModel):
-    """A block of results.json. Keys that this version does not know are ignored."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-
-class Measure(_Record):
-    """A metric over the samples: mean, sample standard deviation, and the mean's 95% bootstrap interval."""
-
-    mean: float
-    std: float | None = None
-    ci95: tuple[float, float] | None = None
-
-
-class Distance(Measure):
-    """HD95 in pixels. `mean_without_empty` leaves out pairs with exactly one empty mask; None where none remains."""
-
-    mean_without_empty: float | None = None
-
-
-class AtSize(_Record):
-    """Scores at one image size: `n` samples, of which `n_empty` have exactly one empty mask."""
-
-    dice: Measure
-    hd95: Distance
-    n: int
-    n_empty: int = 0
-
-
-class Scores(_Record):
+class Scores(Record):
     """Scores of one model at both sizes; `labels` holds those of each label where there are several."""
 
     img_size: AtSize
@@ -81,13 +55,20 @@ class Scores(_Record):
         )
 
 
-class EpochScores(Scores):
+class ThresholdedScores(Scores):
+    """Scores of masks: the probability is above `threshold`; with `low`, above it and connected to such a pixel."""
+
+    threshold: float = 0.5
+    low: float | None = None
+
+
+class EpochScores(ThresholdedScores):
     """Scores of the weights of one epoch; 0 is the model before training."""
 
     epoch: int | None = None
 
 
-class Checkpoint(_Record):
+class Checkpoint(Record):
     """The files that the numbers belong to: the weights file's path, and SHA-256 hashes."""
 
     path: str | None = None
@@ -96,7 +77,7 @@ class Checkpoint(_Record):
     clip_sha256: str | None = None
 
 
-class _Evaluation(_Record):
+class _Evaluation(Record):
     """What was evaluated, and on what: the keys that every results.json begins with.
 
     `val_split` is the split that the best epoch was chosen on, `epoch_chosen_on` the same in words. `trainable`,
@@ -108,7 +89,7 @@ class _Evaluation(_Record):
     arch: str
     sam_type: str | None = None
     profile: str = "official"
-    ranks: dict[str, Any] = {}
+    ranks: dict[str, Any] = Field(default={})
     prompt: str = "text"
     text_encoder: str | None = None
     weights: str | None = None
@@ -139,7 +120,7 @@ class RunResults(_Evaluation):
     processes: int | None = None
     skipped_steps: int | None = None
     ema_decay: float | None = None
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = Field(default={})
     seconds_per_epoch: float | None = None
     peak_memory_bytes: int | None = None
 
@@ -148,15 +129,16 @@ class RunResults(_Evaluation):
         return self.last if weights == "last" else self.best_val
 
 
-class CheckpointResults(_Evaluation, Scores):
+class CheckpointResults(_Evaluation, ThresholdedScores):
     """The results.json of `main.py test`: the scores of one weights file on one split.
 
     Its key `img_size` holds scores; the model's image size has no key of its own there. `prediction` holds the options
-    of prediction that are not the defaults (tile, flips, threshold), `averaged` all weights files where there are several.
+    of prediction that are not the defaults (tile, flips, threshold, low), `averaged` all weights files where there are
+    several.
     """
 
-    prediction: dict[str, Any] = {}
-    averaged: list[str] = []
+    prediction: dict[str, Any] = Field(default_factory=dict)
+    averaged: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -210,19 +192,30 @@ def read_run_results(folder: Path) -> RunResults:
 
 
 def write_per_image(folder: Path, scores_by_weights: Mapping[str, Sequence[ImageScore]]) -> None:
-    """Writes per_image.csv atomically: a row for each set of weights, image and label."""
+    """Writes per_image.csv atomically: a row for each set of weights, image and label. An undefined value is empty."""
+    rows = [(weights, score, _columns(score)) for weights, scores in scores_by_weights.items() for score in scores]
+    columns = dict.fromkeys([*IMAGE_COLUMNS, *(column for _, _, values in rows for column in values)])
     with atomic_path(folder / PER_IMAGE_FILE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["weights", "image", "label", *IMAGE_COLUMNS, "one_empty"])
-        for weights, scores in scores_by_weights.items():
-            for score in scores:
-                values = (score.img_size.dice, score.img_size.hd95, score.native.dice, score.native.hd95)
-                numbers = [f"{value:.6f}" for value in values]
-                writer.writerow([weights, score.name, score.label, *numbers, int(score.native.one_empty)])
+        writer.writerow(["weights", "image", "label", *columns, "one_empty"])
+        for weights, score, values in rows:
+            numbers = ["" if (value := values.get(column)) is None else f"{value:.6f}" for column in columns]
+            writer.writerow([weights, score.name, score.label, *numbers, int(score.native.one_empty)])
+
+
+def _columns(score: ImageScore) -> dict[str, float | None]:
+    sizes: tuple[tuple[Size, PairScore], ...] = (("img_size", score.img_size), ("native", score.native))
+    regions: list[tuple[Size, Region, PairScore]] = [(size, "whole", pair) for size, pair in sizes]
+    regions += [(size, "fov", pair.fov) for size, pair in sizes if pair.fov]
+    return {
+        image_column(metric, size, region): value
+        for size, region, pair in regions
+        for metric, value in {"dice": pair.dice, "hd95": pair.hd95, **pair.others}.items()
+    }
 
 
 def read_per_image(folder: Path) -> dict[str, dict[ImageKey, dict[str, float]]]:
-    """{weights: {(image, label): {column of IMAGE_COLUMNS: value}}} of the per_image.csv in `folder`.
+    """{weights: {(image, label): {column: value}}} of the per_image.csv in `folder`; see `Images`.
 
     Raises:
         UserError: missing, without a column, with a value that is no number, or with two rows of one image and label.
@@ -237,7 +230,9 @@ def read_per_image(folder: Path) -> dict[str, dict[ImageKey, dict[str, float]]]:
                 of_weights = result.setdefault(row["weights"], {})
                 if key in of_weights:
                     raise UserError(f"{path}: line {number}: a second row of {key[0]}, {key[1]}")
-                of_weights[key] = {column: _finite(row[column]) for column in IMAGE_COLUMNS}
+                values = {column: _finite(row[column]) for column in IMAGE_COLUMNS}
+                further = {column: row[column] for column in row if column in ALL_COLUMNS and row[column]}
+                of_weights[key] = values | {column: _finite(text) for column, text in further.items()}
     except KeyError as error:
         raise UserError(f"{path}: no column {error}") from error
     except (TypeError, ValueError, csv.Error) as error:

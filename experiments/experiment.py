@@ -6,6 +6,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,11 +23,12 @@ from evaluation.results import (
     write_per_image,
     write_results,
 )
-from experiments.scoring import result_metadata, score_dataset
+from experiments.scoring import result_metadata, score_dataset, threshold_fields
 from experiments.summary import start_lines
 from model import build_model, save_model
 from networks.base import SegmentationModel
 from networks.encoder_options import checkpoint_blocks, compile_encoder
+from test import choose_threshold
 from train import fit
 from training.curves import plot_curves
 from training.processes import Processes
@@ -122,19 +124,25 @@ class _Experiment:
             if run.average:
                 run.average.apply()
         with self.stop.at_once("in the evaluation"):
+            configs = {"last": self._thresholded(model, run)}
             if run:
-                self._finish_training(run, model)
+                self._finish_training(run, model, configs["last"])
             started = time.perf_counter()
-            scores = {"last": self._score(model, test_set, self.folder)}
+            scores = {"last": self._score(model, test_set, configs["last"], self.folder)}
             self.seconds["per_test_sample"] = (time.perf_counter() - started) / len(test_set)
             if run:
-                best = weights_file.read_weights(self.folder.best_weights)
+                best_path = self.folder.best_weights
+                best = weights_file.read_weights(best_path)
                 run.progress.best_epoch = int(best.metadata["epoch"])
                 weights_file.load_trained_state(model, best.tensors, everything=self.config.pretrained_path is None)
-                scores["best_val"] = self._score(model, test_set)
+                configs["best_val"] = self._thresholded(model, run)
+                if configs["best_val"] is not self.config:
+                    metadata = {**best.metadata, "config": configs["best_val"].to_yaml()}
+                    self.processes.on_main(partial(weights_file.save_weights, best_path, best.tensors, metadata))
+                scores["best_val"] = self._score(model, test_set, configs["best_val"])
             peak = max(self.processes.gather([peak_memory_bytes(self.processes.device)]))
             progress = run.progress if run else Progress()
-            return self.processes.on_main(lambda: self._write_results(model, progress, scores, peak))
+            return self.processes.on_main(lambda: self._write_results(model, progress, scores, configs, peak))
 
     def _prepared(self) -> tuple[SegmentationModel, GeneralDataset, TrainingSets | None]:
         """The model, the test set, and training and validation sets; from here on the folder is this run's."""
@@ -184,29 +192,50 @@ class _Experiment:
         information = environment_info(self.processes.device)
         write_json(self.folder.environment, {**information, "processes": self.processes.count})
 
-    def _finish_training(self, run: Run, model: SegmentationModel) -> None:
+    def _thresholded(self, model: SegmentationModel, run: Run | None) -> Config:
+        """The config; where it wants a threshold from the validation images, with the one that suits `model`."""
+        settings = self.config.evaluation
+        if run is None or settings.threshold != "val":
+            return self.config
+        batch_size = max(1, self.config.training.batch_size // self.processes.count)
+        workers = self.config.require_data().num_workers
+        chosen = choose_threshold(model, run.val_set, self.processes.device, batch_size, workers, self.processes)
+        log.info("threshold %g, chosen on %d validation samples", chosen, len(run.val_set))
+        return self.config.model_copy(update={"evaluation": settings.model_copy(update={"threshold": chosen})})
+
+    def _finish_training(self, run: Run, model: SegmentationModel, config: Config) -> None:
         self.processes.on_main(self._plot_curves)
-        self.processes.on_main(lambda: save_model(model, self.config, self.save_path, run.progress.epoch))
+        self.processes.on_main(lambda: save_model(model, config, self.save_path, run.progress.epoch))
 
     def _plot_curves(self) -> None:
         plot_curves(self.folder.metrics, self.folder.curves, self.config.require_data().val)
 
     def _score(
-        self, model: SegmentationModel, dataset: GeneralDataset, pictures: RunFolder | None = None
+        self, model: SegmentationModel, dataset: GeneralDataset, config: Config, pictures: RunFolder | None = None
     ) -> list[ImageScore]:
-        return score_dataset(model, dataset, self.config, self.processes.device, pictures, self.processes)
+        return score_dataset(model, dataset, config, self.processes.device, pictures, self.processes)
 
     def _write_results(
-        self, model: SegmentationModel, progress: Progress, scores: dict[str, list[ImageScore]], peak: int
+        self,
+        model: SegmentationModel,
+        progress: Progress,
+        scores: dict[str, list[ImageScore]],
+        configs: dict[str, Config],
+        peak: int,
     ) -> RunResults:
         write_per_image(self.folder.path, scores)
         trained = "best_val" in scores
-        last, best = Scores.of(scores["last"]), Scores.of(scores["best_val"]) if trained else None
+        epochs = {"last": progress.epoch, "best_val": progress.best_epoch}
+        summaries: dict[str, Any] = {
+            weights: EpochScores(
+                epoch=epochs[weights], **dict(Scores.of(found)), **threshold_fields(configs[weights].evaluation)
+            )
+            for weights, found in scores.items()
+        }
         results = RunResults(
             **result_metadata(self.config, model, "test", self.save_path if trained else None),
             img_size=self.config.sam.img_size,
-            last=EpochScores(epoch=progress.epoch, **dict(last)),
-            best_val=EpochScores(epoch=progress.best_epoch, **dict(best)) if best else None,
+            **summaries,
             epochs=progress.epoch,
             precision=self.config.training.precision,
             processes=self.processes.count,

@@ -23,17 +23,19 @@ from evaluation.results import (
     write_per_image,
     write_results,
 )
+from evaluation.threshold import Threshold
 from model import as_predictor, load_model, load_trained
 from networks.base import SegmentationModel
 from networks.strategies import parameter_counts
 from prediction.ensemble import average
-from prediction.predictor import Predictor, logit
+from prediction.predictor import Predictor
 from test import NativeLogits, evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
 from utils.config import Config
+from utils.config.adapters import FtConfig
+from utils.config.evaluation import EvaluationConfig
 from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON
-from utils.config.schema import FtConfig
 from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture
@@ -50,7 +52,7 @@ class PredictionOptions:
 
     tile: bool = False
     flips: bool = False
-    threshold: float = 0.5
+    threshold: Threshold | None = None  # None: the checkpoint's
     tile_overlap: float | None = None
 
     @property
@@ -61,8 +63,9 @@ class PredictionOptions:
     @property
     def used(self) -> dict[str, Any]:
         """The options that differ from the defaults, for results.json."""
-        used = {"tile": self.tile, "flips": self.flips, "threshold": self.threshold}
-        return {key: value for key, value in used.items() if value != getattr(PredictionOptions, key)}
+        chosen = (self.threshold.high, self.threshold.low) if self.threshold else (None, None)
+        used = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
+        return {key: value for key, value in used.items() if value}
 
     @property
     def suffix(self) -> str:
@@ -78,7 +81,6 @@ def score_dataset(
     pictures: RunFolder | None = None,
     processes: Processes | None = None,
     native_logits: NativeLogits | None = None,
-    level: float = 0.0,
 ) -> list[ImageScore]:
     """Scores every sample of a dataset; writes overlays of the first ones and all masks to `pictures`, where given.
 
@@ -96,7 +98,7 @@ def score_dataset(
     workers = config.require_data().num_workers
     on_prediction = partial(draw, pictures) if pictures else None
     return evaluate(
-        model, dataset, device, batch_size, workers, on_prediction, processes, native_logits=native_logits, level=level
+        model, dataset, device, batch_size, workers, on_prediction, processes, config.evaluation, native_logits
     )
 
 
@@ -117,6 +119,8 @@ def evaluate_checkpoint(
     model, config = load_trained(path, pretrained_path)
     if data is not None:
         config = config.model_copy(update={"data": data.require_data()})
+    if options.threshold:
+        config = config.model_copy(update={"evaluation": options.threshold.replacing(config.evaluation)})
     dataset = GeneralDataset(config, split, train=False)
     counted = result_metadata(config, model, split, path)
     native_logits = None
@@ -130,10 +134,9 @@ def evaluate_checkpoint(
     name = f"{path.stem}_{config.require_data().name}_{split}{options.suffix}"
     folder = RunFolder(path.parent / (f"{name}_mean_of_{len(others) + 1}" if others else name))
     folder.path.mkdir(parents=True, exist_ok=True)
-    level = logit(options.threshold)
-    scores = score_dataset(model.to(device), dataset, config, device, folder, None, native_logits, level)
-    used = {"prediction": options.used, "averaged": [str(p) for p in (path, *others)] if others else []}
-    results = CheckpointResults(**counted, **used, **dict(Scores.of(scores)))
+    scores = score_dataset(model.to(device), dataset, config, device, folder, None, native_logits)
+    used: dict[str, Any] = {"prediction": options.used, "averaged": [str(p) for p in (path, *others)] if others else []}
+    results = CheckpointResults(**counted, **used, **dict(Scores.of(scores)), **threshold_fields(config.evaluation))
     write_per_image(folder.path, {path.stem: scores})
     write_results(folder.path, results)
     return results
@@ -152,6 +155,12 @@ def _native_logits(predictor: Predictor, dataset: GeneralDataset, options: Predi
         return of_image(sample.image_path)[labels.index(sample.label_name)]
 
     return of_sample
+
+
+def threshold_fields(settings: EvaluationConfig) -> dict[str, Any]:
+    """The fields of `ThresholdedScores` beside the scores."""
+    threshold = Threshold.of(settings)
+    return {"threshold": threshold.high, "low": threshold.low}
 
 
 def result_metadata(config: Config, model: SegmentationModel, split: str, weights: Path | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Writes the files of a prediction."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.preparation.writer import write_png
-from prediction.predictor import Predictor, index_map, logit
+from evaluation.threshold import Threshold
+from prediction.predictor import Predictor, index_map
 from utils.drawing import draw_masks
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -35,7 +36,7 @@ class Outputs:
     predictor: Predictor
     probabilities: ProbabilityFormat | None = None
     overlay: bool = False
-    threshold: float = 0.5
+    threshold: Threshold = field(default_factory=Threshold)
 
     def mask_path(self, stem: Path) -> Path:
         """The path of the mask named `stem`."""
@@ -53,17 +54,16 @@ class Outputs:
 
     def write(self, stem: Path, image: np.ndarray, logits: Tensor) -> None:
         """Writes the files of one image (H, W, 3) from the logits (L, H, W) of all labels."""
-        level = logit(self.threshold)
         if self.probabilities:
             self._write_probabilities(stem, torch.sigmoid(logits).numpy())
         if self.overlay:
-            values = index_map(logits, range(len(logits) + 1), level)
+            values = index_map(logits, range(len(logits) + 1), self.threshold)
             masks = np.stack([values == i + 1 for i in range(len(logits))])
             _write_png(self._overlay_path(stem), draw_masks(self.predictor.shown(image), masks))
         if len(logits) == 1:
-            mask = (logits[0] > level).numpy().astype(np.uint8) * 255
+            mask = self.threshold.mask(logits[0]).numpy().astype(np.uint8) * 255
         else:
-            mask = index_map(logits, self.predictor.values, level)
+            mask = index_map(logits, self.predictor.values, self.threshold)
         _write_png(self.mask_path(stem), mask)  # last, so that an interrupted prediction has no mask
 
     def _write_probabilities(self, stem: Path, probabilities: np.ndarray) -> None:

@@ -1,8 +1,7 @@
 """Predicts masks with a trained model: takes numpy images, returns masks of the same size."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,11 +9,14 @@ from torch import Tensor
 
 from data_transforms.data_transforms import Data_Transform, to_native
 from datasets.cache import compact
+from evaluation.threshold import Threshold
 from networks.base import SegmentationModel, check_logits
 from networks.labels import label_indices
 from prediction.tiles import TILE_OVERLAP, Window, slide
+from utils.config.evaluation import EvaluationConfig
 from utils.errors import UserError
 
+DEFAULT_THRESHOLD = Threshold()
 _ROWS = 256
 # The axes of (H, W) along which each mirror image is flipped.
 _MIRROR_AXES = ((1,), (0,), (0, 1))
@@ -38,6 +40,7 @@ class Predictor:
         labels: the foreground label names.
         values: the pixel values of background and labels in a mask (`data.label_list`), below 256.
         tile_overlap: the smallest share of a window that overlaps the next.
+        evaluation: the checkpoint's threshold and metrics.
     """
 
     model: SegmentationModel
@@ -46,6 +49,7 @@ class Predictor:
     values: list[int]
     device: torch.device
     tile_overlap: float = TILE_OVERLAP
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
         if self.model.prompt == "box_oracle":
@@ -54,24 +58,26 @@ class Predictor:
             )
 
     def predict(
-        self, image: np.ndarray, label: str, threshold: float = 0.5, *, tile: bool = False, flips: bool = False
+        self, image: np.ndarray, label: str, threshold: float | None = None, *, tile: bool = False, flips: bool = False
     ) -> np.ndarray:
         """The mask of one label: (H, W) bool, where the probability is above `threshold` (between 0 and 1).
+
+        None takes the checkpoint's own threshold, 0.5 unless its config says otherwise.
 
         Raises:
             UserError: a label that the model does not know; NonFiniteError: its output is not finite.
             ValueError: an image of another shape or type.
         """
-        return (self.logits(image, [label], tile=tile, flips=flips)[0] > logit(threshold)).numpy()
+        return self._threshold(threshold).mask(self.logits(image, [label], tile=tile, flips=flips)[0]).numpy()
 
     def predict_all(
-        self, image: np.ndarray, threshold: float = 0.5, *, tile: bool = False, flips: bool = False
+        self, image: np.ndarray, threshold: float | None = None, *, tile: bool = False, flips: bool = False
     ) -> np.ndarray:
         """The mask of all labels: (H, W) uint8, at each pixel the value of the likeliest label, or the background's.
 
         Raises: as `predict`.
         """
-        return index_map(self.logits(image, tile=tile, flips=flips), self.values, logit(threshold))
+        return index_map(self.logits(image, tile=tile, flips=flips), self.values, self._threshold(threshold))
 
     def probabilities(self, image: np.ndarray, label: str, *, tile: bool = False, flips: bool = False) -> np.ndarray:
         """The probability of one label: (H, W) float32 in 0..1. Raises: as `predict`."""
@@ -100,6 +106,14 @@ class Predictor:
         for top in range(0, len(image), _ROWS):  # in strips: a large image would take gigabytes in float32
             drawn[top : top + _ROWS] = np.rint(self.transform.intensity(image[top : top + _ROWS]) * 255)
         return drawn
+
+    @property
+    def threshold(self) -> Threshold:
+        """The checkpoint's own threshold."""
+        return Threshold.of(self.evaluation)
+
+    def _threshold(self, value: float | None) -> Threshold:
+        return self.threshold if value is None else Threshold(value)
 
     def _whole(self, image: np.ndarray, labels: Sequence[str]) -> Tensor:
         pixels, valid = self._prepared(image)
@@ -149,16 +163,10 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     return np.broadcast_to(colour, (*image.shape[:2], 3))
 
 
-def index_map(logits: Tensor, values: Sequence[int], level: float = 0.0) -> np.ndarray:
-    """(L, H, W) logits of L labels -> (H, W) uint8: the value of the largest logit, or, where none is above `level`,
-    the background's, which is the first of the L + 1 values."""
-    largest, which = logits.max(dim=0)
-    positions = torch.where(largest > level, which + 1, 0)
+def index_map(logits: Tensor, values: Sequence[int], threshold: Threshold = DEFAULT_THRESHOLD) -> np.ndarray:
+    """(L, H, W) logits of L labels -> (H, W) uint8: the value of the largest logit among the labels whose mask has the
+    pixel, or, where none has, the background's, which is the first of the L + 1 values."""
+    masks = threshold.mask(logits)
+    which = logits.masked_fill(~masks, -torch.inf).argmax(dim=0)
+    positions = torch.where(masks.any(dim=0), which + 1, 0)
     return torch.tensor(values, dtype=torch.uint8)[positions].numpy()
-
-
-def logit(probability: float) -> float:
-    """log(p / (1 - p)): exactly 0 for 0.5. Raises: ValueError outside 0 < p < 1."""
-    if not 0 < probability < 1:
-        raise ValueError(f"a threshold must lie between 0 and 1, not {probability}")
-    return math.log(probability / (1 - probability))

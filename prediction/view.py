@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from evaluation.metrics import dice
+from evaluation.metrics import PAPER_METRICS, dice, score_pair
+from evaluation.names import metric_of
 from prediction.predictor import Predictor
 from prediction.sources import Source
+from utils.config.evaluation import EvaluationConfig
 from utils.drawing import draw_masks
 from utils.errors import UserError
 from utils.extras import extra
@@ -114,7 +116,7 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
             raise gr.Error(str(error).replace(file, Path(file).name), print_exception=False) from error
 
     def draw(viewed: Viewed | None, threshold: float) -> list:
-        return pictures(viewed, threshold, len(predictors))
+        return pictures(viewed, threshold, len(predictors), predictors[0].evaluation)
 
     with gr.Blocks(title="SALT", analytics_enabled=False) as page:
         gr.Markdown("# SALT\nDrop an image to segment it. Nothing leaves this machine.", elem_id="title")
@@ -123,7 +125,9 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
             with gr.Column(scale=1, min_width=260):
                 file = gr.File(label="Image: PNG, JPEG, TIFF, DICOM, ...", height=140, elem_id="upload")
                 label = gr.Dropdown(labels, value=labels[0], label="Label", visible=len(labels) > 1)
-                threshold = gr.Slider(0.01, 0.99, value=0.5, step=0.01, label="Threshold", elem_id="threshold")
+                threshold = gr.Slider(
+                    0.01, 0.99, value=predictors[0].threshold.high, step=0.01, label="Threshold", elem_id="threshold"
+                )
                 flips = gr.Checkbox(label="Average over mirror images", info="slower, often a little better")
                 tile = gr.Checkbox(label="Sliding window", info="for images far larger than the model's")
                 note = gr.Markdown(elem_id="note")
@@ -164,7 +168,9 @@ def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bo
     return Viewed(shown, found, f"**{path.name}**, {size}")
 
 
-def pictures(viewed: Viewed | None, threshold: float, checkpoints: int) -> list:
+def pictures(
+    viewed: Viewed | None, threshold: float, checkpoints: int, settings: EvaluationConfig | None = None
+) -> list:
     """Note (Markdown), image, and mask and overlay of each checkpoint; empty values without an image."""
     if viewed is None:
         return ["", None] + [None, None] * checkpoints
@@ -172,6 +178,12 @@ def pictures(viewed: Viewed | None, threshold: float, checkpoints: int) -> list:
     note = f"{viewed.note}. Mask: {', '.join(f'{100 * mask.mean():.1f}%' for mask in masks)} of it."
     if len(masks) == 2:
         note += f" Dice between the two: {dice(*masks):.3f}."
+        others = [name for name in settings.metrics if name not in PAPER_METRICS] if settings else []
+        if others and settings:
+            found = score_pair(masks[0], masks[1], others, nsd_tolerance=settings.nsd_tolerance).others
+            shown = {metric_of(name): value for name, value in found.items() if value is not None}
+            words = ", ".join(f"{metric.name} {metric.text(value)}" for metric, value in shown.items())
+            note += f" The first against the second: {words}."
     drawn = []
     for mask in masks:
         drawn += [_reduced(mask.astype(np.uint8) * 255), _reduced(draw_masks(viewed.image, mask[None]))]

@@ -6,29 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.metrics import bootstrap_interval
+from evaluation.columns import image_column
+from evaluation.metrics import PAPER_METRICS, bootstrap_interval
 from evaluation.results import ImageKey, Images
 from report.gather import Run, differing_settings
 from report.paper import PaperRow, PaperScore
 from report.rows import RowKey
-from utils.config.options import Size, Weights
+from utils.config.options import Region, Size, Weights
 
-
-@dataclass(frozen=True)
-class Metric:
-    """Name, decimals and direction of a metric."""
-
-    name: str
-    decimals: int
-    higher_is_better: bool
-
-    @property
-    def heading(self) -> str:
-        """Such as "Dice (higher is better)"."""
-        return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
-
-
-METRICS = {"dice": Metric("Dice", 3, True), "hd95": Metric("HD95 in pixels", 2, False)}
 _TOLERANCE = 1e-4  # of a mean, since per_image.csv has six decimals
 
 
@@ -59,7 +44,7 @@ class Cell:
     """The scores of one row on one dataset.
 
     Attributes:
-        scores: {"dice", "hd95"}; empty for a missing cell.
+        scores: by metric, of those that the runs have; empty for a missing cell.
         paper: the paper's number, or None.
         runs: one for each seed, in ascending order.
         n: test samples of each run (0 without runs).
@@ -83,7 +68,7 @@ class Cell:
 
     def difference(self, metric: str) -> float | None:
         """Our mean minus the paper's number, None where one of them is missing."""
-        printed = getattr(self.paper, metric) if self.paper else None
+        printed = getattr(self.paper, metric, None)
         score = self.scores.get(metric)
         return score.mean - float(printed) if score and printed else None
 
@@ -109,13 +94,23 @@ class Row:
         return self.key is not None and self.key.prompt != "box_oracle"
 
 
-def make_cell(runs: Sequence[Run], weights: Weights, size: Size, paper: PaperScore | None) -> Cell:
-    """Averages the runs of one row and dataset over their seeds; runs without scores of these weights are left out."""
-    runs = sorted((run for run in runs if run.scores(weights, size)), key=lambda run: run.results.seed)
+def make_cell(
+    runs: Sequence[Run],
+    weights: Weights,
+    size: Size,
+    paper: PaperScore | None,
+    metrics: Sequence[str] = PAPER_METRICS,
+    region: Region = "whole",
+) -> Cell:
+    """Averages the runs of one row and dataset over their seeds; runs without scores of these weights are left out.
+
+    A metric that some of the runs do not have is left out as well.
+    """
+    runs = sorted((run for run in runs if run.scores(weights, size, region)), key=lambda run: run.results.seed)
     if not runs:
         return Cell({}, paper)
     folders = ", ".join(str(run.folder) for run in runs)
-    scored = [scores for run in runs if (scores := run.scores(weights, size))]
+    scored = [scores for run in runs if (scores := run.scores(weights, size, region))]
     tables = [run.images.get(weights, {}) for run in runs]
     remarks = []
     by_image: Images = {}
@@ -124,14 +119,16 @@ def make_cell(runs: Sequence[Run], weights: Weights, size: Size, paper: PaperSco
             by_image = _mean_by_image(tables)
         else:
             remarks.append(f"{folders}: seeds with different test images; no interval, no test")
-    suffix = "_native" if size == "native" else ""
     by_metric = {}
-    for metric in METRICS:
-        measures = [getattr(at_size, metric) for at_size in scored]
-        means = tuple(measure.mean for measure in measures)
+    for metric in metrics:
+        measures = [measure for at_size in scored if (measure := at_size.measure(metric))]
+        if len(measures) < len(runs):
+            continue
+        means = tuple(measure.mean for measure in measures if measure.mean is not None)
         interval = measures[0].ci95 if len(runs) == 1 else None
-        if by_image:
-            values = [image[metric + suffix] for image in by_image.values()]
+        column = image_column(metric, size, region)
+        values = [image[column] for image in by_image.values() if column in image]
+        if values:
             interval = bootstrap_interval(values)
             if not math.isclose(np.mean(values), np.mean(means), rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
                 remarks.append(f"{folders}: per_image.csv and results.json give different means of {metric}")
@@ -140,7 +137,8 @@ def make_cell(runs: Sequence[Run], weights: Weights, size: Size, paper: PaperSco
     if len(sample_counts) > 1:
         remarks.append(f"{folders}: seeds with {' and '.join(map(str, sample_counts))} test samples in one mean")
     remarks += [f"{folders}: seeds with different {setting} in one mean" for setting in differing_settings(runs)]
-    dice = {key: image["dice" + suffix] for key, image in by_image.items()} or None
+    column = image_column("dice", size, region)
+    dice = {key: image[column] for key, image in by_image.items() if column in image} or None
     return Cell(by_metric, paper, runs, sample_counts[0], sum(at_size.n_empty for at_size in scored), dice, remarks)
 
 
@@ -153,7 +151,7 @@ def average_cell(cells: Sequence[Cell], paper: PaperScore | None) -> Cell:
         return Cell({}, paper)
     same_seeds = len({tuple(run.results.seed for run in cell.runs) for cell in cells}) == 1
     scores = {}
-    for metric in METRICS:
+    for metric in [metric for metric in cells[0].scores if all(metric in cell.scores for cell in cells)]:
         of_datasets = [cell.scores[metric] for cell in cells]
         values = [score.by_seed if same_seeds else (score.mean,) for score in of_datasets]
         scores[metric] = Score(tuple(np.mean(values, axis=0).tolist()))
@@ -161,8 +159,12 @@ def average_cell(cells: Sequence[Cell], paper: PaperScore | None) -> Cell:
 
 
 def _mean_by_image(tables: Sequence[Images]) -> Images:
-    """Each image's scores, averaged over tables that hold the same images."""
+    """Each image's scores, averaged over tables that hold the same images, in the columns that all of them have."""
     return {
-        key: {column: float(np.mean([table[key][column] for table in tables])) for column in values}
+        key: {
+            column: float(np.mean([table[key][column] for table in tables]))
+            for column in values
+            if all(column in table[key] for table in tables)
+        }
         for key, values in tables[0].items()
     }

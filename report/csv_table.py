@@ -5,7 +5,8 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from report.cells import METRICS, Row
+from evaluation.columns import image_column
+from report.cells import Row
 from report.table import Section, Table
 
 ROW_COLUMNS = (
@@ -24,10 +25,12 @@ def to_csv(table: Table) -> str:
     """
     names = list(ROW_COLUMNS)
     for column in dict.fromkeys(column for section in table.sections for column in section.all_columns):
-        names += [f"{column}_{metric}{quantity}" for metric in METRICS for quantity in QUANTITIES]
+        names += [f"{column}_{_name(table, metric)}{quantity}" for metric in table.metrics for quantity in QUANTITIES]
         if any(column in section.columns for section in table.sections):
             names += [f"{column}_{name}" for name in CELL_COLUMNS]
-    records = [_row(table, section, row) | _cells(section, row) for section in table.sections for row in section.rows]
+    records = [
+        _row(table, section, row) | _cells(table, section, row) for section in table.sections for row in section.rows
+    ]
     return csv_text(names, ([_text(record.get(name)) for name in names] for record in records))
 
 
@@ -60,15 +63,20 @@ def _row(table: Table, section: Section, row: Row) -> dict[str, Any]:
     return record
 
 
-def _cells(section: Section, row: Row) -> dict[str, Any]:
+def _name(table: Table, metric: str) -> str:
+    """ "dice", or "dice_fov" inside the field of view, so that columns of two tables stay apart."""
+    return image_column(metric, region=table.region)
+
+
+def _cells(table: Table, section: Section, row: Row) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for column in section.all_columns:
         cell = section.cell(row, column)
         if cell is None:
             continue
-        for metric in METRICS:
-            score, name = cell.scores.get(metric), f"{column}_{metric}"
-            record[f"{name}_paper"] = getattr(cell.paper, metric) if cell.paper else None
+        for metric in table.metrics:
+            score, name = cell.scores.get(metric), f"{column}_{_name(table, metric)}"
+            record[f"{name}_paper"] = getattr(cell.paper, metric, None)
             if score:
                 low, high = score.interval or (None, None)
                 values = (score.mean, score.std, low, high)

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from evaluation.columns import image_column
 from evaluation.metrics import bootstrap_interval
-from evaluation.results import AtSize, Distance, EpochScores, Images, Measure
+from evaluation.results import EpochScores, Images
+from evaluation.summaries import AtSize, Distance, Measure, PartialMeasure
 from report.gather import Run, differing_settings
 from report.rows import RowKey
-from utils.config.options import Weights
+from utils.config.options import Region, Size, Weights
 
 
 def join_folds(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -54,22 +56,34 @@ def _mean_scores(folds: Sequence[Run], weights: Weights, images: Images | None) 
     if len(scores) < len(folds):
         return None
     return EpochScores(
-        img_size=_mean_at_size([of_fold.img_size for of_fold in scores], "", images),
-        native=_mean_at_size([of_fold.native for of_fold in scores], "_native", images),
+        img_size=_mean_at_size([of_fold.img_size for of_fold in scores], "img_size", images),
+        native=_mean_at_size([of_fold.native for of_fold in scores], "native", images),
     )
 
 
-def _mean_at_size(folds: Sequence[AtSize], suffix: str, images: Images | None) -> AtSize:
+def _mean_at_size(folds: Sequence[AtSize], size: Size, images: Images | None, region: Region = "whole") -> AtSize:
     n = sum(fold.n for fold in folds)
 
     def interval(metric: str) -> tuple[float, float] | None:
-        return bootstrap_interval([scores[metric + suffix] for scores in images.values()]) if images else None
+        column = image_column(metric, size, region)
+        values = [scores[column] for scores in images.values() if column in scores] if images else []
+        return bootstrap_interval(values) if values else None
 
+    def mean_of_others(metric: str) -> PartialMeasure:
+        measures = [fold.others[metric] for fold in folds]
+        defined = sum(measure.n for measure in measures)
+        total = sum(measure.mean * measure.n for measure in measures if measure.mean is not None)
+        return PartialMeasure(mean=total / defined if defined else None, ci95=interval(metric), n=defined)
+
+    shared = [metric for metric in folds[0].others if all(metric in fold.others for fold in folds)]
+    inside = [fold.fov for fold in folds if fold.fov is not None]
     return AtSize(
         dice=Measure(mean=sum(fold.dice.mean * fold.n for fold in folds) / n, ci95=interval("dice")),
         hd95=Distance(mean=sum(fold.hd95.mean * fold.n for fold in folds) / n, ci95=interval("hd95")),
         n=n,
         n_empty=sum(fold.n_empty for fold in folds),
+        others={metric: mean_of_others(metric) for metric in shared},
+        fov=_mean_at_size(inside, size, images, "fov") if len(inside) == len(folds) else None,
     )
 
 

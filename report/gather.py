@@ -19,7 +19,7 @@ from report.paper import column_name
 from report.rows import RowKey, row_key
 from report.settings import Settings, read_settings
 from training.run_folder import RunFolder
-from utils.config.options import Size, Weights
+from utils.config.options import Region, Size, Weights
 from utils.errors import UserError
 
 
@@ -40,10 +40,11 @@ class Run:
     settings: Settings | None = None
     folds: tuple[int, ...] = ()
 
-    def scores(self, weights: Weights, size: Size) -> AtSize | None:
-        """The scores of one set of weights, or None where the run has none (nothing was trained)."""
+    def scores(self, weights: Weights, size: Size, region: Region = "whole") -> AtSize | None:
+        """The scores of one set of weights; None where the run has none: nothing was trained, or no field of view."""
         scores = self.results.scores(weights)
-        return getattr(scores, size) if scores else None
+        at_size: AtSize | None = getattr(scores, size, None)
+        return at_size.region(region) if at_size else None
 
 
 def differing_settings(runs: Sequence[Run]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from report.cells import METRICS
+from evaluation.names import metric_of
 from report.comparison import LEVEL
 from report.drawing import Drawn, Picture
 from report.gather import Gathered
@@ -34,7 +34,7 @@ def to_html(tables: Sequence[Table], gathered: Gathered, drawn: Drawn, figures: 
         title=TITLE,
         how_to_read=HOW_TO_READ,
         tables=tables,
-        metrics=METRICS,
+        metric_of=metric_of,
         significant=LEVEL,
         notes={table.title: notes(table) for table in tables},
         problems=gathered.left_out(),

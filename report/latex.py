@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from report.cells import METRICS, Row
+from evaluation.names import metric_of
+from report.cells import Row
 from report.numbers import cell_text, comparison_text, paper_trainable_text, ranks_beside_label, trainable_text
 from report.table import Section, Table
 from report.words import notes, test_caption
@@ -19,7 +20,7 @@ _PREAMBLE = r"""% Needs \usepackage{booktabs} and \usepackage{graphicx} in the p
 
 
 def to_latex(table: Table, left_out: Sequence[str] = ()) -> str:
-    """Three floats for each section: Dice, HD95 and tests. Missing cells and notes are comments.
+    """Floats for each section: one a metric, and tests. Missing cells and notes are comments.
 
     Args:
         left_out: a line for each file that is not in the table, or incomplete.
@@ -27,11 +28,11 @@ def to_latex(table: Table, left_out: Sequence[str] = ()) -> str:
     parts = [_PREAMBLE]
     for number, section in enumerate(table.sections, start=1):
         title = f"{section.title}. {table.title[0].upper()}{table.title[1:]}."
-        label = f"{table.weights}-{table.size}-{number}".replace("_", "-")
-        for metric in METRICS:
-            caption = f"{METRICS[metric].heading}. {title}"
+        label = f"{table.weights}-{table.size}-{'' if table.region == 'whole' else 'fov-'}{number}".replace("_", "-")
+        for metric in table.metrics:
+            caption = f"{metric_of(metric).heading}. {title}"
             head = ["Method", "Trainable", *section.all_columns]
-            parts.append(_float(caption, f"{metric}-{label}", "ll", head, _rows(section, metric)))
+            parts.append(_float(caption, f"{metric.replace('_', '-')}-{label}", "ll", head, _rows(section, metric)))
         if section.tests.reference:
             head = ["Against", *section.tests.by_column]
             parts.append(_float(test_caption(section), f"tests-{label}", "l", head, _tests(section)))

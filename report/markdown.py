@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from report.cells import METRICS, Row
+from evaluation.names import metric_of
+from report.cells import Row
 from report.numbers import cell_text, comparison_text, paper_trainable_text, ranks_text, trainable_text
 from report.table import Section, Table
 from report.words import HOW_TO_READ, TITLE, notes, test_caption
@@ -23,8 +24,8 @@ def to_markdown(table: Table, left_out: Sequence[str] = ()) -> str:
     ]
     for section in table.sections:
         lines += ["", f"## {escape(section.title)}"]
-        for metric in METRICS:
-            lines += ["", f"### {METRICS[metric].heading}", "", *_scores(section, metric)]
+        for metric in table.metrics:
+            lines += ["", f"### {metric_of(metric).heading}", "", *_scores(section, metric)]
         lines += ["", "### Tests", "", escape(test_caption(section))]
         if section.tests.reference:
             lines += ["", *_tests(section)]

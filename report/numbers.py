@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from report.cells import METRICS, Cell, Row
+from evaluation.names import metric_of
+from report.cells import Cell, Row
 from report.comparison import Comparison
 from report.rows import rank_text
 
@@ -32,8 +33,8 @@ def cell_text(cell: Cell | None, metric: str) -> CellText:
     """The texts of a cell for one metric."""
     if cell is None:
         return CellText()
-    decimals = METRICS[metric].decimals
-    paper = (getattr(cell.paper, metric) if cell.paper else None) or ""
+    decimals = metric_of(metric).decimals
+    paper = getattr(cell.paper, metric, None) or ""
     score = cell.scores.get(metric)
     if score is None:
         return CellText(paper=paper)

@@ -3,15 +3,18 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from report.cells import METRICS, Cell, Row, average_cell, make_cell
+from evaluation.metrics import PAPER_METRICS
+from evaluation.names import metric_of
+from report.cells import Cell, Row, average_cell, make_cell
 from report.comparison import SectionTests, run_tests
 from report.gather import Run
 from report.paper import DATASETS, SAM2_DATASETS, SAM2_TABLE, TABLE1, PaperRow
 from report.rows import RowKey, labels, order
-from utils.config.options import Size, Weights
+from utils.config.options import Region, Size, Weights
 
 WEIGHTS_WORDS = {"last": "weights after the last epoch (last)", "best_val": "weights of the best epoch (best_val)"}
 SIZE_WORDS = {"img_size": "at the model's image size, as in the paper", "native": "at the images' own size"}
+REGION_WORDS = {"whole": "", "fov": ", inside the field of view"}
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Section:
     average_title: str
     rows: Sequence[Row]
     tests: SectionTests
+    metrics: Sequence[str] = PAPER_METRICS
 
     @property
     def all_columns(self) -> list[str]:
@@ -49,38 +53,46 @@ class Section:
         """Whether no ranked row's number, rounded as it is shown, is better."""
         cells = {r.label: self.cell(r, column) for r in self.rows if r.ranked}
         means = {
-            label: round(cell.scores[metric].mean, METRICS[metric].decimals)
+            label: round(cell.scores[metric].mean, metric_of(metric).decimals)
             for label, cell in cells.items()
             if cell and metric in cell.scores
         }
-        best = max if METRICS[metric].higher_is_better else min
+        best = max if metric_of(metric).higher_is_better else min
         return row.label in means and means[row.label] == best(means.values())
 
     def missing(self) -> list[str]:
-        """The empty cells, a line a row: "UNETR: no run" or "LoRA 4: DIAS, Average"."""
+        """The empty cells, a line a row: "UNETR: no run", "LoRA 4: DIAS, Average" or "LoRA 4: DIAS without cldice"."""
         lines = []
         for row in self.rows:
             cells = {column: self.cell(row, column) for column in self.all_columns}
             empty = [column for column, cell in cells.items() if not (cell and cell.scores)]
             if len(empty) == len(cells):
                 lines.append(f"{row.label}: {'no run' if row.key is None else 'no scores of these weights'}")
-            elif empty:
-                lines.append(f"{row.label}: {', '.join(empty)}")
+                continue
+            partly = [
+                f"{column} without {' and '.join(lacking)}"
+                for column, cell in cells.items()
+                if cell and cell.scores and (lacking := [name for name in self.metrics if name not in cell.scores])
+            ]
+            if empty or partly:
+                lines.append(f"{row.label}: {', '.join([*empty, *partly])}")
         return lines
 
 
 @dataclass(frozen=True)
 class Table:
-    """All sections, for one set of weights and one size."""
+    """All sections, for one set of weights, one size, one region, and some metrics."""
 
     weights: Weights
     size: Size
     sections: Sequence[Section]
+    metrics: Sequence[str] = PAPER_METRICS
+    region: Region = "whole"
 
     @property
     def title(self) -> str:
-        """The weights and the size."""
-        return f"{WEIGHTS_WORDS[self.weights]}, {SIZE_WORDS[self.size]}"
+        """The weights, the size and the region."""
+        return f"{WEIGHTS_WORDS[self.weights]}, {SIZE_WORDS[self.size]}{REGION_WORDS[self.region]}"
 
     def numbered_sections(self) -> list[tuple[str, Section]]:
         """Each section with a suffix for the names of its figures: "_1", "_2"; "" for a single section."""
@@ -105,18 +117,29 @@ class Table:
             yield f"best_val: epoch chosen on test images (data.val): {', '.join(datasets)}"
 
 
-def build_table(runs: Sequence[Run], weights: Weights, size: Size) -> Table:
-    """The table of one set of weights at one size. Its sections: all models at 512, SAM2 at 512, then other sizes.
+def build_table(
+    runs: Sequence[Run],
+    weights: Weights,
+    size: Size,
+    metrics: Sequence[str] = PAPER_METRICS,
+    region: Region = "whole",
+) -> Table:
+    """The table of one set of weights at one size, in one region.
+
+    Its sections: all models at 512, SAM2 at 512, then other sizes.
 
     Args:
         runs: one for each row, dataset and seed; the folds of a cross-validation are joined (`report.folds`).
     """
     names = sorted({run.key.section for run in runs}, key=lambda name: (name != "512", name != "sam2", name.zfill(8)))
     by_name = {name: [run for run in runs if run.key.section == name] for name in names}
-    return Table(weights, size, [_section(name, of_name, weights, size) for name, of_name in by_name.items()])
+    sections = [_section(name, of_name, weights, size, metrics, region) for name, of_name in by_name.items()]
+    return Table(weights, size, sections, metrics, region)
 
 
-def _section(name: str, runs: Sequence[Run], weights: Weights, size: Size) -> Section:
+def _section(
+    name: str, runs: Sequence[Run], weights: Weights, size: Size, metrics: Sequence[str], region: Region
+) -> Section:
     keys = sorted({run.key for run in runs}, key=order)
     paper_rows: Sequence[PaperRow] = ()
     paper_columns: Sequence[str] = ()
@@ -130,7 +153,9 @@ def _section(name: str, runs: Sequence[Run], weights: Weights, size: Size) -> Se
         cells = {}
         for column in columns:
             of_cell = [run for run in runs if run.key == key and run.column == column]
-            cells[column] = make_cell(of_cell, weights, size, paper.scores.get(column) if paper else None)
+            # The paper's numbers are of whole images.
+            printed = paper.scores.get(column) if paper and region == "whole" else None
+            cells[column] = make_cell(of_cell, weights, size, printed, metrics, region)
         return Row(label, key, paper, cells)
 
     rows = []
@@ -140,8 +165,8 @@ def _section(name: str, runs: Sequence[Run], weights: Weights, size: Size) -> Se
     rows += [make_row(label_of[key], key, None) for key in keys if not key.paper]
     averaged, title = _averaged(columns, rows)
     if averaged:
-        rows = [_with_average(row, averaged) for row in rows]
-    return Section(_title(name, bool(paper_rows)), columns, averaged, title, rows, run_tests(rows, columns))
+        rows = [_with_average(row, averaged, region) for row in rows]
+    return Section(_title(name, bool(paper_rows)), columns, averaged, title, rows, run_tests(rows, columns), metrics)
 
 
 def _title(name: str, in_paper: bool) -> str:
@@ -159,6 +184,6 @@ def _averaged(columns: Sequence[str], rows: Sequence[Row]) -> tuple[Sequence[str
     return (shared, f"Average of {', '.join(shared)}") if len(shared) > 1 else ((), "")
 
 
-def _with_average(row: Row, averaged: Sequence[str]) -> Row:
-    paper = row.paper.average if row.paper and tuple(averaged) == DATASETS else None
+def _with_average(row: Row, averaged: Sequence[str], region: Region) -> Row:
+    paper = row.paper.average if row.paper and tuple(averaged) == DATASETS and region == "whole" else None
     return replace(row, average=average_cell([row.cells[column] for column in averaged], paper))

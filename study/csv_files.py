@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from evaluation.results import IMAGE_COLUMNS
+from evaluation.columns import IMAGE_COLUMNS
 from report.csv_table import csv_text
 from study.choice import Choice
 from study.claims import Claim, ClaimCheck

@@ -103,3 +103,13 @@ def test_every_strategy_learns(workspace, strategy):
     run(workspace, "r/m.safetensors", *overrides, strategy=strategy)
     losses = [line["loss"]["dice"] for line in read_metrics(workspace.folder / "r" / "metrics.jsonl")]
     assert sum(losses[-3:]) / 3 < sum(losses[:3]) / 3 - 0.05
+
+
+def test_a_run_with_every_part_of_the_loss_and_weights(workspace):
+    loss = "focal:1+dice:1+bce:0.5+cldice:0.5+tversky:0.1+focal_tversky:0.1+boundary:0.01"
+    run(workspace, "r/m.safetensors", f"training.loss={loss}", "training.num_epochs=1")
+    [record] = read_metrics(workspace.folder / "r" / "metrics.jsonl")
+    parts = record["loss"]
+    weights = {name: float(weight) for name, _, weight in (part.partition(":") for part in loss.split("+"))}
+    expected = sum(weight * parts[name] for name, weight in weights.items()) + 0.01 * parts["regularization"]
+    assert parts["total"] == pytest.approx(expected, rel=1e-5)

@@ -98,7 +98,7 @@ class Run:
         if self.processes.count > 1 and training.sync_batch_norm:
             sync_batch_norm(self.model, self.processes.device)
         self.average = WeightAverage(self.model, training.ema_decay) if training.ema_decay else None
-        loss = SegmentationLoss(training.loss, training.focal_alpha, training.focal_gamma, training.focal_on)
+        loss = SegmentationLoss.of(training)
         objective = Objective(self.model, loss, training.reg_multiplier)
         optimizer = build_optimizer(self.model, training)
         self.objective, self.optimizer = self.processes.prepare(objective, optimizer)

@@ -67,9 +67,10 @@ def check(config: Any) -> CheckReport:
     Errors: a split file that is missing, or lacks required columns or the config's fold; a row without a name or with
     an unknown split or fold; a repeated row; one image, or one group (a patient), in two splits; a missing or
     unreadable image or mask; an image that [a_min, a_max] does not fit; a mask of another size than its image or with
-    values outside `label_list`; images with the same pixels in different splits. Warnings: a mask without foreground or
-    mostly of it; a train or test split without images; a split column that is not fold 0's; images with the same pixels
-    in one split; an image that the split file leaves out.
+    values outside `label_list`; a folder fov/ with such a file, or without an image's; images with the same pixels in
+    different splits. Warnings: a mask without foreground, mostly of it, or with some outside of the field of view; a
+    train or test split without images; a split column that is not fold 0's; images with the same pixels in one split;
+    an image that the split file leaves out.
     """
     report, path = CheckReport(), split_csv(config.data)
     try:
@@ -124,6 +125,7 @@ def _check_files(report: CheckReport, config: Any) -> list[Facts]:
     data, settings = config.data, config.data_transforms
     root = Path(data.root_path)
     indices: dict[Path, MaskIndex] = {}
+    fields = _find_fields_of_view(report, root)
     for name in report.splits:
         image, folder, mask = root / "images" / name, (root / "masks" / name).parent, None
         try:
@@ -132,7 +134,7 @@ def _check_files(report: CheckReport, config: Any) -> list[Facts]:
             mask = find_mask(root / "masks", name, indices[folder])
         except UserError as error:
             report.add("error", "mask not found", image, str(error))
-        report.files.append(Files(name, image, mask))
+        report.files.append(Files(name, image, mask, fields.get(name)))
     work = partial(
         examine,
         label_list=list(data.label_list),
@@ -145,6 +147,21 @@ def _check_files(report: CheckReport, config: Any) -> list[Facts]:
     for label in data.label_names[1:]:
         report.counts[f"{label} masks"] = sum(label in one.shares for one in facts)
     return facts
+
+
+def _find_fields_of_view(report: CheckReport, root: Path) -> dict[str, Path]:
+    """The file of each image in fov/, where there is that folder."""
+    found: dict[str, Path] = {}
+    indices: dict[Path, MaskIndex] = {}
+    for name in report.splits if (root / "fov").is_dir() else ():
+        folder = (root / "fov" / name).parent
+        try:
+            if folder not in indices:
+                indices[folder] = index_masks(folder, "fields of view")
+            found[name] = find_mask(root / "fov", name, indices[folder], "field-of-view file")
+        except UserError as error:
+            report.add("error", "field of view", root / "images" / name, str(error))
+    return found
 
 
 def _check_contents(report: CheckReport, facts: Sequence[Facts]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from data_transforms.intensity import intensity_window
 from datasets.io import read_image, read_mask
-from datasets.masks import positions_for
+from datasets.masks import positions_for, read_field_of_view
 from utils.errors import ConfigError, UserError
 
 Severity = Literal["error", "warning"]
@@ -29,11 +29,12 @@ class Finding:
 
 
 class Files(NamedTuple):
-    """An image's name in the split file, its path, and its mask's path, or None if there is no mask."""
+    """An image's name in the split file, its path, and its mask's and field of view's, or None where there is none."""
 
     name: str
     image: Path
     mask: Path | None
+    fov: Path | None = None
 
 
 @dataclass
@@ -85,6 +86,12 @@ def examine(
     except UserError as error:
         missing = not files.image.is_file()
         facts.add("error", "missing image" if missing else "unreadable image", files.image, str(error))
+    inside = None
+    if files.fov is not None and facts.size is not None:
+        try:
+            inside = read_field_of_view(files.fov, files.image, facts.size)
+        except UserError as error:
+            facts.add("error", "field of view", files.fov, str(error))
     if files.mask is None or facts.size is None:
         return facts
     try:
@@ -94,6 +101,10 @@ def examine(
     except UserError as error:
         facts.add("error", "mask", files.mask, str(error))
         return facts
+    if inside is not None and files.fov is not None and (outside := np.count_nonzero(positions[~inside])):
+        share = outside / np.count_nonzero(positions)
+        message = f"{files.mask}: {share:.1%} of the foreground is outside of the field of view {files.fov.name}"
+        facts.add("warning", "outside field of view", files.mask, message)
     counts = np.bincount(positions.ravel(), minlength=len(label_list))
     facts.shares = {name: count / positions.size for name, count in zip(label_names, counts, strict=True) if count}
     ground = facts.shares.pop(label_names[0], 0.0)

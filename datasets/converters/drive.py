@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from datasets.converters.field_of_view import from_file
 from datasets.converters.plan import Case, Plan, pair_reader
 from datasets.converters.search import find_path, match_files
 from utils.errors import ConfigError, UserError
@@ -18,7 +19,7 @@ _SPLIT_SIZES = {"train": 14, "test": 6}
 def convert(
     source: Path | None, *, seed: int, split: str = "paper", observer: int = 1, include_test: bool = False
 ) -> Plan:
-    """Pair training/images with training/1st_manual. The folder mask/ is ignored: it holds the fields of view.
+    """Pair training/images with training/1st_manual. The folder mask/ holds the fields of view; it may be missing.
 
     Args:
         split: `paper`: 14 train and 6 test, drawn from the 20 training images. `official`: the 20 training images for
@@ -47,5 +48,10 @@ def _cases(source: Path | None, part: str, observer: str, split: str | None) -> 
             if number not in found:
                 more = "; the official test.zip may come without it" if part == "test" and kind != "images" else ""
                 raise UserError(f"{folder / kind}: no file of image {number:02d}; the set is incomplete{more}")
-    numbers = _NUMBERS[part]
-    return [Case(images[n].stem, pair_reader(images[n], masks[n]), split) for n in numbers]
+    fields = match_files(folder / "mask", rf"(\d\d)_{part}_mask\.gif", int)
+    if fields and (missing := sorted(set(_NUMBERS[part]) - set(fields))):
+        raise UserError(f"{folder / 'mask'}: no file of image {missing[0]:02d}; the set is incomplete")
+    return [
+        Case(images[n].stem, pair_reader(images[n], masks[n]), split, fov=from_file(fields[n]) if fields else None)
+        for n in _NUMBERS[part]
+    ]

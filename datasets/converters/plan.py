@@ -26,12 +26,14 @@ class Case:
         read: returns the pair. It runs in another process, so it is a module's function, or a `partial` of one.
         split: train, val or test if the converter decides it; None if it is drawn.
         group: cases of one group (a patient) go to the same split; None is a group of its own.
+        fov: returns the field of view of an image (H, W) or (H, W, 3), as (H, W) bool; None where the set has none.
     """
 
     stem: str
     read: Callable[[], Pair]
     split: str | None = None
     group: str | None = None
+    fov: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def name(self) -> str:

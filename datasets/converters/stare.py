@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from datasets.converters.field_of_view import by_threshold
 from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_pairs, check_sizes
 from datasets.converters.search import match_files_below
 from datasets.io import MAX_PIXELS, read_image, read_mask
@@ -19,7 +20,7 @@ _OBSERVERS = {1: "ah", 2: "vk"}
 _MAX_BYTES = 3 * MAX_PIXELS + 4096  # of an 8-bit PPM
 
 
-def convert(source: Path | None, *, seed: int, observer: int = 1) -> Plan:
+def convert(source: Path | None, *, seed: int, observer: int = 1, fov_threshold: int | None = None) -> Plan:
     """Pair im0001.ppm.gz with im0001.ah.ppm.gz. They may be in different folders, since they come in two archives.
 
     Uncompressed .ppm files are read as well. The set has no official split and is not in the paper: 14 train and 6 test
@@ -27,6 +28,7 @@ def convert(source: Path | None, *, seed: int, observer: int = 1) -> Plan:
 
     Args:
         observer: 1 (ah) or 2 (vk), whose masks to use.
+        fov_threshold: adds fields of view, see `by_threshold`; the set comes without.
 
     Raises: UserError that names what is missing.
     """
@@ -34,7 +36,8 @@ def convert(source: Path | None, *, seed: int, observer: int = 1) -> Plan:
     images = match_files_below(source, r"im(\d{4})\.ppm(?:\.gz)?", int)
     masks = match_files_below(source, rf"im(\d{{4}})\.{kind}\.ppm(?:\.gz)?", int)
     check_pairs(images, masks, f".{kind}.ppm")
-    cases = [Case(f"im{n:04d}", partial(_read, image, masks[n])) for n, image in images.items()]
+    fov = by_threshold(fov_threshold)
+    cases = [Case(f"im{n:04d}", partial(_read, image, masks[n]), fov=fov) for n, image in images.items()]
     return Plan(cases, _SPLIT_SIZES)
 
 

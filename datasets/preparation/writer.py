@@ -39,7 +39,7 @@ def write_png(path: Path, values: np.ndarray, note: tuple[str, str] | None = Non
 
 
 def write_cases(root: Path, cases: Sequence[Case], title: str) -> list[Written]:
-    """Write images/ and masks/ of all cases under `root`, as PNGs, on all cores; return what was written.
+    """Write images/, masks/ and, where cases have it, fov/, as PNGs, on all cores; return what was written.
 
     Raises: UserError that names the image: two of the same name, a mask of another size or with values above 255, or a
         case that cannot be read.
@@ -47,7 +47,7 @@ def write_cases(root: Path, cases: Sequence[Case], title: str) -> list[Written]:
     for name, number in Counter(case.name.lower() for case in cases).items():
         if number > 1:  # some file systems ignore the case of letters
             raise UserError(f"{name}: two images of this name in one set")
-    for folder in ("images", "masks"):
+    for folder in ("images", "masks", *(["fov"] if any(case.fov for case in cases) else [])):
         (root / folder).mkdir(parents=True)
     return parallel_map(partial(_write_case, root), cases, title)
 
@@ -62,6 +62,8 @@ def _write_case(root: Path, case: Case) -> Written:
         raise UserError(f"{case.stem}: a mask with label {mask.max()}; the largest allowed is 255")
     write_png(root / "images" / case.name, image)
     write_png(root / "masks" / case.name, mask.astype(np.uint8))
+    if case.fov:
+        write_png(root / "fov" / case.name, case.fov(image) * np.uint8(255))
     return Written(mask.shape, tuple(np.unique(mask).tolist()))
 
 

@@ -1,6 +1,7 @@
 """Prediction from the command line: masks of the images' own size, by label; and files of every unpleasant kind."""
 
 import json
+import math
 import os
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation.threshold import Threshold
 from main import main
 from model import load_model
 from prediction.predictor import index_map
@@ -51,7 +53,7 @@ def test_the_largest_logit_wins_and_none_above_0_is_background():
     logits = torch.tensor([[[1.0, -1.0, 3.0]], [[2.0, -2.0, 1.0]]])
     assert index_map(logits, [0, 4, 9]).tolist() == [[9, 0, 4]]
     assert index_map(logits, [7, 4, 9]).tolist() == [[9, 7, 4]]
-    assert index_map(logits, [0, 4, 9], level=2.5).tolist() == [[0, 0, 4]]
+    assert index_map(logits, [0, 4, 9], Threshold(1 / (1 + math.exp(-2.5)))).tolist() == [[0, 0, 4]]
     assert index_map(logits, [0, 4, 9]).dtype == np.uint8
 
 

@@ -6,9 +6,10 @@ import torch
 
 import adapters
 from data_transforms.data_transforms import to_native
+from evaluation.threshold import logit
 from model import build_model, load_model, load_trained
 from prediction import Predictor
-from prediction.predictor import index_map, logit
+from prediction.predictor import index_map
 from utils.config import Config
 from utils.errors import UserError
 

@@ -17,6 +17,7 @@ from PIL import Image
 from main import main
 from model import load_model
 from prediction.view import HOST, Viewed, pictures, view_file
+from utils.config.evaluation import EvaluationConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,6 +27,9 @@ def test_the_threshold_draws_the_mask_anew():
     viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [probabilities, 1 - probabilities], "**a.png**, 10 x 10 pixels")
     note, image, mask, overlay, other, _ = pictures(viewed, 0.5, 2)
     assert note == "**a.png**, 10 x 10 pixels. Mask: 50.0%, 50.0% of it. Dice between the two: 0.000."
+    settings = EvaluationConfig(metrics=["dice", "accuracy", "cldice", "ece"])
+    note = pictures(viewed, 0.9, 2, settings)[0]
+    assert note.endswith("Dice between the two: 0.000. The first against the second: Accuracy 0.800, clDice 0.000.")
     assert image.shape == overlay.shape == (10, 10, 3)
     assert np.array_equal(mask, 255 - other)
     assert (pictures(viewed, 0.9, 2)[2] > 0).sum() == 10

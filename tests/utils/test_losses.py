@@ -1,10 +1,14 @@
 """The loss against its formulas, written out in float64 numpy."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
-from monai.losses import DiceLoss
+from monai.losses import DiceLoss, LogHausdorffDTLoss, SoftclDiceLoss, TverskyLoss
+from scipy import ndimage
 
+from utils.config.options import LossPart
 from utils.losses import SegmentationLoss
 
 
@@ -32,7 +36,74 @@ def direct_bce(logits, masks):
     return -np.where(masks == 1, np.log(p), np.log(1.0 - p)).mean()
 
 
-DIRECT = {"focal": direct_focal, "dice": direct_dice, "bce": direct_bce}
+def tverskies(logits, masks, alpha=0.3):
+    p = sigmoid(logits)
+    for a, t in zip(p, masks, strict=True):
+        hits, false_alarms, misses = (a * t).sum(), (a * (1 - t)).sum(), ((1 - a) * t).sum()
+        yield 1.0 - (hits + 1.0) / (hits + alpha * false_alarms + (1 - alpha) * misses + 1.0)
+
+
+def direct_tversky(logits, masks, alpha=0.3):
+    return float(np.mean(list(tverskies(logits, masks, alpha))))
+
+
+def direct_focal_tversky(logits, masks):
+    return float(np.mean([loss**0.75 for loss in tverskies(logits, masks)]))
+
+
+def soft_skeleton(image, iterations):
+    """Algorithm 1 of arXiv 2003.07311 by scipy's filters; its erosion takes a cross, its dilation a square."""
+    cross = ndimage.generate_binary_structure(2, 1)
+
+    def opened_away(image):
+        eroded = ndimage.grey_erosion(image, footprint=cross, mode="constant", cval=np.inf)
+        opened = ndimage.grey_dilation(eroded, size=(3, 3), mode="constant", cval=-np.inf)
+        return np.maximum(image - opened, 0.0)
+
+    skeleton = opened_away(image)
+    for _ in range(iterations):
+        image = ndimage.grey_erosion(image, footprint=cross, mode="constant", cval=np.inf)
+        found = opened_away(image)
+        skeleton = skeleton + np.maximum(found - skeleton * found, 0.0)
+    return skeleton
+
+
+def direct_cldice(logits, masks, iterations=10):
+    values = []
+    for p, t in zip(sigmoid(logits), masks, strict=True):
+        of_p, of_t = soft_skeleton(p, iterations), soft_skeleton(t, iterations)
+        precision, sensitivity = ((of_p * t).sum() + 1) / (of_p.sum() + 1), ((of_t * p).sum() + 1) / (of_t.sum() + 1)
+        values.append(1.0 - 2.0 * precision * sensitivity / (precision + sensitivity + 1e-4))
+    return float(np.mean(values))
+
+
+def direct_boundary(logits, masks):
+    def distance(mask):
+        if mask.all() or not mask.any():
+            return np.zeros(mask.shape)
+        return ndimage.distance_transform_edt(mask) + ndimage.distance_transform_edt(~mask)
+
+    p = sigmoid(logits)
+    images = [
+        ((a - t) ** 2 * (distance(a > 0.5) ** 2 + distance(t > 0.5) ** 2)).mean() for a, t in zip(p, masks, strict=True)
+    ]
+    return float(np.log(np.mean(images) + 1.0))
+
+
+DIRECT = {
+    "focal": direct_focal,
+    "dice": direct_dice,
+    "bce": direct_bce,
+    "cldice": direct_cldice,
+    "tversky": direct_tversky,
+    "focal_tversky": direct_focal_tversky,
+    "boundary": direct_boundary,
+}
+ALL = "+".join(DIRECT)
+
+
+def test_every_part_has_its_formula_here():
+    assert set(DIRECT) == set(get_args(LossPart))
 
 
 @pytest.fixture
@@ -113,11 +184,64 @@ def test_dice_and_its_gradient_are_monai_s(seed):
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-10)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_values_and_gradients_are_monai_s(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 40, 50, generator=generator) * 4
+    masks = (torch.rand(2, 40, 50, generator=generator) < 0.2).float()
+    smooth = {"sigmoid": True, "smooth_nr": 1.0, "smooth_dr": 1.0}
+    theirs = {
+        "cldice": SoftclDiceLoss(iter_=4, **smooth),
+        "tversky": TverskyLoss(alpha=0.2, beta=0.8, **smooth),
+        "boundary": LogHausdorffDTLoss(sigmoid=True, include_background=True),
+    }
+    for name, expected in theirs.items():
+        one, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        value = SegmentationLoss(name, cldice_iterations=4, tversky_alpha=0.2)(one, masks)
+        theirs = expected(other[:, None], masks[:, None])
+        torch.testing.assert_close(value, theirs, rtol=1e-6, atol=1e-7)
+        value.backward()
+        theirs.backward()
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["cldice", "tversky", "focal_tversky", "boundary"])
+def test_gradients_are_those_of_the_formula(name):
+    """Central differences of the float64 formulas, at pixels whose probability is far from 1/2 and from ties."""
+    rng = np.random.default_rng(1)
+    masks = np.zeros((1, 9, 9))
+    masks[0, 3:6, 1:8] = 1
+    logits = rng.normal(0, 1, (1, 9, 9)) + 3 * (2 * masks - 1)
+    tensor = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
+    SegmentationLoss(name)(tensor, torch.tensor(masks)).backward()
+    for pixel in [(0, 4, 4), (0, 3, 2), (0, 0, 0), (0, 7, 5)]:
+        step = np.zeros_like(logits)
+        step[pixel] = 1e-5
+        slope = (DIRECT[name](logits + step, masks) - DIRECT[name](logits - step, masks)) / 2e-5
+        assert tensor.grad[pixel].item() == pytest.approx(slope, rel=2e-3, abs=1e-7)
+
+
+def test_weights_weigh_the_total_alone(pair):
+    loss = SegmentationLoss("focal:2+dice+cldice : 0.5")
+    parts = loss.parts(*tensors(pair))
+    assert list(parts) == ["focal", "dice", "cldice", "total"]
+    for name in ("focal", "dice", "cldice"):
+        assert parts[name].item() == pytest.approx(DIRECT[name](*pair), rel=1e-5)
+    expected = 2 * parts["focal"] + parts["dice"] + 0.5 * parts["cldice"]
+    assert parts["total"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["focal:0", "focal:-1", "dice:x", "dice:", "dice:nan", "dice:inf", "dice:1:2"])
+def test_weights_that_are_none_are_refused(loss):
+    with pytest.raises(ValueError, match=r"as the weight of (focal|dice); it must be a number above 0"):
+        SegmentationLoss(loss)
+
+
 def test_every_part_carries_its_own_gradient(pair):
-    for name in DIRECT:
+    for name in ("focal", "dice", "bce", "tversky", "focal_tversky"):
         logits, masks = tensors(pair)
         logits.requires_grad_(True)
-        SegmentationLoss("focal+dice+bce").parts(logits, masks)[name].backward()
+        SegmentationLoss(ALL).parts(logits, masks)[name].backward()
         # Every part falls when any foreground logit rises, and rises with any background logit.
         assert (logits.grad[masks == 1] < 0).all()
         assert (logits.grad[masks == 0] > 0).all()
@@ -129,7 +253,7 @@ def test_every_part_carries_its_own_gradient(pair):
 @pytest.mark.parametrize("logit", [-50.0, 50.0])
 def test_saturated_logits_on_empty_and_full_masks_stay_finite(logit, mask, gamma, focal_on):
     logits = torch.full((2, 4, 4), logit, requires_grad=True)
-    loss = SegmentationLoss("focal+dice+bce", focal_gamma=gamma, focal_on=focal_on)(logits, torch.full((2, 4, 4), mask))
+    loss = SegmentationLoss(ALL, focal_gamma=gamma, focal_on=focal_on)(logits, torch.full((2, 4, 4), mask))
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
@@ -157,7 +281,7 @@ def test_a_batch_is_the_mean_of_its_images(pair):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_dtypes_are_computed_in_float32(pair, dtype):
     logits, masks = tensors(pair)
-    loss = SegmentationLoss("focal+dice+bce")
+    loss = SegmentationLoss(ALL)
     low = logits.to(dtype)
     for name, value in loss.parts(low, masks.to(dtype)).items():
         assert value.dtype == torch.float32
@@ -166,7 +290,7 @@ def test_other_dtypes_are_computed_in_float32(pair, dtype):
 
 def test_autocast_changes_nothing(pair):
     logits, masks = tensors(pair)
-    loss = SegmentationLoss("focal+dice+bce")
+    loss = SegmentationLoss(ALL)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = loss(logits.bfloat16(), masks)
     assert torch.equal(inside, loss(logits.bfloat16().float(), masks))

@@ -11,7 +11,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
+from utils.config.adapters import FtConfig
 from utils.config.errors import validated
+from utils.config.evaluation import EvaluationConfig
 from utils.config.options import SAM_ARCH, Architecture, FilePath, NotBuiltUnlessFalse, Profile, Strategy, only
 from utils.config.released import accept_released
 from utils.config.resolve import STRATEGY_OPTION, resolve
@@ -19,7 +21,6 @@ from utils.config.schema import (
     BaselineConfig,
     DataConfig,
     DataTransformsConfig,
-    FtConfig,
     PromptsConfig,
     SamConfig,
     Section,
@@ -58,6 +59,7 @@ class Config(Section):
     Hiera: dict[str, Any] | None = None
     prompts: PromptsConfig = PromptsConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     ft: FtConfig = FtConfig()
 
     def require_data(self) -> DataConfig:

@@ -43,20 +43,36 @@ Split = Literal["train", "val", "test"]
 EPOCH_CHOSEN_ON: dict[Split, str] = {"train": "training images", "val": "validation images", "test": "test images"}
 Weights = Literal["last", "best_val"]  # after the last epoch, or of the epoch with the best validation Dice
 Size = Literal["img_size", "native"]  # scored at the model's image size (the paper's way) or at the image's own
+Region = Literal["whole", "fov"]  # the whole image, or the field of view alone
+MetricName = Literal[
+    "dice", "iou", "sensitivity", "specificity", "precision", "accuracy", "mcc", "auc_roc", "average_precision", "ece",
+    "cldice", "hd95", "assd", "nsd", "betti0_error",
+]  # fmt: skip
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
-LossPart = Literal["focal", "dice", "bce"]
+LossPart = Literal["focal", "dice", "bce", "cldice", "tversky", "focal_tversky", "boundary"]
 FocalInput = Literal["logits", "probabilities"]
 
 
-def loss_parts(loss: str) -> list[LossPart]:
-    """The parts of a loss such as "focal+dice". Raises: ValueError for one that is unknown or named twice."""
+def loss_parts(loss: str) -> dict[LossPart, float]:
+    """The weights of a loss's parts: "focal+dice" or "focal:1+dice:1+cldice:0.5", 1 where none is given.
+
+    Raises: ValueError for a part that is unknown or named twice, or a weight that is not above 0.
+    """
     known = {part: part for part in get_args(LossPart)}
-    names = [name.strip() for name in loss.split("+")]
-    if not set(names) <= set(known) or len(set(names)) != len(names):
-        raise ValueError(f"must join some of {', '.join(known)} with '+', each at most once")
-    return [known[name] for name in names]
+    parts: dict[LossPart, float] = {}
+    for text in loss.split("+"):
+        name, colon, weight = (piece.strip() for piece in text.partition(":"))
+        if name not in known or name in parts:
+            raise ValueError(f"must join some of {', '.join(known)} with '+', each at most once")
+        try:
+            parts[known[name]] = float(weight) if colon else 1.0
+        except ValueError:
+            parts[known[name]] = 0.0
+        if not 0 < parts[known[name]] < float("inf"):
+            raise ValueError(f"has '{weight}' as the weight of {name}; it must be a number above 0, as in {name}:0.5")
+    return parts
 
 
 def only(allowed: Any) -> AfterValidator:
@@ -102,6 +118,13 @@ def _make_distinct_files(names: list[str]) -> bool:
     return _are_distinct([name.replace("/", "_") for name in names])
 
 
+def _threshold(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "val" and not (is_number and 0 < value < 1):
+        raise ValueError("must be a number between 0 and 1, or val")
+    return value
+
+
 def _are_distinct(values: list[Any]) -> bool:
     return len(set(values)) == len(values)
 
@@ -137,6 +160,11 @@ Templates = Annotated[
     list[str],
     Field(min_length=1),
     _rule(lambda texts: all("{label}" in text for text in texts), "must hold {label} in each text"),
+]
+Metrics = Annotated[list[MetricName], _rule(_are_distinct, "must not repeat a metric")]
+ProbabilityThreshold = Annotated[
+    float | Literal["val"],
+    BeforeValidator(_threshold),
 ]
 Epochs = Annotated[list[Count], _rule(lambda epochs: sorted(set(epochs)) == epochs, "must list epochs in rising order")]
 Loss = Annotated[str, AfterValidator(lambda loss: loss_parts(loss) and loss)]

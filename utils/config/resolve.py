@@ -71,6 +71,7 @@ def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
     _check_weights(draft)
     _check_clip_path(draft)
     _check_box_prompt(draft)
+    _check_threshold(draft)
 
 
 def _drop_unused(draft: Draft) -> None:
@@ -234,3 +235,17 @@ def _check_box_prompt(draft: Draft) -> None:
         f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is only for evaluation, but the strategy is "
         f"{strategy or 'salt'}; give --training_strategy none"
     )
+
+
+def _check_threshold(draft: Draft) -> None:
+    path = ("evaluation", "threshold")
+    if draft.get(path) != "val":
+        return
+    origin = draft.origin(path)
+    if draft.get(("data", "val")) == "test":
+        raise ConfigError(
+            f"{origin}: evaluation.threshold = val, but data.val = test ({draft.origin(('data', 'val'))}), and a "
+            "threshold chosen on test images would falsify the scores; leave data.val out"
+        )
+    if draft.get(("strategy",)) == "none":
+        raise ConfigError(f"{origin}: evaluation.threshold = val, but strategy none trains nothing; give a number")

@@ -5,12 +5,11 @@ keys of two sections. A rule inside one section is a validator here.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from utils.config.options import (
-    AdapterType,
     BaseWeights,
     Count,
     CountOrZero,
@@ -26,7 +25,6 @@ from utils.config.options import (
     Loss,
     MaskHead,
     Mean,
-    Name,
     NetworkSize,
     NotBuiltUnlessFalse,
     NotNegative,
@@ -35,9 +33,6 @@ from utils.config.options import (
     Positive,
     Precision,
     PromptType,
-    Relu,
-    RLoraAboveRank,
-    SaltInit,
     Sam2Type,
     SamType,
     Scale,
@@ -199,6 +194,8 @@ class TrainingConfig(Section):
     focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.75
     focal_gamma: FocalGamma = 3.0
     focal_on: FocalInput = "logits"
+    cldice_iterations: Count = 10
+    tversky_alpha: Annotated[float, Field(ge=0, le=1)] = 0.3
     reg_multiplier: NotNegative = 0.01
     clip_grad_norm: Positive | None = None
     val_every: Count = 1
@@ -224,38 +221,3 @@ class TrainingConfig(Section):
         if info.data.get("schedular") == "multistep" and not steps:
             raise ValueError("must list at least one epoch where schedular is multistep")
         return steps
-
-
-class RankPattern(Section):
-    """Ranks of the layers whose name matches a pattern; a rank that is not set is that of the section `ft`."""
-
-    svd_rank: CountOrZero | None = None
-    r_lora: CountOrZero | None = None
-
-    @model_validator(mode="after")
-    def _sets_a_rank(self) -> Self:
-        if self.svd_rank is None and self.r_lora is None:
-            raise ValueError("must set svd_rank, r_lora or both")
-        return self
-
-
-class FtConfig(Section):
-    """The adapters: type, ranks, targets and initialization. Ranks above a layer's own are refused at injection.
-
-    `svd_ratio` replaces both svd ranks where it is set: that share of each layer's min(out, in). `relu` says where SALT
-    applies ReLU (`adapters.salt`). `svd_cache` keeps the decompositions of a base file's weights on disk.
-    """
-
-    type: AdapterType | None = None
-    svd_rank_linear: CountOrZero = 500
-    svd_rank_conv2d: CountOrZero = 250
-    svd_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
-    r_lora: CountOrZero = 4
-    r_lora_above_rank: RLoraAboveRank = "error"
-    rank_pattern: dict[str, RankPattern] = {}
-    targets: Annotated[list[Name], Field(min_length=1)] | None = None
-    salt_init: SaltInit = "identity"
-    salt_init_std: NotNegative = 0.01
-    relu: Relu = "core"
-    lora_dropout: Share = 0.1
-    svd_cache: bool = True

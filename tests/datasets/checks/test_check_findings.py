@@ -51,6 +51,13 @@ FAULTS = {
     "bad fold": ("error", "fold", "row 5: fold 'x' of more.png is no whole number"),
     "fold column": ("warning", "fold", "column split differs from fold 0"),
     "leftover": ("warning", "unlisted image", "images/sub/more.png: not in the split file"),
+    "no field of view": ("error", "field of view", "train1.png: no field-of-view file"),
+    "empty field of view": ("error", "field of view", "fov/train1.png: no pixel is inside"),
+    "outside field of view": (
+        "warning",
+        "outside field of view",
+        "train1.png: 16.7% of the foreground is outside",
+    ),
     "empty split": ("warning", "empty split", "no image of split 'test'"),
 }
 
@@ -68,6 +75,19 @@ def test_one_fault_is_one_finding(make_set, fault):
     if fault == "split":
         grey(9).save(root / "images/more.png")
         spotted().save(root / "masks/more.png")
+    elif "field of view" in fault:
+        (root / "fov").mkdir()
+        for name in ("train0", "train1", "test0"):
+            grey(255).save(root / f"fov/{name}.png")
+        if fault == "no field of view":
+            (root / "fov/train1.png").unlink()
+        elif fault == "empty field of view":
+            grey(0).save(root / "fov/train1.png")
+        else:
+            inside = np.full((24, 20), 255, np.uint8)
+            inside[3] = 0
+            spotted().save(mask)
+            Image.fromarray(inside).save(root / "fov/train1.png")
     elif fault == "missing image":
         image.unlink()
     elif fault == "unreadable image":

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.converters.field_of_view import by_threshold
+from datasets.io import read_image, read_mask
 from datasets.preparation.prepare import prepare
 from utils.errors import ConfigError, UserError
 
@@ -38,11 +40,13 @@ def drive(tmp_path) -> Path:
         vessels[0, :2] = 0, 255
         Image.fromarray(image).save(root / f"training/images/{number}_training.tif")
         save_gif(vessels, root / f"training/1st_manual/{number}_manual1.gif")
-        Image.fromarray(np.full((9, 7), 255, np.uint8)).save(root / f"training/mask/{number}_training_mask.gif")
+        inside = np.full((9, 7), 255, np.uint8)
+        inside[0], inside[:, -1] = 0, number % 2 * 255
+        save_gif(inside, root / f"training/mask/{number}_training_mask.gif")
         digits = f"{number - 20:02d}"
         Image.fromarray(image[::-1]).save(root / f"test/images/{digits}_test.tif")
         save_gif(vessels[::-1], root / f"test/1st_manual/{digits}_manual1.gif")
-        save_gif(np.full((9, 7), 255, np.uint8), root / f"test/mask/{digits}_test_mask.gif")
+        save_gif(inside[::-1], root / f"test/mask/{digits}_test_mask.gif")
         # The second observer's files hold 0 and 1.
         second = Image.fromarray(vessels[::-1, ::-1] // 255, mode="P")
         second.putpalette([0, 0, 0, 255, 255, 255])
@@ -80,8 +84,10 @@ def assert_faithful(source: Path, output: Path) -> None:
     assert sorted(part for _, part in split) == ["test"] * 6 + ["train"] * 14
     for folder in ("images", "masks"):
         assert sorted(p.name for p in (output / folder).iterdir()) == [name for name, _ in split]
+    assert sorted(p.name for p in (output / "fov").iterdir()) == [name for name, _ in split]
     for number in range(21, 41):
         for ours, theirs in (
+            (f"fov/{number}_training.png", f"mask/{number}_training_mask.gif"),
             (f"images/{number}_training.png", f"images/{number}_training.tif"),
             (f"masks/{number}_training.png", f"1st_manual/{number}_manual1.gif"),
         ):
@@ -235,6 +241,28 @@ def test_the_second_observer_needs_test_images(drive, tmp_path):
     with pytest.raises(UserError, match="DRIVE: no test/images in it"):
         prepare("drive", drive, tmp_path / "out", include_test=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_fields_of_view_are_all_there_or_none(drive, tmp_path):
+    prepare("drive", drive, tmp_path / "all", split="official")
+    for digits in ("01", "20"):
+        ours, theirs = tmp_path / f"all/fov/{digits}_test.png", drive / f"test/mask/{digits}_test_mask.gif"
+        np.testing.assert_array_equal(np.asarray(Image.open(ours)), np.asarray(Image.open(theirs)))
+    (drive / "training/mask/33_training_mask.gif").unlink()
+    with pytest.raises(UserError, match=r"training/mask: no file of image 33; the set is incomplete"):
+        prepare("drive", drive, tmp_path / "out")
+    shutil.rmtree(drive / "training/mask")
+    prepare("drive", drive, tmp_path / "out")
+    assert not (tmp_path / "out" / "fov").exists()
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real DRIVE isn't here")
+@pytest.mark.parametrize("threshold", [20, 40, 60])
+def test_the_threshold_rule_finds_nearly_the_set_s_own_fields_of_view(threshold):
+    for number in (21, 30, 40):
+        ours = by_threshold(threshold)(read_image(REAL / f"training/images/{number}_training.tif"))
+        theirs = read_mask(REAL / f"training/mask/{number}_training_mask.gif") > 0
+        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.985
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real DRIVE isn't here")

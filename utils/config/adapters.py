@@ -1,0 +1,43 @@
+"""The section `ft` of a config."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from utils.config.options import AdapterType, CountOrZero, Name, NotNegative, Relu, RLoraAboveRank, SaltInit, Share
+from utils.config.schema import Section
+
+
+class RankPattern(Section):
+    """Ranks of the layers whose name matches a pattern; a rank that is not set is that of the section `ft`."""
+
+    svd_rank: CountOrZero | None = None
+    r_lora: CountOrZero | None = None
+
+    @model_validator(mode="after")
+    def _sets_a_rank(self) -> Self:
+        if self.svd_rank is None and self.r_lora is None:
+            raise ValueError("must set svd_rank, r_lora or both")
+        return self
+
+
+class FtConfig(Section):
+    """The adapters: type, ranks, targets and initialization. Ranks above a layer's own are refused at injection.
+
+    `svd_ratio` replaces both svd ranks where it is set: that share of each layer's min(out, in). `relu` says where SALT
+    applies ReLU (`adapters.salt`). `svd_cache` keeps the decompositions of a base file's weights on disk.
+    """
+
+    type: AdapterType | None = None
+    svd_rank_linear: CountOrZero = 500
+    svd_rank_conv2d: CountOrZero = 250
+    svd_ratio: Annotated[float, Field(gt=0, le=1)] | None = None
+    r_lora: CountOrZero = 4
+    r_lora_above_rank: RLoraAboveRank = "error"
+    rank_pattern: dict[str, RankPattern] = Field(default={})
+    targets: Annotated[list[Name], Field(min_length=1)] | None = None
+    salt_init: SaltInit = "identity"
+    salt_init_std: NotNegative = 0.01
+    relu: Relu = "core"
+    lora_dropout: Share = 0.1
+    svd_cache: bool = True
