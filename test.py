@@ -208,18 +208,23 @@ def _reduced(
 
 
 def _comparisons(
-    dataset: GeneralDataset, threshold: Threshold, index: int, logits: Tensor, mask: Tensor, whole: Tensor
+    dataset: GeneralDataset,
+    threshold: Threshold,
+    index: int,
+    logits: Tensor,
+    mask: Tensor,
+    own: Tensor,
 ) -> tuple[Comparison, Comparison]:
-    """A sample's prediction and truth at the model's image size, and, from `whole`, at the image's own."""
+    """A sample's prediction and truth: at the model's image size, from `logits`, and the image's own, from `own`."""
     fov = dataset.native_fov(index)
-    small_fov = None if fov is None else resize_mask(fov, (logits.shape[0], logits.shape[1])) > 0
+    small_fov = None if fov is None else resize_mask(fov, (mask.shape[0], mask.shape[1])) > 0
     if small_fov is not None and not small_fov.any():
         raise UserError(
             f"{dataset.samples[index].fov_path}: no pixel of it remains at the model's image size; enlarge it"
         )
     return (
         Comparison(threshold.mask(logits).numpy(), (mask > 0).numpy(), torch.sigmoid(logits).numpy(), small_fov),
-        Comparison(threshold.mask(whole).numpy(), dataset.native_mask(index), torch.sigmoid(whole).numpy(), fov),
+        Comparison(threshold.mask(own).numpy(), dataset.native_mask(index), torch.sigmoid(own).numpy(), fov),
     )
 
 

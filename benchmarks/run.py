@@ -1,6 +1,6 @@
 """Runs the CPU benchmarks, or those named, one after the other, each in a process of its own.
 
-python -m benchmarks.run [startup inference step] [--output runs/bench]
+python -m benchmarks.run [startup inference step metrics] [--output runs/bench]
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from benchmarks.timing import OUTPUT
 
-BENCHMARKS = ("startup", "inference", "step")
+BENCHMARKS = ("startup", "inference", "step", "metrics")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

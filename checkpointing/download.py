@@ -1,7 +1,9 @@
 """Downloads official weights and verifies them. A failed download leaves no file."""
 
 import contextlib
+import errno
 import logging
+import resource
 import socket
 import sys
 import time
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 # A download that has not written for this long was killed; torch.hub cleans up after itself in all other cases.
 _ABANDONED_SECONDS = 3600
 _TIMEOUT_SECONDS = 60
+MAX_BYTES = 8 << 30  # the largest published file has 2.6e9
 
 
 def download(name: str, folder: Path | None = None, url: str | None = None) -> Path:
@@ -56,11 +59,16 @@ def download(name: str, folder: Path | None = None, url: str | None = None) -> P
 def _fetch(url: str, name: str, path: Path, published: Download) -> None:
     with atomic_path(path) as temporary:
         try:
-            with _socket_timeout(_TIMEOUT_SECONDS):
+            with _socket_timeout(_TIMEOUT_SECONDS), _file_size_limit(MAX_BYTES):
                 download_url_to_file(url, str(temporary), progress=sys.stderr.isatty())
         except HTTPError as error:
-            raise UserError(f"{url}: the server answers {error.code} {error.reason}; try --url") from error
+            answer = str(error.reason).split("\n")[-1]  # of a loop of redirections, a text of several lines
+            raise UserError(
+                f"{url}: the server answers {error.code} {answer}; give a mirror's address with --url"
+            ) from error
         except (URLError, HTTPException, OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EFBIG:
+                raise UserError(f"{url}: sends more than {MAX_BYTES} bytes; nothing was saved, try --url") from error
             reason = getattr(error, "reason", None) or error
             raise UserError(
                 f"{url}: cannot be downloaded ({reason}); download it elsewhere and put it at {path}, "
@@ -83,6 +91,17 @@ def _problem(path: Path, published: Download) -> str | None:
     except UserError as error:
         return str(error).removeprefix(f"{path}: ")
     return None
+
+
+@contextlib.contextmanager
+def _file_size_limit(size: int) -> Iterator[None]:
+    """Limits the files that this process writes, so that a server cannot fill the disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size if soft == resource.RLIM_INFINITY else min(size, soft), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextlib.contextmanager

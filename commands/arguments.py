@@ -83,8 +83,8 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tile_overlap", type=_share, default=0.25, help="share of a window that overlaps the next")
 
 
-def threshold_of(args: argparse.Namespace) -> "Threshold | None":
-    """What --threshold or --hysteresis says, None without them. Raises: ConfigError for both, or LOW not below HIGH."""
+def chosen_threshold(args: argparse.Namespace) -> "Threshold | None":
+    """The threshold of the command line. Raises: ConfigError for two that contradict each other."""
     from evaluation.threshold import Threshold
 
     if args.hysteresis is None:

@@ -9,7 +9,7 @@ from commands.arguments import (
     add_device_option,
     add_prediction_options,
     checkpoint_file,
-    threshold_of,
+    chosen_threshold,
 )
 from utils.errors import UserError
 
@@ -40,9 +40,9 @@ def run(args: argparse.Namespace) -> None:
 
     sources = find_sources(args.images, args.output)
     checkpoints = [checkpoint_file(path) for path in args.checkpoint]
+    threshold = chosen_threshold(args)
     predictor = load_models(checkpoints, args.pretrained_path, resolve_device(args.device), args.tile_overlap)
-    threshold = threshold_of(args) or predictor.threshold
-    outputs = Outputs(args.output, predictor, args.probabilities, args.overlay, threshold)
+    outputs = Outputs(args.output, predictor, args.probabilities, args.overlay, threshold or predictor.threshold)
     flips = args.tta == "flips"
     summary = predict_files(sources, outputs, tile=args.tile, flips=flips, skip_existing=args.skip_existing)
     print(f"written: {args.output}, {summary.written} masks" + (f", {summary.kept} kept" if summary.kept else ""))

@@ -9,7 +9,7 @@ from commands.arguments import (
     add_device_option,
     add_prediction_options,
     checkpoint_file,
-    threshold_of,
+    chosen_threshold,
 )
 from commands.output import print_scores
 from utils.config import load_config
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from utils.environment import resolve_device
 
     data = load_config(None, args.data_config) if args.data_config else None
-    options = PredictionOptions(args.tile, args.tta == "flips", threshold_of(args), args.tile_overlap)
+    options = PredictionOptions(args.tile, args.tta == "flips", chosen_threshold(args), args.tile_overlap)
     first, *others = (checkpoint_file(path) for path in args.checkpoint)
     device = resolve_device(args.device)
     results = evaluate_checkpoint(first, device, args.split, data, args.pretrained_path, options, others)

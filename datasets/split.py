@@ -45,6 +45,8 @@ def split_csv(data_cfg: Any) -> Path:
 
 def read_rows(path: Path) -> list[Row]:
     """Return all rows, unchecked. Raises: UserError if the file is missing, not CSV, lacks a column or has no row."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a readable CSV file (no regular file)")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)

@@ -133,11 +133,12 @@ class CheckpointResults(_Evaluation, ThresholdedScores):
     """The results.json of `main.py test`: the scores of one weights file on one split.
 
     Its key `img_size` holds scores; the model's image size has no key of its own there. `prediction` holds the options
-    of prediction that were given (tile, flips, threshold), `averaged` all weights files where there are several.
+    of prediction that are not the defaults (tile, flips, threshold, low), `averaged` all weights files where there are
+    several.
     """
 
-    prediction: dict[str, Any] = Field(default={})
-    averaged: list[str] = Field(default=[])
+    prediction: dict[str, Any] = Field(default_factory=dict)
+    averaged: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ def read_results(path: Path) -> RunResults | CheckpointResults:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no JSON object")

@@ -37,11 +37,12 @@ class Threshold:
             return cls()
         return cls(settings.threshold)
 
-    def put_into(self, settings: EvaluationConfig) -> EvaluationConfig:
-        """The config with this threshold."""
+    def replacing(self, settings: EvaluationConfig) -> EvaluationConfig:
+        """The settings with this threshold."""
         if self.low is None:
             return settings.model_copy(update={"threshold": self.high, "hysteresis": None})
-        return settings.model_copy(update={"threshold": 0.5, "hysteresis": Hysteresis(low=self.low, high=self.high)})
+        hysteresis = Hysteresis(low=self.low, high=self.high)
+        return settings.model_copy(update={"threshold": 0.5, "hysteresis": hysteresis})
 
     def mask(self, logits: Tensor) -> Tensor:
         """Logits (..., H, W) on the CPU -> foreground, bool of the same shape."""

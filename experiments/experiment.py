@@ -205,14 +205,13 @@ class _Experiment:
         peak: int,
     ) -> RunResults:
         write_per_image(self.folder.path, scores)
-        trained = "best_val" in scores
         epochs = {"last": progress.epoch, "best_val": progress.best_epoch}
         summaries: dict[str, Any] = {
             name: EpochScores(epoch=epochs[name], **dict(Scores.of(of)), **threshold_fields(configs[name].evaluation))
             for name, of in scores.items()
         }
         results = RunResults(
-            **result_metadata(self.config, model, "test", self.save_path if trained else None),
+            **result_metadata(self.config, model, "test", self.save_path if "best_val" in scores else None),
             img_size=self.config.sam.img_size,
             **summaries,
             epochs=progress.epoch,

@@ -52,7 +52,7 @@ class PredictionOptions:
 
     tile: bool = False
     flips: bool = False
-    threshold: Threshold | None = None  # the checkpoint's
+    threshold: Threshold | None = None  # None: the checkpoint's
     tile_overlap: float | None = None
 
     @property
@@ -63,9 +63,8 @@ class PredictionOptions:
     @property
     def used(self) -> dict[str, Any]:
         """The options that differ from the defaults, for results.json."""
-        used: dict[str, Any] = {"tile": self.tile, "flips": self.flips}
-        if self.threshold:
-            used |= {"threshold": self.threshold.high, "low": self.threshold.low}
+        chosen = (self.threshold.high, self.threshold.low) if self.threshold else (None, None)
+        used = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
         return {key: value for key, value in used.items() if value}
 
     @property
@@ -85,7 +84,7 @@ def score_dataset(
 ) -> list[ImageScore]:
     """Scores every sample of a dataset; writes overlays of the first ones and all masks to `pictures`, where given.
 
-    `native_logits` is that of `test.evaluate`.
+    The last two arguments are those of `test.evaluate`.
     """
 
     def draw(pictures: RunFolder, index: int, prediction: np.ndarray, truth: np.ndarray, score: ImageScore) -> None:
@@ -120,6 +119,8 @@ def evaluate_checkpoint(
     model, config = load_trained(path, pretrained_path)
     if data is not None:
         config = config.model_copy(update={"data": data.require_data()})
+    if options.threshold:
+        config = config.model_copy(update={"evaluation": options.threshold.replacing(config.evaluation)})
     dataset = GeneralDataset(config, split, train=False)
     counted = result_metadata(config, model, split, path)
     native_logits = None
@@ -133,8 +134,6 @@ def evaluate_checkpoint(
     name = f"{path.stem}_{config.require_data().name}_{split}{options.suffix}"
     folder = RunFolder(path.parent / (f"{name}_mean_of_{len(others) + 1}" if others else name))
     folder.path.mkdir(parents=True, exist_ok=True)
-    if options.threshold:
-        config = config.model_copy(update={"evaluation": options.threshold.put_into(config.evaluation)})
     scores = score_dataset(model.to(device), dataset, config, device, folder, None, native_logits)
     used: dict[str, Any] = {"prediction": options.used, "averaged": [str(p) for p in (path, *others)] if others else []}
     results = CheckpointResults(**counted, **used, **dict(Scores.of(scores)), **threshold_fields(config.evaluation))

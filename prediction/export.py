@@ -59,9 +59,14 @@ def export_full(model: SegmentationModel, config: Config, checkpoint: Path, outp
     """
     epoch = weights_file.read_weights(checkpoint).metadata["epoch"]
     adapters.merge(model)
-    # Keeps only the base's file name: its folder means nothing on another machine, and nothing reads it.
+    # Keeps only the names of files and folders: where they lie means nothing on another machine.
     base = None if config.pretrained_path is None else Path(config.pretrained_path.name)
     plain = {"strategy": "none", "decoder_training": False, "ft": type(config.ft)(), "pretrained_path": base}
+    if (data := config.data) is not None:
+        root = Path(data.root_path.name or "data")
+        plain["data"] = data.model_copy(update={"root_path": root, "data_split_csv": root / "data_split.csv"})
+    if (clip := config.prompts.clip_path) is not None:
+        plain["prompts"] = config.prompts.model_copy(update={"clip_path": Path(clip.name)})
     state = weights_file.trained_state(model, everything=True)
     metadata = {
         "config": config.model_copy(update=plain).to_yaml(),

@@ -77,6 +77,9 @@ def save(drawing: "Figure", folder: Path, name: str, title: str, caption: str, a
     """Writes `name`.png and `name`.pdf into `folder`."""
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every glyph
     name = file_name(name)
+    for axis in drawing.axes:
+        for text in (axis.title, axis.xaxis.label, axis.yaxis.label):
+            text.set_parse_math(False)  # names of images and labels may hold a $
     with atomic_path(folder / f"{name}.pdf") as temporary:
         # Without a date, the same numbers give the same file.
         drawing.savefig(temporary, format="pdf", dpi=PNG_DPI, metadata={"CreationDate": None})

@@ -98,7 +98,7 @@ def gather(folder: Path) -> Gathered:
     found: list[Run] = []
     problems: list[str] = []
     evaluations = 0
-    for path in sorted(folder.rglob(RESULTS_FILE)):
+    for path in sorted(path for path in folder.rglob(RESULTS_FILE) if path.is_file()):
         try:
             results = read_results(path)
         except UserError as error:

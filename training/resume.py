@@ -56,6 +56,7 @@ def load_state(run: Run) -> None:
         run.average.load_state_dict(state["average"])
     progress = dict(state["progress"])
     run.progress = Progress(**{**progress, "so_far": EpochProgress(**progress["so_far"])})
+    _check_best(run)
     if len(state["random"]) != run.processes.count:
         log.warning(
             "%s: was saved by %d processes, resumed by %d: dropout will differ from an uninterrupted run's",
@@ -74,6 +75,25 @@ def load_state(run: Run) -> None:
             run.config.training.num_epochs,
             run.progress.epoch,
         )
+
+
+def _check_best(run: Run) -> None:
+    """Forgets the best epoch if its weights are damaged. Raises: UserError if no epoch is left to be the best one."""
+
+    def damage() -> str:
+        try:
+            weights_file.read_weights(run.folder.best_weights)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    progress = run.progress
+    problem = run.processes.on_main(damage) if progress.best_epoch else ""
+    if problem and progress.epoch >= run.config.training.num_epochs:
+        raise UserError(f"{problem}; all epochs are trained, so put it back, or train anew with another --save_path")
+    if problem:
+        log.warning("%s; the best of the epochs to come is taken", problem)
+        progress.best_dice, progress.best_epoch = -1.0, 0
 
 
 def _chosen_state(run: Run) -> tuple[dict[str, Any], Path]:

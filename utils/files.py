@@ -170,6 +170,8 @@ def digests(path: str | Path, *algorithms: str) -> dict[str, str]:
 
 def cache_folder() -> Path:
     """The folder of the caches: $SALT_CACHE, or salt/ in the user's cache folder. It may not exist."""
-    if chosen := os.environ.get("SALT_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salt"
+    chosen = os.environ.get("SALT_CACHE")
+    try:
+        return Path(chosen or os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / ("" if chosen else "salt")
+    except RuntimeError:
+        raise UserError("there is no home folder for the cache; set HOME, or SALT_CACHE to a folder") from None

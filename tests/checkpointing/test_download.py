@@ -8,6 +8,7 @@ from io import BytesIO
 import pytest
 import torch
 
+from checkpointing import download
 from checkpointing.published import DOWNLOADS, Download
 from main import main
 
@@ -23,6 +24,11 @@ class Handler(BaseHTTPRequestHandler):
         kind = self.path.split("/")[1]
         if kind == "absent":
             self.send_error(404)
+            return
+        if kind == "loop":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
             return
         content = {"tampered": CONTENT[:-1] + b"x", "page": b"<html>"}.get(kind, CONTENT)
         self.send_response(200)
@@ -142,3 +148,21 @@ def test_unknown_names_and_the_list(capsys):
 def test_sams_hash_prefix_is_the_one_in_its_name(name):
     published = DOWNLOADS[name]
     assert published.file_name.removesuffix(".pth").endswith(f"_{published.prefix}")
+
+
+def test_a_loop_of_redirections_is_one_line(publish, server, tmp_path, capsys):
+    publish("loop", sha256=SHA256)
+    assert fetch(tmp_path) == 1
+    [error] = capsys.readouterr().err.strip().splitlines()
+    assert error == (
+        f"error: {server.address}/loop/it_v1.pth: the server answers 302 Found; give a mirror's address with --url"
+    )
+
+
+def test_a_server_cannot_fill_the_disk(publish, server, tmp_path, capsys, monkeypatch):
+    publish("good", sha256=SHA256)
+    monkeypatch.setattr(download, "MAX_BYTES", 500)
+    assert fetch(tmp_path) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error == f"error: {server.address}/good/it_v1.pth: sends more than 500 bytes; nothing was saved, try --url"
+    assert not list(tmp_path.iterdir())

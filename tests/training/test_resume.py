@@ -236,6 +236,21 @@ def test_changed_data_are_refused_with_their_rows(workspace, monkeypatch, change
             run(workspace, "cut/m.safetensors", *FOUR, resume=resume)
 
 
+def test_a_damaged_best_epoch_is_noticed_on_resuming(workspace, monkeypatch, caplog):
+    stopped_after_two_epochs(workspace, monkeypatch)
+    truncate(workspace.folder / "cut" / "best_val.safetensors")
+    results = run(workspace, "cut/m.safetensors", *FOUR, resume=True)
+    assert "best_val.safetensors: cannot be read as weights" in caplog.text
+    assert "the best of the epochs to come is taken" in caplog.text
+    assert results.best_val.epoch in (3, 4)
+    (workspace.folder / "cut" / "results.json").unlink()
+    truncate(workspace.folder / "cut" / "best_val.safetensors")
+    with pytest.raises(
+        UserError, match=r"best_val\.safetensors: .* all epochs are trained, so put it back, or train anew"
+    ):
+        run(workspace, "cut/m.safetensors", *FOUR, resume=True)
+
+
 def test_resume_needs_a_run_and_resume_auto_does_not(workspace, monkeypatch):
     with pytest.raises(UserError, match="last: nothing to resume; start without --resume"):
         run(workspace, "r/m.safetensors", resume=True)

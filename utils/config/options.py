@@ -92,7 +92,8 @@ def _rule(holds: Callable[[Any], bool], message: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _to_path(value: Any) -> Any:
+def to_path(value: Any) -> Path:
+    """A path, with the home folder for ~. Raises: ValueError for what is no path."""
     if not isinstance(value, str | Path):
         raise ValueError("must be a path")
     if not str(value).strip():
@@ -128,7 +129,7 @@ def _are_distinct(values: list[Any]) -> bool:
     return len(set(values)) == len(values)
 
 
-FilePath = Annotated[Path, BeforeValidator(_to_path), PlainSerializer(portable_path, when_used="json")]
+FilePath = Annotated[Path, BeforeValidator(to_path), PlainSerializer(portable_path, when_used="json")]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]

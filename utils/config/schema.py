@@ -46,6 +46,7 @@ from utils.config.options import (
     TextEncoderType,
     Workers,
     only,
+    to_path,
 )
 
 
@@ -113,7 +114,7 @@ class DataConfig(Section):
         root = values.get("root_path") if isinstance(values, dict) else None
         if not isinstance(root, str | Path) or not str(root).strip():
             return values
-        folder = Path(root).expanduser()
+        folder = Path(to_path(root))
         filled = {"name": folder.resolve().name or "data", "data_split_csv": folder / "data_split.csv"}
         return filled | {key: value for key, value in values.items() if value is not None}
 

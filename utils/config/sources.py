@@ -1,6 +1,7 @@
 """The user's config: YAML files and `a.b=value` overrides, merged, with the origin of each key."""
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 KeyPath = tuple[str, ...]
 
 COMMAND_LINE = "--set"
+_MAX_NODES = 100_000  # values in a file, aliases expanded
 
 _UNUSED_NAMES = {path[-1] for path in UNUSED_KEYS}
 
@@ -57,6 +59,13 @@ class _Loader(yaml.SafeLoader):
             seen[key] = value_node
         return super().construct_mapping(node, deep=deep)
 
+    def get_single_node(self) -> yaml.Node | None:
+        """Refuses aliases that make a few lines a document of billions, or one without end."""
+        node = super().get_single_node()
+        if node is not None and _expanded_size(node, {}) > _MAX_NODES:
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) repeat too much", node.start_mark)
+        return node
+
 
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that quotes each text that _Loader would read as a number."""
@@ -67,6 +76,16 @@ class _Dumper(yaml.SafeDumper):
 
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def _expanded_size(node: yaml.Node, known: dict[int, float]) -> float:
+    """The number of values in a node, an alias counted with all that it stands for; inf where it holds itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        inner = [each for pair in node.value for each in pair] if isinstance(node, yaml.MappingNode) else node.value
+        of_inner = [_expanded_size(each, known) for each in inner] if isinstance(inner, list) else []
+        known[id(node)] = 1 + sum(of_inner)
+    return known[id(node)]
 
 
 @dataclass
@@ -145,6 +164,8 @@ def show(value: Any) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML file. Raises: ConfigError with the file, and the line of a syntax error."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise ConfigError(f"{path}: cannot be read (no regular file)")  # a pipe without a writer would wait for ever
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
