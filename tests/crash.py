@@ -23,11 +23,11 @@ from tests.conftest import make_workspace_in
 
 ROOT = Path(__file__).resolve().parents[1]
 # What changes files. Each kind is as likely as any other, however often it is called.
-CALLS = ("openat", "write", "rename", "unlink", "unlinkat", "mkdir", "rmdir", "fsync", "chmod")
+CALLS = ("write", "rename", "unlink", "unlinkat", "mkdir", "rmdir", "fsync", "chmod")
 # Between the first line of metrics.jsonl and the first epoch's state: no run that was killed here went on once.
 FIXED = (("train", "rename", 7), ("train", "rename", 8))
 IN_A_ROW = 3  # kills at most, before the command may end
-TIMEOUT = 300
+TIMEOUT = 900
 
 # Of results.json: what differs from run to run.
 _MEASURED = ("seconds", "seconds_per_epoch", "peak_memory_bytes")
@@ -54,7 +54,7 @@ def commands(folder: Path) -> dict[str, Command]:
     lora, cpu = ["--training_strategy", "lora"], ["--device", "cpu"]
     plan = folder / "plan.yaml"
     model = str(workspace.model_config)
-    rows = {name: {"model_config": model, "overrides": [f"strategy={name}"]} for name in ("lora", "none")}
+    rows = {name: {"model_config": model, "overrides": [f"strategy={name}"]} for name in ("lora",)}
     plan.write_text(
         yaml.safe_dump({"output": str(folder / "runs"), "datasets": {"bars": str(workspace.data_config)}, "rows": rows})
     )
