@@ -17,7 +17,7 @@ def process_index() -> int:
 def print_scores(title: str, scores: "Scores") -> None:
     """Prints Dice and HD95 at both image sizes, a line each; below it the further metrics, then the field of view.
 
-    A line for each label follows, where there are several.
+    The scores of each label follow, where there are several.
     """
     for at_size, name in ((scores.img_size, "at the model's image size"), (scores.native, "at the images' own size")):
         interval = "[{:.4f}, {:.4f}]".format(*at_size.dice.ci95) if at_size.dice.ci95 else "[no interval]"

@@ -200,6 +200,8 @@ def test_the_plan_of_table_1_names_every_row_of_the_paper():
         "sweep",
         "sweep_released",
         "miniature",
+        "salt_256_detail",  # beyond the paper
+        "sam2_salt_256_detail",
     }
     assert set(plan.rows) == files
     assert all(row.model_config_path == Path(f"configs/table1/{name}.yaml") for name, row in plan.rows.items())
