@@ -156,6 +156,7 @@ class RunFolder:
     def _remove_leftovers(self, save_path: Path) -> None:
         remove_leftovers(self.path, [path.name for path in self._files])
         remove_leftovers(save_path.parent, [save_path.name])
+        self.states.drop_old()
         for folder in (self.overlays, self.predictions):
             for inner in (folder, *folder.rglob("*/")):
                 remove_leftovers(inner)

@@ -67,6 +67,11 @@ class StateFolder:
         """Reads a file that `newest` returned."""
         return read_tensor_file(path)[0]
 
+    def drop_old(self) -> None:
+        """Drops what a process that was killed while it saved did not come to drop."""
+        remove_leftovers(self.folder)
+        self._drop_all_but(self.states()[:KEPT])
+
     def clear(self) -> None:
         """Removes every state."""
         remove_leftovers(self.folder)

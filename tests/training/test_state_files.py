@@ -58,6 +58,9 @@ def test_killed_at_any_moment_of_saving_a_whole_state_is_the_newest(folder, monk
             folder.save({"value": torch.tensor(3)})
     expected = 3 if moment == "_drop_all_but" else 2
     assert int(folder.read(folder.newest())["value"]) == expected
+    folder.drop_old()
+    assert len(list(folder.folder.iterdir())) == 4
+    assert int(folder.read(folder.newest())["value"]) == expected
     folder.save({"value": torch.tensor(4)})
     assert values(folder) == [4, expected]
     assert len(list(folder.folder.iterdir())) == 4
