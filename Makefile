@@ -1,4 +1,4 @@
-# make setup | extras | demo | test | test-slow | lint | bench | study: each sets up .venv by itself first.
+# make setup | extras | demo | test | test-slow | fuzz | crash | lint | bench | study: each sets up .venv by itself first.
 # Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
 # make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
@@ -11,7 +11,7 @@ PIP_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: setup extras demo test test-slow lint bench study
+.PHONY: setup extras demo test test-slow fuzz crash lint bench study
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -53,6 +53,14 @@ test: setup
 # Tests of one group go to one worker.
 test-slow: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadgroup
+
+# Mutated files through the real commands for a minute, or FUZZ_SECONDS.
+fuzz: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -p no:cacheprovider tests/fuzz.py
+
+# 100 kills at random system calls, or KILLS; needs strace.
+crash: setup
+	OMP_NUM_THREADS=1 $(PY) -m tests.crash $(if $(KILLS),--kills $(KILLS))
 
 lint: setup
 	$(PY) -m ruff check .

@@ -15,7 +15,10 @@ def process_index() -> int:
 
 
 def print_scores(title: str, scores: "Scores") -> None:
-    """Prints Dice and HD95 at both image sizes, a line each; below it the further metrics, then the field of view."""
+    """Prints Dice and HD95 at both image sizes, a line each; below it the further metrics, then the field of view.
+
+    The scores of each label follow, where there are several.
+    """
     for at_size, name in ((scores.img_size, "at the model's image size"), (scores.native, "at the images' own size")):
         interval = "[{:.4f}, {:.4f}]".format(*at_size.dice.ci95) if at_size.dice.ci95 else "[no interval]"
         print(
@@ -26,6 +29,12 @@ def print_scores(title: str, scores: "Scores") -> None:
             print(f"  {_listed(at_size, at_size.others)}")
         if at_size.fov:
             print(f"  inside the field of view: {_listed(at_size.fov, ('dice', 'hd95', *at_size.fov.others))}")
+    for label, of_label in (scores.labels or {}).items():
+        at_model, own = of_label.img_size, of_label.native
+        print(
+            f"  {label}: Dice {at_model.dice.mean:.4f}, HD95 {at_model.hd95.mean:.2f} px; at the images' own size "
+            f"Dice {own.dice.mean:.4f}, HD95 {own.hd95.mean:.2f} px; n {own.n}, {own.n_empty} with one mask empty"
+        )
 
 
 def _listed(scores: "AtSize", names: Iterable[str]) -> str:

@@ -20,9 +20,8 @@ from utils.config import Config, load_config
 from utils.config.errors import read_as
 from utils.config.options import FilePath
 from utils.config.schema import Section
-from utils.environment import PROJECT_ROOT
 from utils.errors import ConfigError, UserError
-from utils.files import write_text
+from utils.files import PROJECT_ROOT, find_path, write_text
 from utils.lock import is_locked
 
 log = logging.getLogger(__name__)
@@ -104,10 +103,9 @@ class SweepRun:
         row = self.plan.rows[self.row]
         arguments = ["train", "--data_config", str(self.plan.datasets[self.dataset])]
         arguments += ["--model_config", str(row.model_config_path), "--seed", str(self.seed), "--device", device]
-        arguments += ["--save_path", str(self.save_path)]
+        arguments += ["--save_path", str(self.save_path), "--resume", "auto"]
         if row.pretrained_path is not None:
             arguments += ["--pretrained_path", str(row.pretrained_path)]
-        arguments += ["--resume", "auto"]
         if overrides := [*self.plan.overrides, *row.overrides]:
             arguments += ["--set", *overrides]
         return arguments
@@ -115,15 +113,21 @@ class SweepRun:
     def config(self) -> Config:
         """The resolved config of this run. Raises: ConfigError, or UserError for missing weights, as the run would."""
         row = self.plan.rows[self.row]
-        overrides = [*self.plan.overrides, *row.overrides]
-        return load_config(
-            row.model_config_path, self.plan.datasets[self.dataset], overrides, None, row.pretrained_path, self.seed
-        )
+        files = row.model_config_path, self.plan.datasets[self.dataset]
+        return load_config(*files, [*self.plan.overrides, *row.overrides], None, row.pretrained_path, self.seed)
 
 
 def read_plan(path: Path) -> SweepPlan:
-    """Reads a plan. Raises: ConfigError that names file, key and fix."""
-    return read_as(SweepPlan, path)
+    """Reads a plan; relative paths of configs start at it, or as in configs. Raises: ConfigError."""
+    plan = read_as(SweepPlan, path := find_path(path))
+    rows = {name: row.model_copy(update=_found(row, path.parent)) for name, row in plan.rows.items()}
+    datasets = {name: find_path(file, path.parent) for name, file in plan.datasets.items()}
+    return plan.model_copy(update={"datasets": datasets, "rows": rows})
+
+
+def _found(row: RowPlan, folder: Path) -> dict[str, Path]:
+    paths = {"model_config_path": row.model_config_path, "pretrained_path": row.pretrained_path}
+    return {key: find_path(path, folder) for key, path in paths.items() if path is not None}
 
 
 def sweep_runs(plan: SweepPlan, only: Sequence[str] = ()) -> list[SweepRun]:

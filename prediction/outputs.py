@@ -13,7 +13,7 @@ from torch import Tensor
 from datasets.preparation.writer import write_png
 from evaluation.threshold import Threshold
 from prediction.predictor import Predictor, index_map
-from utils.drawing import draw_masks
+from utils.drawing import draw_masks, label_palette, with_legend
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -26,10 +26,10 @@ ProbabilityFormat = Literal["png", "npy"]
 class Outputs:
     """Writes predictions to `folder`:
 
-    `<stem>.png`: the mask, 0/255 for a model of one label, else the label values.
+    `<stem>.png`: the mask, 0/255 for a model of one label, else the label values, with the labels' colours as palette.
     `probabilities/<stem>_<label>.png`: 16 bits, probability times 65535.
     `probabilities/<stem>.npy`, instead of these: (L, H, W) float32.
-    `overlay/<stem>.png`: the mask over the image.
+    `overlay/<stem>.png`: the mask over the image, with a legend below it where there are several labels.
     """
 
     folder: Path
@@ -59,12 +59,15 @@ class Outputs:
         if self.overlay:
             values = index_map(logits, range(len(logits) + 1), self.threshold)
             masks = np.stack([values == i + 1 for i in range(len(logits))])
-            _write_png(self._overlay_path(stem), draw_masks(self.predictor.shown(image), masks))
+            drawn = draw_masks(self.predictor.shown(image), masks)
+            drawn = with_legend(drawn, self.predictor.labels) if len(masks) > 1 else drawn
+            _write_png(self._overlay_path(stem), drawn)
         if len(logits) == 1:
             mask = self.threshold.mask(logits[0]).numpy().astype(np.uint8) * 255
         else:
             mask = index_map(logits, self.predictor.values, self.threshold)
-        _write_png(self.mask_path(stem), mask)  # last, so that an interrupted prediction has no mask
+        palette = label_palette(self.predictor.values) if len(logits) > 1 else None
+        _write_png(self.mask_path(stem), mask, palette)  # last, so that an interrupted prediction has no mask
 
     def _write_probabilities(self, stem: Path, probabilities: np.ndarray) -> None:
         paths = self._probability_paths(stem)
@@ -91,9 +94,9 @@ class Outputs:
         return self.folder / "overlay" / f"{stem}.png"
 
 
-def _write_png(path: Path, values: np.ndarray) -> None:
+def _write_png(path: Path, values: np.ndarray, palette: bytes | None = None) -> None:
     with atomic_path(path) as temporary:
-        write_png(temporary, values, _MADE_BY)
+        write_png(temporary, values, _MADE_BY, palette)
 
 
 def _is_prediction(path: Path) -> bool:

@@ -27,6 +27,7 @@ from utils.extras import extra
 
 if TYPE_CHECKING:
     from gradio import Blocks
+    from gradio import Image as Picture
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,9 @@ _ALLOWED_HOSTS = [HOST, "localhost"]
 MAX_FILE_SIZE = "512mb"  # a 16-bit image of MAX_PIXELS pixels in colour
 _LONGEST_SHOWN = 1600  # pixels; a browser gains nothing from more
 _CSS = """
-.gradio-container {max-width: 1280px !important; margin: auto}
+.gradio-container {width: 100% !important; max-width: 1280px !important; margin: auto}
 #title h1 {margin-bottom: 0}
+.picture-title p {margin: 0; font-weight: 600}
 """
 
 
@@ -45,12 +47,14 @@ _CSS = """
 class Viewed:
     """An image and its probabilities, kept while the threshold moves.
 
-    image: (H, W, 3) uint8. probabilities: (H, W) float32, one a checkpoint.
+    image: (H, W, 3) uint8. probabilities: (H, W) float32, one a checkpoint. label: its place among the labels, which
+    decides its colour.
     """
 
     image: np.ndarray
     probabilities: list[np.ndarray]
     note: str
+    label: int = 0
 
 
 def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: int) -> None:
@@ -131,26 +135,29 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
                 flips = gr.Checkbox(label="Average over mirror images", info="slower, often a little better")
                 tile = gr.Checkbox(label="Sliding window", info="for images far larger than the model's")
                 note = gr.Markdown(elem_id="note")
-                image = gr.Image(label="Image", interactive=False, buttons=["fullscreen"], elem_id="image")
+                image = _picture("Image", "image")
             with gr.Column(scale=3):
                 shown = []
                 for index, name in enumerate(names):
                     with gr.Row():
-                        for kind in ("mask", "overlay"):
-                            shown.append(
-                                gr.Image(
-                                    label=f"{name}: {kind}",
-                                    interactive=False,
-                                    format="png",
-                                    buttons=["download", "fullscreen"],
-                                    elem_id=f"{kind}{index}",
-                                )
-                            )
+                        shown += [_picture(f"{name}: {kind}", f"{kind}{index}") for kind in ("mask", "overlay")]
         outputs = [note, image, *shown]
         changed = [file.change, label.change, flips.change, tile.change]
         gr.on(changed, predict, [file, label, flips, tile], viewed).then(draw, [viewed, threshold], outputs)
         threshold.change(draw, [viewed, threshold], outputs, show_progress="hidden", trigger_mode="always_last")
     return page
+
+
+def _picture(title: str, elem_id: str) -> "Picture":
+    """A picture with its title above it: Gradio's own label lies on the picture and covers a small one."""
+    import gradio as gr
+
+    with gr.Column(min_width=240):
+        gr.Markdown(title, elem_classes="picture-title")
+        return gr.Image(
+            label=title, show_label=False, interactive=False, format="png", buttons=["download", "fullscreen"],
+            elem_id=elem_id,
+        )  # fmt: skip
 
 
 def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bool, tile: bool) -> Viewed:
@@ -165,7 +172,7 @@ def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bo
     shown = predictors[0].shown(images[0])
     height, width = shown.shape[:2]
     size = f"{width} x {height} pixels" + (f", frame 1 of {frames}" if frames > 1 else "")
-    return Viewed(shown, found, f"**{path.name}**, {size}")
+    return Viewed(shown, found, f"**{path.name}**, {size}", predictors[0].labels.index(label))
 
 
 def pictures(
@@ -186,7 +193,8 @@ def pictures(
             note += f" The first against the second: {words}."
     drawn = []
     for mask in masks:
-        drawn += [_reduced(mask.astype(np.uint8) * 255), _reduced(draw_masks(viewed.image, mask[None]))]
+        overlay = draw_masks(viewed.image, mask[None], first=viewed.label)
+        drawn += [_reduced(mask.astype(np.uint8) * 255), _reduced(overlay)]
     return [note, _reduced(viewed.image), *drawn]
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from datasets.data import GeneralDataset
 from datasets.names import output_name
-from evaluation.overlays import FALSE_NEGATIVE, mask_panel
+from evaluation.overlays import FALSE_NEGATIVE, FALSE_POSITIVE, mask_panel
 from evaluation.results import ImageKey
 from report.cells import Row
 from report.drawing import PAGE_WIDTH, Drawn, figure, save
@@ -107,9 +107,10 @@ def _read_mask(path: Path) -> np.ndarray | None:
 
 
 def prediction_panel(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: prediction white on black, missed truth red."""
+    """(H, W, 3) uint8: right white on black, missed red, false blue; the colours of the overlays."""
     panel = mask_panel(prediction)
     panel[truth & ~prediction] = FALSE_NEGATIVE
+    panel[prediction & ~truth] = FALSE_POSITIVE
     return panel
 
 
@@ -150,7 +151,8 @@ def _draw(
             save(
                 drawing, folder, name, f"Predictions (the paper's Fig. 3): {section.title}",
                 "For each dataset the test image whose Dice is the median of SALT's (of the first row's, where there "
-                "is no SALT), weights last, lowest seed. White: predicted; red: missed; Dice at the image's own size.",
+                "is no SALT), weights last, lowest seed. White: right; red: missed; blue: false. Dice at the image's "
+                "own size.",
                 alt,
             )
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -136,7 +137,7 @@ def test_strategy_none_evaluates_without_training(workspace):
     assert results["last"]["img_size"]["n"] == 2
 
 
-def test_several_labels_are_samples_and_results_of_their_own(workspace, draw_dataset):
+def test_several_labels_are_samples_and_results_of_their_own(workspace, draw_dataset, capsys):
     data = workspace.folder / "two"
     draw_dataset(data, {"train": 2, "val": 1, "test": 2}, labels=2)
     workspace.data_config.write_text(
@@ -148,6 +149,11 @@ def test_several_labels_are_samples_and_results_of_their_own(workspace, draw_dat
     assert {label: values["native"]["n"] for label, values in results["labels"].items()} == {"Bar": 2, "Rod": 2}
     means = [values["native"]["dice"]["mean"] for values in results["labels"].values()]
     assert results["native"]["dice"]["mean"] == pytest.approx(np.mean(means))
+    printed = capsys.readouterr().out
+    for label, mean in zip(results["labels"], means, strict=True):
+        assert re.search(
+            rf"^  {label}: Dice .*; at the images' own size Dice {mean:.4f}, HD95 .*; n 2, ", printed, re.MULTILINE
+        )
 
 
 def test_merged_sam_export_loads_strictly_in_the_untouched_package(workspace):

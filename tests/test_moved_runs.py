@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.sweep import read_plan, sweep_runs
 from main import main
 from model import load_trained
 from training.run_weights import weights_of
@@ -104,3 +105,17 @@ def test_base_weights_are_found_by_their_hash(moved, monkeypatch, tmp_path, caps
     (folder / "renamed.safetensors").unlink()
     with pytest.raises(UserError, match=r"no file in .* or .*elsewhere has"):
         load_trained(weights)
+
+
+def test_a_plan_runs_from_anywhere(tmp_path, monkeypatch):
+    """The project's own, by its name in the project, and a user's, whose configs lie beside it."""
+    monkeypatch.chdir(tmp_path)
+    for run in sweep_runs(read_plan(Path("configs/table1/miniature.yaml"))):
+        assert run.config().arch
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "m.yaml").write_text("seed: 7\n")
+    text = "output: x\ndatasets: {d: configs/data/drive.yaml}\nrows: {a: {model_config: m.yaml}}\n"
+    (tmp_path / "plans" / "plan.yaml").write_text(text)
+    [run] = sweep_runs(read_plan(Path("plans/plan.yaml")))
+    assert run.config().require_data().name == "DRIVE"
+    assert run.plan.rows["a"].model_config_path == Path("plans/m.yaml")

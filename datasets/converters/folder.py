@@ -84,7 +84,7 @@ def _no_pairs(
     tried = f"by {pattern}" if pattern else "by what their names share"
     if image_files == mask_files:
         found = f"none of {len(image_files)} files ({_some(image_files)}) pairs with another"
-        other = "" if pattern else " or --masks DIR if the masks lie elsewhere,"
+        other = "" if pattern else " --masks DIR if the masks lie elsewhere, or"
     else:
         found = (
             f"none of {len(image_files)} images ({_some(image_files)}) pairs with any of {len(mask_files)} files in "
@@ -99,7 +99,8 @@ def _some(files: Mapping[str, Path]) -> str:
 
 def _describe(pairing: Pairing, images: Path, masks: Path) -> Sequence[str]:
     lines = [f"pairing by {pairing.pattern}: {len(pairing.pairs)} pairs"]
-    lines += [f"  {image.name}  <->  {mask.name}" for image, mask in pairing.pairs[:_SHOWN_PAIRS]]
+    shown = [(image.relative_to(images), mask.relative_to(masks)) for image, mask in pairing.pairs[:_SHOWN_PAIRS]]
+    lines += [f"  {image.as_posix()}  <->  {mask.as_posix()}" for image, mask in shown]
     if (more := len(pairing.pairs) - _SHOWN_PAIRS) > 0:
         lines.append(f"  ... and {more} more")
     if pairing.others:

@@ -1,5 +1,6 @@
 """Writes data.yaml beside a user's data: the config that trains on it."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,12 +43,14 @@ def write_data_config(
     names = dict(labels) or (
         {1: "Foreground"} if set(found) <= {1, 255} else {value: f"Label {value}" for value in found}
     )
+    # As people write it: JSON's lists and texts are YAML too.
     data = {
         "root_path": ".",
         "name": output.resolve().name,
         "label_list": [0, *names],
         "label_names": ["Background", *names.values()],
     }
+    entries = "".join(f"  {key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in data.items())
     lines = [
         f"{len(written)} images of {_sizes(written)} (width x height): {_counts(splits)}.",
         "",
@@ -56,7 +59,7 @@ def write_data_config(
         "The image size follows the model config. --set section.key=value changes any key on the command line.",
     ]
     comments = "".join(f"# {line}".rstrip() + "\n" for line in lines)
-    write_text(root / DATA_CONFIG, comments + "\n" + dump_yaml({"data_transforms": _AUGMENTATION, "data": data}))
+    write_text(root / DATA_CONFIG, comments + f"\n{dump_yaml({'data_transforms': _AUGMENTATION})}\ndata:\n{entries}")
 
 
 def _sizes(written: Sequence[Written]) -> str:

@@ -21,10 +21,12 @@ from utils.errors import UserError
 _COMPRESSION = 3
 
 
-def write_png(path: Path, values: np.ndarray, note: tuple[str, str] | None = None) -> None:
+def write_png(
+    path: Path, values: np.ndarray, note: tuple[str, str] | None = None, palette: bytes | None = None
+) -> None:
     """Write (H, W) or (H, W, 3), uint8 or uint16, as PNG; three equal channels become one.
 
-    `note` is a keyword and its text, kept in the file.
+    `note` is a keyword and its text, kept in the file. `palette` holds 256 colours, RGB, of (H, W) uint8.
 
     Raises: UserError for 16-bit colour, which Pillow cannot write.
     """
@@ -35,7 +37,10 @@ def write_png(path: Path, values: np.ndarray, note: tuple[str, str] | None = Non
     text = PngInfo()
     if note:
         text.add_text(*note)
-    Image.fromarray(np.ascontiguousarray(values)).save(path, format="PNG", compress_level=_COMPRESSION, pnginfo=text)
+    image = Image.fromarray(np.ascontiguousarray(values))
+    if palette:
+        image.putpalette(palette)
+    image.save(path, format="PNG", compress_level=_COMPRESSION, pnginfo=text)
 
 
 def write_cases(root: Path, cases: Sequence[Case], title: str) -> list[Written]:

@@ -189,6 +189,9 @@ def test_a_run_whose_plan_has_changed_is_not_done_and_replaced_only_by_force(pla
     assert (folder / "notes.txt").read_text() == "mine"
     assert run(path, "--only", "lora/*", "--dry_run") == 0
     assert capfd.readouterr().out == "lora/bars/0: done\n"
+    path = plan(seeds=[0], overrides=["training.num_epochs=2", "training.lr=0.005"])  # it goes on
+    assert run(path, "--only", "lora/*", "--dry_run") == 0
+    assert capfd.readouterr().out == "lora/bars/0: unfinished\n"
 
 
 def test_the_plan_of_table_1_names_every_row_of_the_paper():
@@ -197,6 +200,8 @@ def test_the_plan_of_table_1_names_every_row_of_the_paper():
         "sweep",
         "sweep_released",
         "miniature",
+        "salt_256_detail",  # beyond the paper
+        "sam2_salt_256_detail",
     }
     assert set(plan.rows) == files
     assert all(row.model_config_path == Path(f"configs/table1/{name}.yaml") for name, row in plan.rows.items())

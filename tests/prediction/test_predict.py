@@ -17,6 +17,7 @@ from evaluation.threshold import Threshold
 from main import main
 from model import load_model
 from prediction.predictor import index_map
+from utils.drawing import LEGEND_HEIGHT, label_colour
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(0)
@@ -105,8 +106,15 @@ def test_two_labels_are_one_map_of_their_values(make_weights, tmp_path):
     probabilities = np.load(tmp_path / "out" / "probabilities" / "a.npy")
     assert probabilities.dtype == np.float32
     assert np.array_equal(probabilities[1], predictor.probabilities(image, "Disc"))
+    with Image.open(tmp_path / "out" / "a.png") as shown:  # a viewer shows the labels' colours
+        assert shown.mode == "P"
+        colours = np.asarray(shown.convert("RGB"))
+    for value, colour in {0: (0, 0, 0), 3: label_colour(0), 6: label_colour(1)}.items():
+        assert (colours[mask == value] == colour).all()
     overlay = read(tmp_path / "out" / "overlay" / "a.png")
-    assert overlay.shape == (30, 44, 3)
+    assert overlay.shape == (30 + LEGEND_HEIGHT, 44, 3)
+    assert overlay[30:].any()
+    overlay = overlay[:30]
     assert (overlay[mask > 0] != image[mask > 0]).any(axis=1).all()
 
 

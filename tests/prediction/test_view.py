@@ -18,6 +18,7 @@ from main import main
 from model import load_model
 from prediction.view import HOST, Viewed, pictures, view_file
 from utils.config.evaluation import EvaluationConfig
+from utils.drawing import label_colour
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,6 +36,12 @@ def test_the_threshold_draws_the_mask_anew():
     assert (pictures(viewed, 0.9, 2)[2] > 0).sum() == 10
     assert (overlay[mask > 0] > 0).any(axis=1).all()
     assert pictures(None, 0.5, 2) == ["", None, None, None, None, None]
+
+
+def test_a_label_has_its_own_colour():
+    viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [np.ones((10, 10), np.float32)], "a", label=1)
+    overlay = pictures(viewed, 0.5, 1)[3]
+    assert np.allclose(overlay, 0.45 * np.array(label_colour(1)), atol=1)
 
 
 def test_large_images_are_shown_smaller():
@@ -209,3 +216,22 @@ def _status(request):
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "columns"), [(1280, 3), (400, 1)])
+def test_the_page_at_two_widths(served, chromium, tmp_path, width, columns):
+    """The page fills the window before an image is dropped, and no title lies on a picture."""
+    from playwright.sync_api import expect
+
+    page = chromium.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"http://{HOST}:{served}")
+    expect(page.locator("#mask0")).to_be_visible(timeout=120_000)
+    container = page.locator(".gradio-container").first.bounding_box()
+    assert container["width"] >= 0.95 * width
+    lefts = {round(page.locator(f"#{place}").bounding_box()["x"]) for place in ("upload", "mask0", "overlay0")}
+    assert len(lefts) == columns
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for place in ("mask0", "overlay0"):
+        title = page.locator(f"#{place} label").first.bounding_box()  # Gradio's own, for screen readers alone
+        assert title is None or title["height"] <= 1

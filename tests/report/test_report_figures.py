@@ -58,10 +58,10 @@ def trained(workspace, tmp_path):
     return copy
 
 
-def test_a_prediction_is_white_and_what_it_missed_red():
+def test_a_prediction_has_the_colours_of_the_overlays():
     truth = np.array([[True, True, False, False]])
     prediction = np.array([[True, False, True, False]])
-    assert prediction_panel(prediction, truth).tolist() == [[[255] * 3, [255, 60, 50], [255] * 3, [0] * 3]]
+    assert prediction_panel(prediction, truth).tolist() == [[[255] * 3, [255, 60, 50], [70, 140, 255], [0] * 3]]
 
 
 def test_a_run_keeps_its_predictions_and_the_grid_shows_them(trained, workspace, tmp_path, monkeypatch):

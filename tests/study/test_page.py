@@ -95,7 +95,7 @@ def test_a_persons_reading_is_kept_in_its_places(page):
     for _ in range(2):
         text = page()
         assert text.index("At the *top*.") < text.index("## Nano")
-        assert text.index("White: predicted") < text.index("Of nano.") < text.index("### ReLU")
+        assert text.index("White: right") < text.index("Of nano.") < text.index("### ReLU")
         assert text.index("| nowhere |") < text.index("Of ReLU.") < text.index("## Learning rates")
         assert text.endswith("## More\n\nM.\n")
     assert "\n\n\n" not in text

@@ -127,3 +127,18 @@ def test_matplotlib_is_loaded_for_curves_alone():
     code = "import sys, training.curves; sys.exit('matplotlib' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_no_legend_lies_on_a_curve_and_test_images_are_not_called_validation(tmp_path, monkeypatch):
+    figures = []
+    plain = Figure.subplots
+    monkeypatch.setattr(Figure, "subplots", lambda self, *a, **k: figures.append(self) or plain(self, *a, **k))
+    losses = dict.fromkeys(("total", "focal", "dice", "regularization"), 0.5)
+    records = [{"epoch": e, "loss": losses, "train": {"dice": 0.0}, "val": {"dice": 0.1}, "lr": 1e-4} for e in (1, 2)]
+    plot_curves(write_log(tmp_path / "m.jsonl", records), tmp_path / "c.png", "test")
+    (figure,) = figures
+    for axis in figure.axes[:2]:
+        assert axis.get_legend().get_window_extent().y1 <= axis.get_window_extent().y0
+    names = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert names == ["train/dice", "test images/dice"]
+    assert figure._suptitle.get_text() == "epoch chosen on test images"

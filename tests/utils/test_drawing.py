@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from utils.drawing import LABEL_COLOURS, draw_caption, draw_masks, label_colour
+from utils.drawing import (
+    LABEL_COLOURS,
+    LEGEND_HEIGHT,
+    draw_caption,
+    draw_masks,
+    label_colour,
+    label_palette,
+    with_legend,
+)
 
 WHITE, RED = (255, 255, 255), (255, 0, 0)
 
@@ -60,3 +68,18 @@ def test_words_stand_beside_each_other_in_their_colours():
     assert white.size > 0
     assert red.size > 0
     assert white.max() < red.min()
+
+
+def test_the_palette_of_an_index_mask_has_the_labels_colours():
+    palette = np.frombuffer(label_palette([0, 3, 7]), np.uint8).reshape(256, 3)
+    assert [tuple(palette[value]) for value in (0, 3, 7)] == [(0, 0, 0), label_colour(0), label_colour(1)]
+    assert (palette[[1, 2, 255]] == 128).all()
+
+
+def test_a_legend_lies_below_the_image_in_the_labels_colours():
+    image = np.full((40, 200, 3), 9, np.uint8)
+    drawn = with_legend(image, ["Vein", "Disc"])
+    assert drawn.shape == (40 + LEGEND_HEIGHT, 200, 3)
+    assert np.array_equal(drawn[:40], image)
+    colours = {tuple(pixel) for pixel in drawn[40:].reshape(-1, 3)}
+    assert {label_colour(0), label_colour(1)} <= colours

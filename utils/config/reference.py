@@ -175,16 +175,16 @@ def _type(kind: Any, metadata: Sequence[Any]) -> str:
     if origin is Annotated:
         return _type(inner[0], [*inner[1:], *metadata])
     if origin in (Union, types.UnionType):
-        literal = [value for each in inner if get_origin(each) is Literal for value in get_args(each)]
         known = [each for each in inner if each is not type(None)]
-        others = [_type(each, metadata) for each in known if get_origin(each) is not Literal][:1]
-        return ", ".join([*others, *([_choices(literal)] if literal else [])])
+        return " or ".join(dict.fromkeys(_type(each, metadata) for each in known))
     if origin is Literal:
         return _choices([value for each in inner for value in (get_args(each) or (each,))])
     if origin is list:
         return _limited(f"list of {_type(inner[0], [])}", metadata)
-    if origin is dict or kind is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
+    if origin is dict or kind is dict:
         return "section"
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return f"section of {', '.join(kind.model_fields)}"
     names = {bool: "true, false", int: "whole number", float: "number", str: "text", Path: "path", Any: "anything"}
     return _limited(names[kind], metadata)
 

@@ -101,8 +101,7 @@ def _apply_architecture(draft: Draft) -> None:
     arch, strategy = draft.get(("arch",)) or SAM_ARCH, draft.get(("strategy",))
     if arch in BASELINE_ARCHS:
         if draft.get(("sam", "mask_head")) == "detail":
-            origin = draft.origin(("sam", "mask_head"))
-            raise ConfigError(f"{origin}: sam.mask_head = detail, but {arch} is not a SAM; remove it")
+            raise ConfigError(f"{draft.origin(('sam', 'mask_head'))}: sam.mask_head = detail, but {arch} is not a SAM")
         if strategy is None:
             draft.set(("strategy",), "full", f"arch {arch}")
         elif strategy not in ("full", "none"):

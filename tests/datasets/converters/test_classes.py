@@ -95,6 +95,6 @@ def test_a_set_with_colour_masks(tmp_path):
     prepare("folder", None, tmp_path / "out", images=tmp_path / "mine", classes=classes)
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/0.png"), np.array([0, 2, 1])[labels])
     text = (tmp_path / "out" / "data.yaml").read_text()
-    assert "label_list:\n  - 0\n  - 1\n  - 2" in text or "label_list: [0, 1, 2]" in text
+    assert '  label_list: [0, 1, 2]\n  label_names: ["Background", "vein", "artery"]\n' in text
     with pytest.raises(ConfigError, match="--classes and --threshold: give one"):
         prepare("folder", None, tmp_path / "x", images=tmp_path / "mine", classes=classes, threshold=3)

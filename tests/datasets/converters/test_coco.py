@@ -67,6 +67,8 @@ def test_categories_become_labels(mine, tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "out/images/1.png"), read_image(mine / "photos/day1/1.png"))
     data = load_config(None, tmp_path / "out" / "data.yaml").require_data()
     assert (data.label_list, data.label_names) == ([0, 1, 2], ["Background", "artery", "vein"])
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert load_config(None, tmp_path / "moved" / "data.yaml").require_data().root_path == tmp_path / "moved"
 
 
 def test_images_and_files_in_different_places(mine, tmp_path):

@@ -125,3 +125,48 @@ def test_all_images_may_train_and_one_pair_is_too_few_to_split(mine, tmp_path):
     (mine / "photos" / "p0_1_photo.png").unlink()
     with pytest.raises(UserError, match="1 pairs cannot be split into train, 0 val and 1 test"):
         run(mine, tmp_path / "out", pattern="{id}_photo={id}_manual1")
+
+
+def test_what_is_said_where_nothing_pairs_or_is_there(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match=r"mine: holds no image \(.*\); it is empty"):
+        prepare("folder", None, tmp_path / "out", images=tmp_path / "mine")
+    for name in ("cat", "dog"):
+        Image.new("L", (3, 4)).save(tmp_path / "mine" / f"{name}.png")
+    nothing = (
+        r"mine: none of 2 files \(cat, dog\) pairs with another by what their names share; give --masks DIR if the"
+    )
+    with pytest.raises(UserError, match=nothing):
+        prepare("folder", None, tmp_path / "out", images=tmp_path / "mine")
+
+
+def test_folders_and_other_masks_are_shown(tmp_path):
+    """Two observers' masks, and two images in each folder: the other masks and the patients' pattern are offered."""
+    for i in range(4):
+        folder = tmp_path / "mine" / f"p{i // 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending in ("", "_obs1", "_obs2"):
+            Image.fromarray(np.eye(5, dtype=np.uint8)).save(folder / f"e{i}{ending}.png")
+    summary = prepare("folder", None, tmp_path / "out", images=tmp_path / "mine")
+    assert summary["lines"] == [
+        "pairing by {id}={id}_obs1: 4 pairs",
+        *[f"  p{i // 2}/e{i}.png  <->  p{i // 2}/e{i}_obs1.png" for i in range(4)],
+        "the images have other masks too; to take those, give --pattern with",
+        "  '{id}={id}_obs2': 4 pairs",
+        "if a folder is a patient, keep it in one split: --pattern '{group}/{id}={group}/{id}_obs1'",
+    ]
+    assert summary["unmatched"] == []
+    pattern = "{group}/{id}={group}/{id}_obs1"
+    prepare("folder", None, tmp_path / "groups", images=tmp_path / "mine", pattern=pattern, folds=2)
+    text = (tmp_path / "groups" / "data_split.csv").read_text()
+    assert "e0.png,test,0,p0" in text or "e0.png,train,1,p0" in text
+
+
+def test_images_of_one_name_in_two_folders_are_kept_apart(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+        for name in ("1", "1_mask"):
+            Image.fromarray(np.eye(5, dtype=np.uint8)).save(tmp_path / "mine" / folder / f"{name}.png")
+    summary = prepare("folder", None, tmp_path / "out", images=tmp_path / "mine", test_fraction=0.5)
+    assert summary["images"] == 2
+    assert sorted(path.name for path in (tmp_path / "out" / "images").iterdir()) == ["a_1.png", "b_1.png"]
