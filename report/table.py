@@ -92,7 +92,10 @@ class Table:
     @property
     def title(self) -> str:
         """The weights, the size and the region."""
-        return f"{WEIGHTS_WORDS[self.weights]}, {SIZE_WORDS[self.size]}{REGION_WORDS[self.region]}"
+        size = SIZE_WORDS[self.size]
+        if self.region != "whole":
+            size = size.removesuffix(", as in the paper")
+        return f"{WEIGHTS_WORDS[self.weights]}, {size}{REGION_WORDS[self.region]}"
 
     def numbered_sections(self) -> list[tuple[str, Section]]:
         """Each section with a suffix for the names of its figures: "_1", "_2"; "" for a single section."""

@@ -57,7 +57,7 @@ def test_every_file_and_the_table_hold_all_metrics_in_both_regions(workspace, no
     capsys.readouterr()
     options = ["--columns", "dice,cldice,sensitivity", "--region", "fov"]
     assert main(["table", "--runs", str(run), "--output", str(workspace.folder / "t"), *options]) == 0
-    assert "inside the field of view" in capsys.readouterr().out
+    assert "(last), at the model's image size, inside the field of view" in capsys.readouterr().out
     shown = f"{results.last.img_size.fov.measure('sensitivity').mean:.3f}"
     for name in ("table.md", "table.tex", "index.html"):
         text = (workspace.folder / "t" / name).read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import pytest
 from short_runs import assert_same_runs, run, signal_at_step
 
+from datasets import validation
 from main import main
 from training.signals import StoppedError
 from utils.errors import UserError
@@ -41,7 +42,8 @@ def test_a_set_without_validation_images_trains_and_says_so(no_validation, capfd
     assert len(splits_of(no_validation.folder / "other" / "data_split.csv")["val"]) == 3
 
 
-def test_a_resumed_run_keeps_its_split_where_the_set_has_changed(no_validation, monkeypatch):
+def test_a_resumed_run_keeps_its_split_where_another_would_be_drawn(no_validation, monkeypatch):
+    """As by a later version of the draw; a split file that has changed is refused (test_resume)."""
     four = ("training.num_epochs=4",)
     run(no_validation, "whole/m.safetensors", *four)
     with monkeypatch.context() as patch:
@@ -49,9 +51,12 @@ def test_a_resumed_run_keeps_its_split_where_the_set_has_changed(no_validation, 
         with pytest.raises(StoppedError):
             run(no_validation, "cut/m.safetensors", *four)
     recorded = (no_validation.folder / "cut" / "data_split.csv").read_text()
-    split = no_validation.data / "data_split.csv"
-    split.write_text("\n".join(split.read_text().splitlines()[:-3]) + "\ntest0.png,test\ntest1.png,test\n")
-    run(no_validation, "cut/m.safetensors", *four, resume=True)
+    draw = validation.draw_validation
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "draw_validation", lambda rows, fraction, seed: draw(rows, fraction, seed + 1))
+        run(no_validation, "other/m.safetensors", *four)
+        run(no_validation, "cut/m.safetensors", *four, resume=True)
+    assert (no_validation.folder / "other" / "data_split.csv").read_text() != recorded
     assert (no_validation.folder / "cut" / "data_split.csv").read_text() == recorded
     assert_same_runs(no_validation.folder / "whole", no_validation.folder / "cut")
 
