@@ -95,7 +95,7 @@ def test_another_file_is_refused_and_nothing_is_left(publish, tmp_path, capsys, 
 def test_an_answer_of_404_says_so(publish, tmp_path, capsys):
     publish("absent", sha256=SHA256)
     assert fetch(tmp_path) == 1
-    assert "the server answers 404 Not Found; try --url" in capsys.readouterr().err
+    assert "the server answers 404 Not Found; give a mirror's address with --url" in capsys.readouterr().err
 
 
 def test_offline_names_the_address_and_the_place(server, tmp_path, monkeypatch, capsys):

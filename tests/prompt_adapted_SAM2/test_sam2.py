@@ -243,7 +243,7 @@ def test_another_size_is_told(config, tiny_file):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("sam.sam_type=base", "Prompt Adapted SAM 2 has base_plus, tiny, small, large, nano"),
+        ("sam.sam_type=huge", "Prompt Adapted SAM 2 has base_plus, tiny, small, large, nano"),
         ("sam.img_size=144", "SAM2 needs a multiple of 32"),
     ],
 )

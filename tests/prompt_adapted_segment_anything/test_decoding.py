@@ -11,7 +11,7 @@ def test_batch_equals_stock_decoder_image_by_image():
     decoder, prompts = build_mask_decoder(geometry), build_prompt_encoder(geometry, 64)
     embeddings, sparse = torch.randn(3, 128, 8, 8), torch.randn(3, 2, 128)
     dense = prompts.no_mask_embed.weight[..., None, None]
-    ours = decode_masks(decoder, embeddings, prompts.get_dense_pe(), sparse, dense)
+    ours, features = decode_masks(decoder, embeddings, prompts.get_dense_pe(), sparse, dense)
     for i in range(3):
         stock, _ = decoder(
             image_embeddings=embeddings[i : i + 1],
@@ -21,3 +21,4 @@ def test_batch_equals_stock_decoder_image_by_image():
             multimask_output=False,
         )
         assert torch.allclose(ours[i], stock[0, 0], atol=1e-5)
+    assert features.shape == (3, 128 // 8, 32, 32)

@@ -37,11 +37,21 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def _heed_signals():
+    """Undoes `nohup` and `&`, under which these tests may run and which make processes ignore signals."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def working(tmp_path):
     """A `prepare` whose workers never end: the process and the process ids of its workers."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, *arguments(tmp_path / "set")], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", SLOW, *arguments(tmp_path / "set")],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_heed_signals,
     )
     scratch = tmp_path / ".set.prepare"
     while not (found := list(scratch.glob("worker_*"))):
