@@ -51,6 +51,7 @@ GROUPS = {
     ),
     "salt_4": ("naive salt_4 fp32", "ours salt_4 fp32", "ours salt_4 bf16"),
     "lora_4": ("naive lora_4 fp32", "ours lora_4 fp32", "ours lora_4 bf16"),
+    "detail": ("ours salt_256 fp32", "ours salt_256_detail fp32"),
     "svd": ("naive ssam fp32", "ours ssam fp32", "ours ssam bf16"),
     "sam2": (
         "naive sam2_salt_256 fp32",

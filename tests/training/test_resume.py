@@ -31,6 +31,8 @@ EVERYTHING = (
     "training.gradient_checkpointing=true",
     "training.schedular=cosine",
     "prompts.text_affine_norm=batchnorm",
+    "sam.mask_head=detail",
+    "data_transforms.scale=native",
     "data.num_workers=2",
 )
 
