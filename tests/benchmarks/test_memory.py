@@ -25,6 +25,7 @@ def test_live_bytes_are_counted_once_and_until_they_are_freed():
     assert (live.now, live.peak) == (0, 8000)
 
 
+@pytest.mark.slow
 def test_options_move_the_peak_the_way_they_should():
     plain = estimate(NANO)
     assert plain["peak"] > plain["parameters"] > 0

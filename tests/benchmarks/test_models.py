@@ -82,6 +82,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_benchmark_writes_its_table_and_json(name, tmp_path, monkeypatch, capsys):
     command, arguments, cases = COMMANDS[name]
