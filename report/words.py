@@ -47,7 +47,7 @@ def notes(table: Table) -> list[str]:
 
 def _named_rows(section: Section) -> list[str]:
     """What the rows are that a plan named: the method, and what tells it from others that read the same."""
-    rows = {row.key: row for row in section.rows if row.key is not None}
+    rows = {row.key: row for row in section.rows if row.key is not None and row.runs}
     described = descriptions(list(rows))
     lines = []
     for key, row in rows.items():
