@@ -79,6 +79,14 @@ def test_the_papers_row_keeps_its_label_and_another_plans_row_its_name(maker):
     assert row.paper.name == "salt_256"
 
 
+def test_a_plans_row_without_training_has_no_best_epoch_and_no_note_of_it(maker):
+    for row, name in (("sam_text", "before"), ("salt_256", "mine")):
+        (maker.run(row, folder=name) / "row.txt").write_text(f"{name}\n")
+    text = to_markdown(build_table(gather(maker.root).runs, "best_val", "img_size"))
+    assert "- mine: SALT 256\n" in text
+    assert "before: " not in text
+
+
 def test_a_plans_row_that_was_changed_midway_is_two_rows(maker):
     for seed, lr in ((0, 0.01), (1, 0.02)):
         (add_config(maker.run("salt_256", folder=f"r{seed}", seed=seed), lr=lr) / "row.txt").write_text("mine\n")
