@@ -84,7 +84,7 @@ def test_a_plans_row_without_training_has_no_best_epoch_and_no_note_of_it(maker)
         (maker.run(row, folder=name) / "row.txt").write_text(f"{name}\n")
     text = to_markdown(build_table(gather(maker.root).runs, "best_val", "img_size"))
     assert "- mine: SALT 256\n" in text
-    assert "before: " not in text
+    assert "- before: SAM" not in text
 
 
 def test_a_plans_row_that_was_changed_midway_is_two_rows(maker):
