@@ -29,8 +29,8 @@ from utils.files import write_json, write_text
 from utils.losses import SegmentationLoss
 
 MODEL_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "SALT_config.yaml"
-STEPS = 400
-LEARNING_RATE = 0.3  # falls to 0 as a half cosine
+STEPS = 150
+LEARNING_RATE = 0.3
 START = 2.0  # of the logits, positive inside the mask
 
 
@@ -50,7 +50,6 @@ def ceiling(truth: np.ndarray, size: int, stride: int, steps: int = STEPS) -> fl
     pooled = functional.avg_pool2d(square[None, None], stride)
     logits = (START * (2 * pooled - 1)).requires_grad_()
     optimizer = torch.optim.Adam([logits], LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps + 1)
     loss = SegmentationLoss("bce+dice")
     best = 0.0
     for step in range(steps + 1):
@@ -60,7 +59,6 @@ def ceiling(truth: np.ndarray, size: int, stride: int, steps: int = STEPS) -> fl
         optimizer.zero_grad()
         loss(native[None], target).backward()
         optimizer.step()
-        schedule.step()
     return best
 
 
