@@ -168,13 +168,15 @@ def load_models(
 
 def as_predictor(model: SegmentationModel, config: Config, device: torch.device | str) -> Predictor:
     """A model that `load_trained` returned, ready to use on images; its adapters are merged."""
-    data = config.require_data()
-    transform = Data_Transform(config.data_transforms, train=False)
     adapters.merge(model)
     model.requires_grad_(False).to(device)
-    return Predictor(
-        model, transform, data.label_names[1:], data.label_list, torch.device(device), evaluation=config.evaluation
-    )
+    return predictor_of(model, config, torch.device(device))
+
+
+def predictor_of(model: SegmentationModel, config: Config, device: torch.device) -> Predictor:
+    """A model on `device`, in evaluation mode, as it is, with the preprocessing of its config."""
+    data, transform = config.require_data(), Data_Transform(config.data_transforms, train=False)
+    return Predictor(model, transform, data.label_names[1:], data.label_list, device, evaluation=config.evaluation)
 
 
 def load_trained(path: Path | str, pretrained_path: Path | str | None = None) -> tuple[SegmentationModel, Config]:

@@ -24,7 +24,7 @@ from evaluation.results import (
     write_results,
 )
 from evaluation.threshold import Threshold
-from model import as_predictor, load_model, load_trained
+from model import as_predictor, load_model, load_trained, predictor_of
 from networks.base import SegmentationModel
 from networks.strategies import parameter_counts
 from prediction.ensemble import average
@@ -94,6 +94,8 @@ def score_dataset(
             words: dict[str, Any] = {"name": score.name, "label": score.label, "dice": score.native.dice}
             save_overlay(pictures.overlays / name, dataset.native_image(index), truth, prediction, **words)
 
+    if native_logits is None and config.evaluation.flips:
+        native_logits = _native_logits(predictor_of(model.eval(), config, device), dataset, PredictionOptions())
     batch_size = max(1, config.training.batch_size // (processes.count if processes else 1))
     workers = config.require_data().num_workers
     on_prediction = partial(draw, pictures) if pictures else None

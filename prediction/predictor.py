@@ -33,7 +33,8 @@ class Predictor:
         For images far larger than the model's: keeps details, but shows them larger than in training, where whole
         images were resized. An image that is not larger is predicted as a whole. A model trained at native scale
         (`data_transforms.scale`) always predicts by windows.
-    flips: averages the logits of the image and its three mirror images, which takes four times as long.
+    flips: averages the logits of the image and its three mirror images, which takes four times as long. A model trained
+        with `evaluation.tta: flips` always does.
 
     Attributes:
         model: its adapters merged, in evaluation mode.
@@ -94,7 +95,7 @@ class Predictor:
         tile = (tile or self.transform.native) and max(image.shape[:2]) > self.model.img_size
         predict = self._tiled if tile else self._whole
         total = predict(image, labels)
-        mirrored = _MIRROR_AXES if flips else ()
+        mirrored = _MIRROR_AXES if flips or self.evaluation.flips else ()
         for axes in mirrored:
             total += predict(np.flip(image, axes), labels).flip([axis + 1 for axis in axes])
         return total.div_(1 + len(mirrored))

@@ -27,6 +27,7 @@ PROMPTS = {"box_full": "box around the whole image", "box_oracle": "box from the
 BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, SAM2)} | {
     "unetplusplus": "U-Net++",
     "segresnet": "SegResNet",
+    "dynunet": "DynUNet",
 }
 RANK_WORDS = {"svd_rank_linear": "top", "svd_rank_conv2d": "neck", "svd_ratio": "top", "r_lora": "LoRA"}
 PROFILES = ("official", "released")

@@ -8,7 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from utils.files import portable_path
 
-BaselineArch = Literal["unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet"]
+BaselineArch = Literal[
+    "unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet", "dynunet",
+]  # fmt: skip
 Architecture = Literal["Prompt Adapted SAM", "Prompt Adapted SAM 2", BaselineArch]
 SAM_ARCH: Literal["Prompt Adapted SAM"] = "Prompt Adapted SAM"
 SAM2_ARCH: Literal["Prompt Adapted SAM 2"] = "Prompt Adapted SAM 2"
@@ -31,6 +33,7 @@ Relu = Literal["core", "diagonal", "none"]
 
 EncoderAttention = Literal["official", "released"]
 PosEmbedResize = Literal["bicubic", "avg_pool"]
+TestTimeAugmentation = Literal["none", "flips"]
 Scale = Literal["fit", "native"]  # the longest side becomes img_size, or every pixel stays one
 MaskHead = Literal["official", "detail"]
 BaseWeights = Literal["pretrained", "random"]

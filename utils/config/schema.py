@@ -74,6 +74,14 @@ class DataTransformsConfig(Section):
     saturation: NotNegative = 0.2
     use_brightness: bool = False
     brightness: NotNegative = 0.2
+    use_contrast: bool = False
+    contrast: NotNegative = 0.2
+    use_gamma: bool = False
+    gamma: ScaleRange = [0.7, 1.5]
+    use_blur: bool = False
+    blur: ScaleRange = [0.3, 1.0]
+    use_elastic: bool = False
+    elastic: Positive = 100.0
     use_horizontal_flip: bool = False
     use_vertical_flip: bool = False
     use_random_scale: bool = False

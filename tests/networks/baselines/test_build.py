@@ -23,6 +23,7 @@ PARAMETERS = {
     "segformer": 43_829_313,
     "unetplusplus": 67_977_873,
     "segresnet": 6_299_073,
+    "dynunet": 20_611_713,
 }
 
 
