@@ -148,7 +148,7 @@ def _augmentation(settings: Any, normalize: v2.Transform) -> list[v2.Transform]:
 
 
 class _Gamma(v2.Transform):
-    """Raises the intensities of an image in 0..1 to an exponent drawn evenly on a logarithmic scale from [low, high]."""
+    """Raises the intensities of an image in 0..1 to an exponent drawn evenly, by its logarithm, from [low, high]."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         super().__init__()

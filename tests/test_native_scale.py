@@ -48,7 +48,13 @@ def test_outside_training_every_pixel_is_kept():
 
 @pytest.mark.parametrize(
     ("size", "options"),
-    [((48, 40), [NATIVE]), ((20, 70), [NATIVE]), ((20, 24), [NATIVE]), ((48, 40), [NATIVE, FLIPS]), ((48, 40), [FLIPS])],
+    [
+        ((48, 40), [NATIVE]),
+        ((20, 70), [NATIVE]),
+        ((20, 24), [NATIVE]),
+        ((48, 40), [NATIVE, FLIPS]),
+        ((48, 40), [FLIPS]),
+    ],
 )
 def test_the_dice_of_test_is_the_dice_of_the_masks_that_predict_writes(
     workspace, draw_dataset, tmp_path, size, options
