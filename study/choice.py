@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.results import read_run_results
-from experiments.sweep import SweepPlan
+from experiments.sweep_plan import SweepPlan
 from study.plan import DATASET, Study, choice_plan, choice_row
 
 

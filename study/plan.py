@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from datasets.split import read_split
-from experiments.sweep import RowPlan, SweepPlan
+from experiments.sweep_plan import RowPlan, SweepPlan
 from report.csv_table import csv_text
 from utils.config import load_config
 from utils.config.errors import read_as

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from datasets.split import read_rows
-from experiments.sweep import read_plan, sweep_runs
+from experiments.sweep_plan import read_plan, sweep_runs
 from study.plan import choice_plan, choice_row, choice_split, final_plan, plan_text, read_study, variant_plan
 from utils.errors import ConfigError, UserError
 
