@@ -1,7 +1,7 @@
-"""Writes docs/study from finished runs: the page with its figures and CSV files. A person's reading is inserted."""
+"""Writes a study's page from finished runs: the text with its figures and CSV files. A person's reading is inserted."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from study.csv_files import (
 from study.figures import draw_ablations, draw_learning, draw_predictions
 from study.plan import Study, final_plan, plan_text, variant_plan
 from study.results import Result, read_results
-from study.tables import methods_table, rates_table, tests_table, variants_table
+from study.tables import methods_table, rates_table, scores_table, tests_table, variants_table
 from utils.files import write_text
 
 PAGE, READING, TEMPLATE = "README.md", "reading.md", "page.md.j2"
@@ -64,9 +64,10 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
     for name, make in {"plan_final.yaml": final_plan, "plan_variants.yaml": variant_plan}.items():
         if plan := make(study, chosen, study.seeds):
             write_text(folder / name, plan_text(plan))
+    finished = {(r.name, name, run.results.seed) for r in results.values() for name in r.runs for run in r.runs[name]}
     missing = {
-        name: [str(seed) for seed in study.seeds if name not in results or seed not in results[name].seeds]
-        for name in study.rows | study.variants
+        row: [f"{name} {seed}" for name in study.datasets for seed in study.seeds if (row, name, seed) not in finished]
+        for row in study.rows | study.variants
     }
     reading = _sections(folder / READING)
     environment = Environment(
@@ -74,9 +75,10 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
     )
     text = environment.get_template(TEMPLATE).render(
         study=study,
-        found=sum(len(result.runs) for result in results.values()),
-        expected=len(study.seeds) * len(missing),
-        missing=[f"{name} ({', '.join(seeds)})" for name, seeds in missing.items() if seeds],
+        found=sum(len(result.all_runs) for result in results.values()),
+        expected=len(study.seeds) * len(study.datasets) * len(study.rows | study.variants),
+        missing=[f"{name} ({', '.join(runs)})" for name, runs in missing.items() if runs],
+        images=_test_images(results.values()),
         families=families,
         ablations=ablations,
         ablations_picture=draw_ablations([(group.title, group.rows) for group in ablations], folder),
@@ -87,10 +89,15 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
         reading=lambda title: reading.pop(title, ""),
         remaining=lambda: list(reading),
         listed=lambda rates: ", ".join(f"{rate:g}" for rate in rates),
-        **{table.__name__: table for table in (methods_table, rates_table, tests_table, variants_table)},
+        **{table.__name__: table for table in (methods_table, rates_table, scores_table, tests_table, variants_table)},
     )
     write_text(folder / PAGE, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
     return folder / PAGE
+
+
+def _test_images(results: Iterable[Result]) -> int:
+    """The number of test images of all datasets."""
+    return max((sum(len(result.images(dataset)) for dataset in result.runs) for result in results), default=0)
 
 
 def _family(
@@ -101,7 +108,7 @@ def _family(
         if picture := draw_learning(f"{number}", study, rows, choices, folder):
             pictures.append((picture, "Learning curves and learning rates"))
         for picture in draw_predictions(f"{number}", title, rows, folder):
-            pictures.append((picture, "Predictions on one test image"))
+            pictures.append((picture, "Predictions on a test image of each dataset"))
     return Group(title, rows, find_claims(title, rows), pictures)
 
 

@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _study(study: Study, page: Path, workers: int) -> None:
     """Runs one family after the other, so that an unfinished study has complete tables; then the ablations."""
-    write_text(study.split_file, choice_split(study))
+    for dataset in study.choice_datasets:
+        write_text(study.split_file(dataset), choice_split(study, dataset))
     choices: list[Choice] = []
     for number, rows in enumerate(study.families.values(), start=1):
         of_family = choose(study, rows, partial(run_plan, file=study.output / f"choice_{number}.yaml", workers=workers))
