@@ -28,6 +28,7 @@ BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, 
     "unetplusplus": "U-Net++",
     "segresnet": "SegResNet",
     "dynunet": "DynUNet",
+    "detail_head": "detail head alone",
 }
 RANK_WORDS = {"svd_rank_linear": "top", "svd_rank_conv2d": "neck", "svd_ratio": "top", "r_lora": "LoRA"}
 PROFILES = ("official", "released")

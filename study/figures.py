@@ -64,8 +64,8 @@ def draw_learning(
         for index, result in enumerate(rows):
             style, choice = line_style(index), tuned[result.name]
             curves = [_curve(run.folder, "train") for run in result.runs[dataset]]
-            _plot(training, np.mean(curves, axis=0), result.label, style)
-            _plot(validation, _curve(choice_folder(study, result.name, choice.best, dataset), "val"), "", style)
+            _plot(training, curves, result.label, style)
+            _plot(validation, [_curve(choice_folder(study, result.name, choice.best, dataset), "val")], "", style)
             rates.plot(list(choice.dice), list(choice.dice.values()), marker="o", markersize=2.5, linewidth=1, **style)
             rates.plot([choice.best], [choice.dice[choice.best]], marker="o", markersize=5, color=style["color"])
         training.set(title=f"training Dice on {dataset}, mean over seeds", xlabel="epoch")
@@ -105,13 +105,16 @@ def save_for_page(drawing: "Figure", path: Path) -> Path:
         return _shrink(save(drawing, Path(temporary), path.stem, "", "", "").png, path)
 
 
-def _curve(folder: Path, part: str) -> list[float]:
-    """ "train" or "val" Dice, epoch by epoch."""
-    return [float(record[part]["dice"]) for record in read_metrics(RunFolder(folder).metrics)]
+def _curve(folder: Path, part: str) -> dict[int, float]:
+    """ "train" or "val" Dice by epoch, of the epochs that have it."""
+    records = read_metrics(RunFolder(folder).metrics)
+    return {int(record["epoch"]): float(record[part]["dice"]) for record in records if part in record}
 
 
-def _plot(axis: "Axes", curve: Sequence[float] | np.ndarray, label: str, style: dict[str, Any]) -> None:
-    axis.plot(range(1, len(curve) + 1), curve, label=label or None, linewidth=1.2, **style)
+def _plot(axis: "Axes", curves: Sequence[dict[int, float]], label: str, style: dict[str, Any]) -> None:
+    """The mean of curves with the same epochs."""
+    mean = np.mean([list(curve.values()) for curve in curves], axis=0)
+    axis.plot(list(curves[0]), mean, label=label or None, linewidth=1.2, **style)
 
 
 def _shrink(source: Path, path: Path, palette: int | None = None) -> Path:

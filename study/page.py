@@ -66,8 +66,7 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
             write_text(folder / name, plan_text(plan))
     finished = {(r.name, name, run.results.seed) for r in results.values() for name in r.runs for run in r.runs[name]}
     missing = {
-        row: [f"{name} {seed}" for name in study.datasets for seed in study.seeds if (row, name, seed) not in finished]
-        for row in study.rows | study.variants
+        name: [run for run in wanted if (name, *run) not in finished] for name, wanted in study.expected_runs.items()
     }
     reading = _sections(folder / READING)
     environment = Environment(
@@ -76,8 +75,10 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
     text = environment.get_template(TEMPLATE).render(
         study=study,
         found=sum(len(result.all_runs) for result in results.values()),
-        expected=len(study.seeds) * len(study.datasets) * len(study.rows | study.variants),
-        missing=[f"{name} ({', '.join(runs)})" for name, runs in missing.items() if runs],
+        expected=sum(map(len, study.expected_runs.values())),
+        missing=[
+            f"{name} ({', '.join(f'{of} {seed}' for of, seed in runs)})" for name, runs in missing.items() if runs
+        ],
         images=_test_images(results.values()),
         families=families,
         ablations=ablations,
@@ -117,16 +118,19 @@ def _ablations(study: Study, results: Mapping[str, Result]) -> list[Group]:
 
     The noise from seed to seed is that of all ablations' rows.
     """
+    groups = []
     rows_by_title = {
         ablation.title: [results[name].with_label(label) for name, label in ablation.rows.items() if name in results]
         for ablation in study.ablations
     }
     rows_by_title = {title: rows for title, rows in rows_by_title.items() if len(rows) > 1}
     all_rows = list({row.name: row for rows in rows_by_title.values() for row in rows}.values())
-    return [
-        Group(title, rows, find_claims(title, all_rows, [(rows[0].name, row.name) for row in rows[1:]]))
-        for title, rows in rows_by_title.items()
-    ]
+    for title, rows in rows_by_title.items():
+        shared = set.intersection(*(set(row.datasets) for row in rows))
+        rows = [row.on(shared) for row in rows]
+        others = [row.on(shared) for row in all_rows if shared <= set(row.datasets)]
+        groups.append(Group(title, rows, find_claims(title, others, [(rows[0].name, row.name) for row in rows[1:]])))
+    return groups
 
 
 def _sections(path: Path) -> dict[str, str]:

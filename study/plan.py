@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from datasets.split import read_split
-from experiments.sweep_plan import RowPlan, SweepPlan
+from experiments.sweep_plan import Names, RowPlan, SweepPlan
 from report.csv_table import csv_text
 from utils.config import load_config
 from utils.config.errors import read_as
@@ -39,6 +39,7 @@ class StudyRow(Section):
     Attributes:
         label: its name on the page, for a row of a family.
         lr_of: the row whose learning rate a variant uses.
+        datasets: of a variant that runs on some of the datasets alone; all by default.
         trained: false for a row that trains nothing and has no learning rate.
         pictured: false for a row that is left out of the pictures of predictions.
     """
@@ -47,6 +48,7 @@ class StudyRow(Section):
     label: str = ""
     overrides: list[str] = Field([])
     lr_of: str | None = None
+    datasets: Names | None = None
     trained: bool = True
     pictured: bool = True
 
@@ -105,6 +107,10 @@ class Study(Section):
         for name, row in (self.rows | self.variants).items():
             if row.base not in self.bases:
                 raise ValueError(f"row {name}: no base {row.base}; there are {', '.join(self.bases)}")
+            if unknown := set(row.datasets or ()) - set(self.datasets):
+                raise ValueError(f"row {name}: no dataset {sorted(unknown)[0]}; there are {', '.join(self.datasets)}")
+        if limited := [name for name, row in self.rows.items() if row.datasets]:
+            raise ValueError(f"row {limited[0]}: only variants have datasets of their own")
         for name, row in self.variants.items():
             if row.lr_of not in self.rows or not self.rows[row.lr_of].trained:
                 raise ValueError(f"variants.{name}.lr_of must name a trained row of a family")
@@ -117,6 +123,14 @@ class Study(Section):
     def rows(self) -> dict[str, StudyRow]:
         """The rows of all families."""
         return {name: row for rows in self.families.values() for name, row in rows.items()}
+
+    @property
+    def expected_runs(self) -> dict[str, list[tuple[str, int]]]:
+        """The dataset and seed of each run of a row or variant."""
+        return {
+            name: [(dataset, seed) for dataset in row.datasets or self.datasets for seed in self.seeds]
+            for name, row in (self.rows | self.variants).items()
+        }
 
     @property
     def choice_datasets(self) -> list[str]:
@@ -198,7 +212,8 @@ def plan_text(plan: SweepPlan) -> str:
 
 def _row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:
     base = study.bases[row.base]
-    return base.model_copy(update={"overrides": [*base.overrides, *row.overrides, *more]})
+    overrides = [*base.overrides, *row.overrides, *more]
+    return base.model_copy(update={"overrides": overrides, "datasets": row.datasets})
 
 
 def _plan(

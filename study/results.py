@@ -1,7 +1,7 @@
 """The finished runs of the study, row by row."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +20,8 @@ from utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
-METRICS: tuple[MetricName, ...] = ("dice", "hd95", "cldice", "sensitivity")  # the page's, as far as the runs have them
+# The page's, as far as the runs have them.
+METRICS: tuple[MetricName, ...] = ("dice", "hd95", "cldice", "sensitivity", "betti0_error")
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Result:
     """The finished runs of one row.
 
     Attributes:
-        runs: by dataset, each in ascending order of the seeds; some of the study's datasets may be missing.
-        datasets: all of the study's.
+        runs: by dataset, each in ascending order of the seeds; some of `datasets` may be missing.
+        datasets: those that the row is run on.
     """
 
     name: str
@@ -42,6 +43,11 @@ class Result:
     def with_label(self, label: str) -> "Result":
         """The same row with the label of an ablation."""
         return replace(self, label=label)
+
+    def on(self, datasets: Collection[str]) -> "Result":
+        """The same row on some of its datasets."""
+        runs = {name: runs for name, runs in self.runs.items() if name in datasets}
+        return replace(self, runs=runs, datasets=[name for name in self.datasets if name in datasets])
 
     @property
     def all_runs(self) -> list[Run]:
@@ -102,9 +108,10 @@ def read_results(study: Study, seeds: Sequence[int]) -> dict[str, Result]:
     """The rows and variants with a finished run of one of `seeds`."""
     results = {}
     for name, row in (study.rows | study.variants).items():
-        runs = {dataset: _finished(study.output / "final" / name / dataset, seeds) for dataset in study.datasets}
+        datasets = row.datasets or list(study.datasets)
+        runs = {dataset: _finished(study.output / "final" / name / dataset, seeds) for dataset in datasets}
         if found := {dataset: of_dataset for dataset, of_dataset in runs.items() if of_dataset}:
-            results[name] = Result(name, row.label, row.trained, row.pictured, found, list(study.datasets))
+            results[name] = Result(name, row.label, row.trained, row.pictured, found, datasets)
     return results
 
 

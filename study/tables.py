@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 from evaluation.metrics import bootstrap_interval
+from evaluation.names import metric_of
 from report.cells import Cell
 from report.markdown import escape, markdown_table
 from report.numbers import cell_text, p_text, signed
 from report.statistics import holm, wilcoxon_test
 from study.choice import Choice
-from study.results import Result, shared_dice
+from study.results import METRICS, Result, shared_dice
 from utils.config.options import Size
 
 
@@ -40,13 +41,15 @@ def scores_table(results: Sequence[Result], metric: str, size: Size = "native") 
 
 
 def variants_table(results: Sequence[Result]) -> str:
-    """A row for each variant of an ablation."""
+    """A row for each variant of an ablation: the mean over its datasets."""
     cells = [r.cell(r.datasets[0]) if len(r.datasets) == 1 else r.average() for r in results]
+    metrics = [metric for metric in METRICS if any(metric in cell.scores for cell in cells)]
     rows = [
-        [escape(r.label), f"{r.percent:.1f}%", _score(cell, "dice"), _score(cell, "hd95"), str(len(r.seeds))]
+        [escape(r.label), f"{r.percent:.1f}%", *(_score(cell, metric) for metric in metrics), str(len(r.seeds))]
         for r, cell in zip(results, cells, strict=True)
     ]
-    return "\n".join(markdown_table(["Variant", "Trained", "Dice", "HD95", "Seeds"], rows))
+    head = ["Variant", "Trained", *(metric_of(metric).name for metric in metrics), "Seeds"]
+    return "\n".join(markdown_table(head, rows))
 
 
 def tests_table(results: Sequence[Result]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from networks.baselines.base import PaddedNetwork, padded_side
+from networks.baselines.detail_head_alone import build_detail_head
 from networks.baselines.monai_networks import (
     build_dynunet,
     build_regunet,
@@ -57,6 +58,7 @@ BASELINES: dict[str, Baseline] = {
     ),
     "segresnet": Baseline("SegResNet", 6_299_073, build_segresnet, 8, in_paper=False),
     "dynunet": Baseline("DynUNet", 20_611_713, build_dynunet, 32, in_paper=False),
+    "detail_head": Baseline("detail head alone", 104_580, build_detail_head, 4, in_paper=False),
 }
 
 

@@ -98,6 +98,10 @@ def test_a_plan_is_what_the_sweep_reads(study, tmp_path):
             {"datasets": {"a": {"data_config": "a.yaml", "validation_images": 0}}},
             "one of them must have validation_images",
         ),
+        (
+            {"variants": {"r": {"base": "sam", "lr_of": "salt", "datasets": ["b"]}}},
+            "row r: no dataset b; there are drive",
+        ),
         ({"ablation": []}, "unknown key ablation; did you mean ablations"),
     ],
 )

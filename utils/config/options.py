@@ -10,6 +10,7 @@ from utils.files import portable_path
 
 BaselineArch = Literal[
     "unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet", "dynunet",
+    "detail_head",
 ]  # fmt: skip
 Architecture = Literal["Prompt Adapted SAM", "Prompt Adapted SAM 2", BaselineArch]
 SAM_ARCH: Literal["Prompt Adapted SAM"] = "Prompt Adapted SAM"
