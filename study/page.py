@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from report.markdown import escape
 from study.choice import Choice, chosen_rates
 from study.claims import Claim, find_claims
+from study.cross_set import test_across
 from study.csv_files import (
     CHOICES,
     CLAIMS,
@@ -23,9 +24,10 @@ from study.csv_files import (
 from study.figures import draw_ablations, draw_learning, draw_predictions
 from study.plan import Study, final_plan, plan_text, variant_plan
 from study.results import Result, read_results
-from study.tables import methods_table, rates_table, scores_table, tests_table, variants_table
+from study.tables import cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table
 from utils.files import write_text
 
+TABLES = (cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table)
 PAGE, READING, TEMPLATE = "README.md", "reading.md", "page.md.j2"
 
 
@@ -86,11 +88,13 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
         choices=choices,
         rates=chosen,
         at_edge=[choice.row for choice in choices if choice.at_edge],
+        cross_set=test_across(study, results),
+        labels={name: escape(result.label) for name, result in results.items()},
         checks=read_checks_csv(folder / OTHER_SEEDS, claims),
         reading=lambda title: reading.pop(title, ""),
         remaining=lambda: list(reading),
         listed=lambda rates: ", ".join(f"{rate:g}" for rate in rates),
-        **{table.__name__: table for table in (methods_table, rates_table, scores_table, tests_table, variants_table)},
+        **{table.__name__: table for table in TABLES},
     )
     write_text(folder / PAGE, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
     return folder / PAGE

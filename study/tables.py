@@ -40,6 +40,13 @@ def scores_table(results: Sequence[Result], metric: str, size: Size = "native") 
     return "\n".join(markdown_table(head, rows)) if any(any(row[1:]) for row in rows) else ""
 
 
+def cross_set_table(scores: Mapping[tuple[str, str], float]) -> str:
+    """Dice by (trained on, tested on): a row for each dataset trained on."""
+    datasets = list(dict.fromkeys(trained_on for trained_on, _ in scores))
+    rows = [[escape(of), *(f"{scores[of, tested_on]:.3f}" for tested_on in datasets)] for of in datasets]
+    return "\n".join(markdown_table(["Trained on", *(f"tested on {escape(name)}" for name in datasets)], rows))
+
+
 def variants_table(results: Sequence[Result]) -> str:
     """A row for each variant of an ablation: the mean over its datasets."""
     cells = [r.cell(r.datasets[0]) if len(r.datasets) == 1 else r.average() for r in results]

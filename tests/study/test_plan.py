@@ -102,6 +102,7 @@ def test_a_plan_is_what_the_sweep_reads(study, tmp_path):
             {"variants": {"r": {"base": "sam", "lr_of": "salt", "datasets": ["b"]}}},
             "row r: no dataset b; there are drive",
         ),
+        ({"cross_set": ["typo"]}, "cross_set: no row typo"),
         ({"ablation": []}, "unknown key ablation; did you mean ablations"),
     ],
 )
