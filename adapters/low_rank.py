@@ -50,7 +50,7 @@ class LowRankLayer(AdaptedLayer):
 
     def scaled_up(self) -> Tensor:
         """(out, d), with which the update of the weight is `scaled_up() @ down`."""
-        return self.scale * self.up
+        return self.up if self.scale == 1 else self.scale * self.up
 
     def merged_weight(self) -> Tensor:
         return self.weight + (self.scaled_up() @ self.down).reshape(self.weight_shape)

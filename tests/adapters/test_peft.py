@@ -119,5 +119,5 @@ def test_kasas_regularizer_is_pefts(kind):
 @pytest.mark.parametrize("method", LINEAR_ALONE)
 def test_peft_refuses_convolutions_which_we_adapt(method):
     config = LoraConfig(r=RANK, target_modules=["0"], **CONFIGS[method])
-    with pytest.raises(ValueError, match="Unknown initialization|unsupported variant"):
+    with pytest.raises(ValueError, match=r"Unknown initialization|unsupported variant"):
         inject_adapter_in_model(config, nn.Sequential(LAYERS["conv3x3"]()))

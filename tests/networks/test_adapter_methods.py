@@ -1,5 +1,8 @@
 """Every adapter method on the whole SAM and SAM2: merged, exported and saved it gives the trained model's output."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from main import main
 from model import build_model, load_model, load_trained, save_model
 from utils.config import load_config
 
+ROOT = Path(__file__).resolve().parents[2]
 METHODS = [name for name in adapters.METHODS if name not in ("salt", "svd", "lora")]  # test_export.py has these
 IMAGE = np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8)
 # Windows don't divide the grid: SAM's padding tokens get the output for zeros, SSF's shift among it.
@@ -93,3 +97,16 @@ def test_a_weights_file_beside_its_base_is_small_and_gives_the_same_model(traine
     again, _ = load_trained(tmp_path / "m.safetensors")
     pixels = torch.randn(1, 3, 80, 80)
     assert torch.equal(again(pixels, ["Bar"]), model.eval()(pixels, ["Bar"]))
+
+
+def test_the_configs_beyond_the_paper_have_the_counts_that_they_and_the_page_state(capsys):
+    page = (ROOT / "docs" / "methods.md").read_text()
+    for path in sorted((ROOT / "configs" / "table1" / "beyond").glob("*.yaml")):
+        if path.stem == "sweep":
+            continue
+        assert main(["params", "--model_config", str(path), "--json"]) == 0
+        counts = json.loads(capsys.readouterr().out)
+        trainable, percent = counts["trainable"], f"{counts['percent']:.2f}"
+        assert f"{percent} % / {trainable / 1e6:.1f}M trainable" in path.read_text().splitlines()[0]
+        assert f"| `{path.name}` | {trainable:,} | {percent} |" in page
+        assert 0.4 < counts["percent"] < 0.7 or 13.9 < counts["percent"] < 14.2  # of LoRA's rows 0.64 and 14.08
