@@ -33,8 +33,6 @@ class SALTLayer(SpectralLayer):
             the negative half of X Y, the layer does not equal the wrapped one.
     """
 
-    method = "salt"
-
     def __init__(
         self,
         layer: Adaptable,
@@ -66,14 +64,14 @@ class SALTLayer(SpectralLayer):
         cls,
         layer: Adaptable,
         ranks: Ranks,
-        init: SaltInit = "identity",
-        init_std: float = 0.01,
+        salt_init: SaltInit = "identity",
+        salt_init_std: float = 0.01,
         generator: torch.Generator | None = None,
         decompose: Decomposer = decompose,
         relu: Relu = "core",
     ) -> "SALTLayer":
         """The layer around `layer` with the top rank and LoRA rank of `ranks`."""
-        return cls(layer, ranks.svd_rank, ranks.r_lora, init, init_std, generator, decompose, relu)
+        return cls(layer, ranks.svd_rank, ranks.r_lora, salt_init, salt_init_std, generator, decompose, relu)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {"alpha": self.alpha, "beta": self.beta, "X": self.X, "Y": self.Y}

@@ -4,7 +4,17 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from utils.config.options import AdapterType, CountOrZero, Name, NotNegative, Relu, RLoraAboveRank, SaltInit, Share
+from utils.config.options import (
+    AdapterType,
+    CountOrZero,
+    Name,
+    NotNegative,
+    Positive,
+    Relu,
+    RLoraAboveRank,
+    SaltInit,
+    Share,
+)
 from utils.config.schema import Section
 
 
@@ -40,4 +50,5 @@ class FtConfig(Section):
     salt_init_std: NotNegative = 0.01
     relu: Relu = "core"
     lora_dropout: Share = 0.1
+    lora_alpha: Positive | None = None
     svd_cache: bool = True
