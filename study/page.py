@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from evaluation.names import metric_of
 from report.markdown import escape
 from study.choice import Choice, chosen_rates
 from study.claims import Claim, find_claims
@@ -23,7 +24,7 @@ from study.csv_files import (
 )
 from study.figures import draw_ablations, draw_learning, draw_predictions
 from study.plan import Study, final_plan, plan_text, variant_plan
-from study.results import Result, read_results
+from study.results import METRICS, Result, read_results
 from study.tables import cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table
 from utils.files import write_text
 
@@ -88,6 +89,8 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
         choices=choices,
         rates=chosen,
         at_edge=[choice.row for choice in choices if choice.at_edge],
+        metrics=METRICS,
+        metric_of=metric_of,
         cross_set=test_across(study, results),
         labels={name: escape(result.label) for name, result in results.items()},
         checks=read_checks_csv(folder / OTHER_SEEDS, claims),

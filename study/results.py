@@ -21,7 +21,7 @@ from utils.errors import UserError
 log = logging.getLogger(__name__)
 
 # The page's, as far as the runs have them.
-METRICS: tuple[MetricName, ...] = ("dice", "hd95", "cldice", "sensitivity", "betti0_error")
+METRICS: tuple[MetricName, ...] = ("dice", "hd95", "cldice", "sensitivity", "thin_sensitivity", "betti0_error")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ Size = Literal["img_size", "native"]  # scored at the model's image size (the pa
 Region = Literal["whole", "fov"]  # the whole image, or the field of view alone
 MetricName = Literal[
     "dice", "iou", "sensitivity", "specificity", "precision", "accuracy", "mcc", "auc_roc", "average_precision", "ece",
-    "cldice", "hd95", "assd", "nsd", "betti0_error",
+    "cldice", "hd95", "assd", "nsd", "betti0_error", "thin_sensitivity",
 ]  # fmt: skip
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
