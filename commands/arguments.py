@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -64,6 +64,17 @@ def checkpoint_file(path: Path) -> Path:
     from training.run_weights import weights_of
 
     return weights_of(path)
+
+
+def add_metrics_option(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Adds --metrics."""
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=names,
+        metavar="NAME",
+        help=f"figures beside Dice and HD95: {', '.join(name for name in names if name not in ('dice', 'hd95'))}",
+    )
 
 
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:

@@ -7,13 +7,14 @@ from typing import get_args
 from commands.arguments import (
     add_checkpoint_options,
     add_device_option,
+    add_metrics_option,
     add_prediction_options,
     checkpoint_file,
     chosen_threshold,
 )
 from commands.output import print_scores
 from utils.config import load_config
-from utils.config.options import Split
+from utils.config.options import MetricName, Split
 
 HELP = "evaluate a checkpoint"
 
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_config", type=Path, help="another dataset than the checkpoint's own")
     parser.add_argument("--split", default="test", choices=get_args(Split))
     add_prediction_options(parser)
+    add_metrics_option(parser, get_args(MetricName))
     add_device_option(parser)
 
 
@@ -36,5 +38,5 @@ def run(args: argparse.Namespace) -> None:
     options = PredictionOptions(args.tile, args.tta == "flips", chosen_threshold(args), args.tile_overlap)
     first, *others = (checkpoint_file(path) for path in args.checkpoint)
     device = resolve_device(args.device)
-    results = evaluate_checkpoint(first, device, args.split, data, args.pretrained_path, options, others)
+    results = evaluate_checkpoint(first, device, args.split, data, args.pretrained_path, options, others, args.metrics)
     print_scores(f"{results.dataset} {results.split}", results)

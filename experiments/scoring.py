@@ -36,7 +36,7 @@ from training.run_folder import RunFolder
 from utils.config import Config
 from utils.config.adapters import FtConfig
 from utils.config.evaluation import EvaluationConfig
-from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON
+from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON, MetricName
 from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture
@@ -113,8 +113,11 @@ def evaluate_checkpoint(
     pretrained_path: Path | None = None,
     options: PredictionOptions = PredictionOptions(),
     others: Sequence[Path] = (),
+    metrics: Sequence[MetricName] | None = None,
 ) -> CheckpointResults:
     """Evaluates a weights file on a split of its own dataset, or of `data`'s; with `others`, their mean probability.
+
+    `metrics` are computed beside Dice and HD95, by default those of the training.
 
     Writes results.json, per_image.csv, overlays/ and predictions/ to <weights>_<dataset>_<split>/ beside it, with the
     options in the folder's name.
@@ -124,6 +127,9 @@ def evaluate_checkpoint(
         config = config.model_copy(update={"data": data.require_data()})
     if options.threshold:
         config = config.model_copy(update={"evaluation": options.threshold.replacing(config.evaluation)})
+    if metrics:
+        evaluation = config.evaluation.model_copy(update={"metrics": list(metrics)})
+        config = config.model_copy(update={"evaluation": evaluation})
     dataset = GeneralDataset(config, split, train=False)
     counted = result_metadata(config, model, split, path)
     native_logits = None

@@ -20,7 +20,11 @@ class DetailHeadAlone(nn.Module):
         """images (B, 3, H, W), H and W multiples of 4 -> logits (B, out_channels, H, W)."""
         batch, _, height, width = images.shape
         features = images.new_zeros(batch, _DECODER_CHANNELS, height // 4, width // 4)
-        return torch.stack([head(head.embed(images), features, features[:, 0]) for head in self.heads], dim=1)
+        masks = []
+        for head in self.heads:
+            assert isinstance(head, DetailHead)
+            masks.append(head(head.embed(images), features, features[:, 0]))
+        return torch.stack(masks, dim=1)
 
 
 def build_detail_head(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:

@@ -67,6 +67,8 @@ MetricName = Literal[
     "dice", "iou", "sensitivity", "specificity", "precision", "accuracy", "mcc", "auc_roc", "average_precision", "ece",
     "cldice", "hd95", "assd", "nsd", "betti0_error", "thin_sensitivity",
 ]  # fmt: skip
+# Those that need no probability.
+MASK_METRIC_NAMES = [name for name in get_args(MetricName) if name not in ("auc_roc", "average_precision", "ece")]
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
