@@ -11,6 +11,8 @@ import torch
 import adapters
 from checkpointing import weights_file
 from checkpointing.base_weights import find_base
+from checkpointing.hugging_face import base_file
+from checkpointing.shards import weights_sha256
 from checkpointing.svd_cache import cached_decompose
 from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict
 from data_transforms.data_transforms import Data_Transform
@@ -24,7 +26,6 @@ from prompt_adapted_segment_anything.model import Prompt_Adapted_SAM
 from utils.config import Config
 from utils.config.options import SAM2_ARCH, SAM_ARCH
 from utils.errors import ConfigError, UserError
-from utils.files import sha256
 
 __all__ = [
     "Prompt_Adapted_SAM",
@@ -90,7 +91,9 @@ def _load_base_weights(model: SegmentationModel, config: Config) -> None:
 
 
 def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> None:
-    """Loads an official file, or the merged model of this project's weights file, with text prompt and detail head."""
+    """Loads an official file or transformers' folder, or the merged model of this project's weights file, with text
+    prompt and detail head."""
+    path = base_file(path)
     content, metadata = read_tensor_file(path)
     if weights_file.as_weights(content, metadata) is None:
         report = model.load_base(unwrapped_state_dict(content, path), path, config)
@@ -99,7 +102,7 @@ def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> Non
         adapters.merge(trained)
         report = model.load_base(trained.base_state(), path, config)
         report.loaded += model.load_own_parts(trained)
-    model.base_sha256 = sha256(path)
+    model.base_sha256 = weights_sha256(path)
     log.info("%s: %s", path, report)
 
 

@@ -21,7 +21,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrained_path",
         type=Path,
-        help="base weights: a SAM, MedSAM or SAM 2 file, or a weights file or run folder of this project",
+        help="base weights: a SAM, MedSAM or SAM 2 file, a folder or (facebook/sam-vit-base) a cached model of Hugging "
+        "Face, or a weights file or run folder of this project",
     )
     parser.add_argument("--training_strategy", choices=get_args(Strategy), help="what to train; overrides the config")
     parser.add_argument("--seed", type=seed, help="overrides the config's seed")
@@ -39,8 +40,13 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def config_of(args: argparse.Namespace) -> Config:
     """The config that the options of `add_config_options` name."""
     base = args.pretrained_path
-    if base is not None and base.is_dir():
-        base = checkpoint_file(base)
+    if base is not None and not base.is_file():
+        from checkpointing.hugging_face import base_file, is_model_folder
+
+        if base.is_dir() and not is_model_folder(base):
+            base = checkpoint_file(base)
+        else:
+            base_file(base)  # which raises early; the config keeps the folder or the hub name
     return load_config(args.model_config, args.data_config, args.overrides, args.training_strategy, base, args.seed)
 
 

@@ -1,6 +1,6 @@
 """What SAM and SAM2 share: a text or box prompt, and the groups of parameters that the strategies train."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -90,6 +90,10 @@ class PromptedModel(SegmentationModel):
                 copied += keys
         self.load_state_dict({key: source[key] for key in copied}, strict=False)
         return copied
+
+    def hf_model(self, state: Mapping[str, Tensor], img_size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights and config.json of transformers' model for images of `img_size`, from a merged `base_state`."""
+        raise NotImplementedError
 
     def positions(self) -> Iterator[nn.Parameter]:
         """The image encoder's learned positions."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from sam2.modeling.backbones.image_encoder import ImageEncoder
@@ -11,7 +12,15 @@ from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport
 from networks.prompted import PromptedModel
-from prompt_adapted_SAM2 import build_sam2_parts, decode_masks, default_targets, load_sam2, official_names
+from prompt_adapted_SAM2 import (
+    build_sam2_parts,
+    decode_masks,
+    default_targets,
+    hf_config,
+    load_sam2,
+    official_names,
+    to_hf,
+)
 from utils.config import Config
 
 
@@ -58,6 +67,9 @@ class Prompt_Adapted_SAM2(PromptedModel):
 
     def base_state(self) -> dict[str, Tensor]:
         return official_names(self.state_dict())
+
+    def hf_model(self, state: Mapping[str, Tensor], img_size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return to_hf({key.removeprefix("sam_"): value for key, value in state.items()}), hf_config(self, img_size)
 
     def default_targets(self, method: str) -> Sequence[str]:
         return default_targets(method)
