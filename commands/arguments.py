@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from evaluation.threshold import Threshold
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that `config_of` reads."""
+def add_config_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds the options that `config_of` reads; `required`: --model_config must be given."""
     parser.add_argument("--data_config", type=Path, help="YAML with the sections data and data_transforms")
-    parser.add_argument("--model_config", type=Path, required=True, help="YAML with the model and training sections")
+    parser.add_argument(
+        "--model_config", type=Path, required=required, help="YAML with the model and training sections"
+    )
     parser.add_argument(
         "--pretrained_path",
         type=Path,
@@ -26,6 +28,11 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--training_strategy", choices=get_args(Strategy), help="what to train; overrides the config")
     parser.add_argument("--seed", type=seed, help="overrides the config's seed")
+    add_set_option(parser)
+
+
+def add_set_option(parser: argparse.ArgumentParser, what: str = "keys of the config, such as training.lr=1e-3") -> None:
+    """Adds --set; `what` says of what."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -33,7 +40,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="override keys of the config, such as training.lr=1e-3",
+        help=f"override {what}",
     )
 
 
@@ -103,7 +110,7 @@ def chosen_threshold(args: argparse.Namespace) -> "Threshold | None":
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds --device."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (Apple, untested)")
 
 
 def seed(text: str) -> int:

@@ -44,9 +44,16 @@ class PromptedModel(SegmentationModel):
         """The image encoder's part of `embed`."""
         raise NotImplementedError
 
+    def from_encoded(self, encoded: Sequence[Tensor]) -> Any:
+        """What `embed_image` gives, from what `encode` gave."""
+        raise NotImplementedError
+
     def embed(self, images: Tensor) -> tuple[Any, Any]:
         """What `embed_image` gives, and the detail head's image branch, None without that head."""
         return self.embed_image(images), self.detail_head.embed(images) if self.detail_head else None
+
+    def embed_encoded(self, images: Tensor, encoded: Sequence[Tensor]) -> tuple[Any, Any]:
+        return self.from_encoded(encoded), self.detail_head.embed(images) if self.detail_head else None
 
     def text_tokens(self, labels: Sequence[str]) -> Tensor:
         """The prompt tokens (B, T, C) of B labels, T = NUM_TEXT_REPEAT.

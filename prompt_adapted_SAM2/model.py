@@ -50,11 +50,17 @@ class Prompt_Adapted_SAM2(PromptedModel):
 
     def embed_image(self, images: Tensor) -> list[Tensor]:
         """Image embeddings (B, C, S / 16, S / 16), then features at S / 4 and S / 8 if the decoder uses them."""
+        return self.from_encoded(self.encode(images))
+
+    def encode(self, images: Tensor) -> list[Tensor]:
         features = self.image_encoder(images)["backbone_fpn"]  # strides 4, 8, 16
-        embedding = features[-1] + self.no_mem_embed.view(1, -1, 1, 1)
+        return features if self.mask_decoder.use_high_res_features else features[-1:]
+
+    def from_encoded(self, encoded: Sequence[Tensor]) -> list[Tensor]:
+        embedding = encoded[-1] + self.no_mem_embed.view(1, -1, 1, 1)
         if not self.mask_decoder.use_high_res_features:
             return [embedding]
-        return [embedding, self.mask_decoder.conv_s0(features[0]), self.mask_decoder.conv_s1(features[1])]
+        return [embedding, self.mask_decoder.conv_s0(encoded[0]), self.mask_decoder.conv_s1(encoded[1])]
 
     def box_tokens(self, boxes: Tensor) -> Tensor:
         """(B, 3, C): the corners as points of labels 2 and 3 and a padding token, as in the package's predictor."""

@@ -44,6 +44,12 @@ class Prompt_Adapted_SAM(PromptedModel):
         """Image embeddings (B, C, S / patch, S / patch)."""
         return self.image_encoder(images)
 
+    def encode(self, images: Tensor) -> list[Tensor]:
+        return [self.image_encoder(images)]
+
+    def from_encoded(self, encoded: Sequence[Tensor]) -> Tensor:
+        return encoded[0]
+
     def box_tokens(self, boxes: Tensor) -> Tensor:
         sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
         return sparse
