@@ -2,8 +2,8 @@
 
     python -m benchmarks.embeddings [--size 512] [--images 8] [--rounds 5] [--output runs/bench]
 
-ViT-B with random weights, strategy decoder, generated images without augmentation, batches of 2. An epoch is training on
---images images and validation on a quarter as many; the first one, which fills the cache, is not timed.
+ViT-B with random weights, strategy decoder, generated images without augmentation, batches of 2. An epoch trains on
+--images images and validates on a quarter as many; the first one, which fills the cache, is not timed.
 """
 
 import tempfile

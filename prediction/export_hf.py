@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from checkpointing.hugging_face import CONFIG, WEIGHTS
@@ -16,6 +17,7 @@ from utils.errors import UserError
 from utils.files import atomic_path, write_json
 
 PROCESSOR = "preprocessor_config.json"
+_METADATA = {"format": "pt", "software": "SALT export"}  # transformers asks for the first
 _MASK_STRIDE = 4  # of the masks that the decoder puts out
 
 
@@ -37,8 +39,11 @@ def export_hf(
         The class that opens the folder.
 
     Raises:
-        UserError: as `official_state`; a SAM2 without high-resolution features, which transformers always uses.
+        UserError: as `official_state`; a SAM2 without high-resolution features, which transformers always uses; a
+            folder with a model that no export wrote.
     """
+    if (folder / WEIGHTS).exists() and not _is_export(folder / WEIGHTS):
+        raise UserError(f"{folder / WEIGHTS}: exists, and no export wrote it; give another --output")
     state = official_state(model, config, checkpoint, img_size)
     assert isinstance(model, PromptedModel)
     if not config.sam.high_res_features and config.arch == SAM2_ARCH:
@@ -47,10 +52,18 @@ def export_hf(
     weights, description = model.hf_model(state, size)
     weights = halved(weights) if half else weights
     with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({key: value.contiguous() for key, value in weights.items()}, temporary, {"format": "pt"})
+        save_file({key: value.contiguous() for key, value in weights.items()}, temporary, _METADATA)
     write_json(folder / PROCESSOR, _processor(config.data_transforms, config.arch == SAM2_ARCH, size))
     write_json(folder / CONFIG, description)
     return description["architectures"][0]
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("software") == _METADATA["software"]
+    except (OSError, SafetensorError):
+        return False
 
 
 def _processor(transforms: DataTransformsConfig, is_sam2: bool, size: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from sam2.modeling.backbones.hieradet import Hiera
-from torch import Tensor, nn
+from torch import Tensor
 
 from checkpointing.hugging_face import check_config
 from networks.hf_names import POSITIONS, POSITIONS_COPY, SHARED_RULES, HfNames, Rule, head_rules
@@ -68,12 +68,15 @@ def to_hf(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {**renamed, _HF_POINTS: points, POSITIONS_COPY: renamed[POSITIONS].clone()}
 
 
-def check_hf_config(path: Path, model: nn.Module) -> None:
-    """Raises UserError if the config.json beside a weights file describes another network than `model`."""
+def check_hf_config(path: Path, model: Any) -> None:
+    """Raises UserError if the config.json beside a weights file describes another network than `model`.
+
+    Args: `model` is a `Prompt_Adapted_SAM2`.
+    """
     check_config(path, _hidden_numbers(model))
 
 
-def _hidden_numbers(model: nn.Module) -> dict[str, Any]:
+def _hidden_numbers(model: Any) -> dict[str, Any]:
     """What the shapes of the weights do not show."""
     trunk: Hiera = model.image_encoder.trunk
     heads = trunk.blocks[0].attn.num_heads
@@ -92,7 +95,7 @@ def _stages(trunk: Hiera) -> list[int]:
     return [end - before for before, end in pairwise([-1, *trunk.stage_ends])]
 
 
-def hf_config(model: nn.Module, img_size: int) -> dict[str, Any]:
+def hf_config(model: Any, img_size: int) -> dict[str, Any]:
     """The config.json with which transformers builds this model at `img_size`, computing the same."""
     trunk, decoder, hidden = model.image_encoder.trunk, model.mask_decoder, _hidden_numbers(model)
     widths = [int(width) for width in reversed(trunk.channel_list)]

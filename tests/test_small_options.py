@@ -45,8 +45,11 @@ def test_params_of_a_checkpoint_are_those_of_its_config(make_weights, capsys):
 def test_check_takes_overrides(workspace, tmp_path, capsys):
     arguments = ["check", "--data_config", str(workspace.data_config), "--output", str(tmp_path / "sheet.png")]
     assert main(arguments) == 0
-    assert main([*arguments, "--set", "data.label_list=[0, 7]"]) == 1
-    assert "listed above" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main([*arguments, "--set", "data.label_list=[0, 7, 9]", "data.label_names=[Background, Bar, Spot]"]) == 1
+    captured = capsys.readouterr()
+    assert "255" in captured.out
+    assert "the dataset has errors, listed above" in captured.err
 
 
 def test_predict_takes_overrides_of_preparation_and_evaluation(sam_weights, tmp_path, capsys):
@@ -104,7 +107,7 @@ def test_samples_are_drawn_by_their_weights():
         drawn.update(key[1] for key in keys)
     rare = sum(drawn[index] for index in range(10)) / drawn.total()
     assert rare == pytest.approx(0.5, abs=0.01)
-    assert min(drawn.values()) > 100
+    assert min(drawn.values()) > 50
 
 
 def test_a_sample_that_is_drawn_twice_is_augmented_twice(workspace):

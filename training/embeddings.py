@@ -16,8 +16,8 @@ _GIBIBYTE = 1 << 30
 class EmbeddingCache:
     """Keeps `model.encode`'s output of each image, on the CPU, until the memory is used up.
 
-    What does not fit is computed anew. The results are those of the encoder itself up to rounding: an image is encoded
-    in another batch than it is decoded in.
+    What does not fit is computed anew. The results are those of the encoder itself up to rounding, since each image is
+    encoded alone.
 
     Args:
         model: its image encoder must give the same in every epoch.
@@ -35,24 +35,23 @@ class EmbeddingCache:
 
     def encoded(self, images: Tensor, names: Sequence[str]) -> list[Tensor]:
         """`model.encode(images)` for images (B, 3, S, S); those of one name are the same image."""
-        found = {name: self._kept[name] for name in names if name in self._kept}
-        missing = [name for name in dict.fromkeys(names) if name not in found]
-        if missing:
-            chosen = images[[names.index(name) for name in missing]]
-            # Validation runs in inference mode, whose tensors no later training step could use.
-            with torch.inference_mode(False), torch.no_grad(), self.processes.accelerator.autocast():
-                computed = self.model.encode(chosen.clone())
-            for position, name in enumerate(missing):
-                found[name] = [tensor[position] for tensor in computed]
-                self._keep(name, found[name])
+        found: dict[str, list[Tensor]] = {}
+        for name, image in zip(names, images, strict=True):
+            if name not in found:
+                found[name] = self._kept.get(name) or self._computed(name, image)
         parts = zip(*(found[name] for name in names), strict=True)
         return [torch.stack([tensor.to(images.device) for tensor in part]) for part in parts]
 
-    def _keep(self, name: str, tensors: list[Tensor]) -> None:
+    def _computed(self, name: str, image: Tensor) -> list[Tensor]:
+        """The output for one image (3, S, S) alone, so that it depends on no other: a resumed run has the same bits."""
+        # Validation runs in inference mode, whose tensors no later training step could use.
+        with torch.inference_mode(False), torch.no_grad(), self.processes.accelerator.autocast():
+            tensors = [tensor[0] for tensor in self.model.encode(image[None].clone())]
         size = sum(tensor.nbytes for tensor in tensors)
         if size <= self.left:
             self.left -= size
-            self._kept[name] = [tensor.to("cpu", copy=True) for tensor in tensors]
+            self._kept[name] = [tensor.cpu() for tensor in tensors]
+        return tensors
 
 
 def _check_frozen(model: SegmentationModel) -> None:
