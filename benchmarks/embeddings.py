@@ -34,9 +34,10 @@ def epoch_of(path: Path, folder: Path, gibibytes: float) -> Callable[[], None]:
     config = load_config(path, None, [f"training.cache_embeddings={gibibytes}"])
     torch.manual_seed(0)
     model = build_model(config, encode_text=False)
-    sets = [GeneralDataset(config, split, train=split == "train", seed=config.seed) for split in ("train", "val")]
+    train_set = GeneralDataset(config, "train", train=True, seed=config.seed)
+    val_set = GeneralDataset(config, "val", train=False)
     processes = Processes(torch.device("cpu"), config.training.precision)
-    run = Run(model, config, RunFolder(folder), processes, StopRequests(), lambda *_: None, *sets)
+    run = Run(model, config, RunFolder(folder), processes, StopRequests(), lambda *_: None, train_set, val_set)
     batches = step_batches(run)
     loader = DataLoader(run.train_set, batch_sampler=batches)
 

@@ -125,7 +125,9 @@ SIZES = {"base": SamModel, "large": SamModel, "huge": SamModel,
          "tiny": Sam2Model, "small": Sam2Model, "base_plus": Sam2Model, "large (2)": Sam2Model}  # fmt: skip
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", [pytest.param(size, marks=pytest.mark.slow if size.startswith("large") else ()) for size in SIZES]
+)
 def test_the_published_sizes_have_transformers_names_and_shapes(tmp_path, size):
     """By the config.json that an export writes; nothing is allocated."""
     arch = "Prompt Adapted SAM" if SIZES[size] is SamModel else "Prompt Adapted SAM 2"
@@ -139,13 +141,10 @@ def test_the_published_sizes_have_transformers_names_and_shapes(tmp_path, size):
     assert {key: value.shape for key, value in weights.items()} == {key: expected[key].shape for key in weights}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "sam_type"),
-    [
-        ("Prompt Adapted SAM 2", "tiny"),
-        pytest.param("Prompt Adapted SAM 2", "base_plus", marks=pytest.mark.slow),
-        pytest.param("Prompt Adapted SAM", "base", marks=pytest.mark.slow),
-    ],
+    [("Prompt Adapted SAM 2", "tiny"), ("Prompt Adapted SAM 2", "base_plus"), ("Prompt Adapted SAM", "base")],
 )
 def test_the_published_sizes_compute_the_same(tmp_path, arch, sam_type):
     """With windows that do not divide the grid."""

@@ -18,6 +18,7 @@ PLAIN = ("data_transforms.use_rotation=false", "data_transforms.use_horizontal_f
 SAM2 = ("arch=Prompt Adapted SAM 2", "sam.img_size=64")
 MODELS = {"SAM": (), "SAM2": SAM2, "SAM2, plain decoder": (*SAM2, "sam.high_res_features=false"),
           "detail head": ("sam.mask_head=detail",)}  # fmt: skip
+IN_THE_FAST_LANE = ("SAM", "SAM2")
 ON = "training.cache_embeddings=1"
 
 
@@ -36,7 +37,9 @@ def encoded_images(monkeypatch):
     return counted
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(model, marks=() if model in IN_THE_FAST_LANE else pytest.mark.slow) for model in MODELS]
+)
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_with_kept_embeddings_is_the_same_run(workspace, encoded_images, model):
     """4 training and 2 validation images are encoded once, not in each of the epochs; the test's twice as ever."""
