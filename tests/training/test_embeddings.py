@@ -43,7 +43,7 @@ def encoded_images(monkeypatch):
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_with_kept_embeddings_is_the_same_run(workspace, encoded_images, model):
     """4 training and 2 validation images are encoded once, not in each of the epochs; the test's twice as ever."""
-    options, epochs = (*PLAIN, *MODELS[model], "training.num_epochs=3"), 3
+    options, epochs = (*PLAIN, *MODELS[model], "training.num_epochs=2"), 2
     run(workspace, "plain/m.safetensors", *options, strategy="decoder")
     plain = sum(encoded_images)
     encoded_images.clear()
@@ -59,10 +59,10 @@ def test_a_run_with_kept_embeddings_is_the_same_run(workspace, encoded_images, m
 @pytest.mark.usefixtures("no_pictures")
 def test_a_resumed_run_encodes_again_and_is_the_same_to_the_bit(workspace, encoded_images):
     options = (*PLAIN, ON)
-    run(workspace, "run/m.safetensors", *options, "training.num_epochs=4", strategy="decoder")
-    run(workspace, "again/m.safetensors", *options, "training.num_epochs=2", strategy="decoder")
+    run(workspace, "run/m.safetensors", *options, "training.num_epochs=2", strategy="decoder")
+    run(workspace, "again/m.safetensors", *options, "training.num_epochs=1", strategy="decoder")
     encoded_images.clear()
-    run(workspace, "again/m.safetensors", *options, "training.num_epochs=4", strategy="decoder", resume=True)
+    run(workspace, "again/m.safetensors", *options, "training.num_epochs=2", strategy="decoder", resume=True)
     assert sum(encoded_images) == 4 + 2 + 2 * 2
     assert_same_runs(workspace.folder / "run", workspace.folder / "again")
 
