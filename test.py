@@ -28,6 +28,7 @@ from utils.cores import usable_cores
 from utils.errors import UserError
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
+Encode = Callable[[Tensor, Sequence[str]], list[Tensor]]  # `model.encode` of images (B, 3, S, S) with these names
 NativeLogits = Callable[[int], Tensor]  # a sample's logits (H, W) at its image's own size
 
 
@@ -38,11 +39,13 @@ def predictions(
     batch_size: int,
     num_workers: int = 0,
     indices: Sequence[int] | None = None,
+    encode: Encode | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
     """Yields (index, logits (h, w), mask (h, w), size (H, W), valid (h, w)) of each sample, in order, on the CPU.
 
     Logits and mask are cropped to `valid`, the part of the model's square that the image fills; at native scale that is
-    the whole image, whose logits windows give. `indices` are the samples wanted, all by default.
+    the whole image, whose logits windows give. `indices` are the samples wanted, all by default. `encode` takes the
+    image encoder's place, except at native scale.
 
     Raises: UserError that names the image, for logits that are not finite.
     """
@@ -62,7 +65,9 @@ def predictions(
             else:
                 boxes = prompt_boxes(model.prompt, batch)
                 boxes = boxes if boxes is None else boxes.to(device)
-                logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
+                images = batch["image"].to(device)
+                known = {"encoded": encode(images, batch["name"])} if encode else {}
+                logits = model(images, batch["label"], boxes, **known).float().cpu()
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
@@ -111,8 +116,9 @@ def mean_dice(
     num_workers: int = 0,
     processes: Processes | None = None,
     stop: StopRequests | None = None,
+    encode: Encode | None = None,
 ) -> float:
-    """Mean Dice at the model's image size: the quick score that picks the best epoch. Arguments as for `evaluate`.
+    """Mean Dice at the model's image size: picks the best epoch. Arguments as for `evaluate` and `predictions`.
 
     Raises:
         StoppedError: `stop` was requested in some process; it is raised in all.
@@ -120,7 +126,7 @@ def mean_dice(
     scores = []
     own = _own_indices(dataset, processes)
     common = len(dataset) // (processes.count if processes else 1)  # every process has this many samples, or one more
-    found = predictions(model, dataset, device, batch_size, num_workers, own)
+    found = predictions(model, dataset, device, batch_size, num_workers, own, encode)
     for position, (index, logits, mask, _, _) in enumerate(found):
         if stop and processes and position % batch_size == 0 and position < common and processes.any(stop.requested):
             raise StoppedError("stopped by a signal in validation; resume with --resume")

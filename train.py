@@ -80,6 +80,8 @@ def out_of_patience(run: Run) -> bool:
 def step_batches(run: Run) -> StepBatches:
     """The micro-batches of this process."""
     training, processes = run.config.training, run.processes
+    chosen = training.label_weights
+    weights = [chosen.get(sample.label_name, 1.0) for sample in run.train_set.samples] if chosen else None
     return StepBatches(
         run.train_set,
         training.batch_size,
@@ -87,6 +89,7 @@ def step_batches(run: Run) -> StepBatches:
         training.accumulate_steps,
         processes.index,
         processes.count,
+        weights,
     )
 
 
@@ -180,7 +183,16 @@ def validate(run: Run) -> float:
     workers = run.config.require_data().num_workers
     batch_size = max(1, run.config.training.batch_size // run.processes.count)
     with run.processes.accelerator.autocast():
-        return mean_dice(run.model, run.val_set, run.processes.device, batch_size, workers, run.processes, run.stop)
+        return mean_dice(
+            run.model,
+            run.val_set,
+            run.processes.device,
+            batch_size,
+            workers,
+            run.processes,
+            run.stop,
+            run.embeddings.encoded if run.embeddings else None,
+        )
 
 
 def _validate_or_stop(run: Run) -> float:

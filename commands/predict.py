@@ -8,6 +8,7 @@ from commands.arguments import (
     add_checkpoint_options,
     add_device_option,
     add_prediction_options,
+    add_set_option,
     checkpoint_file,
     chosen_threshold,
 )
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probabilities", nargs="?", const="png", choices=("png", "npy"), help="write these as well")
     parser.add_argument("--overlay", action="store_true", help="write the masks over their images as well")
     add_prediction_options(parser)
+    add_set_option(parser, "the checkpoint's data_transforms and evaluation, such as data_transforms.a_max=4095")
     parser.add_argument("--skip_existing", action="store_true", help="leave out images whose masks exist already")
     add_device_option(parser)
 
@@ -41,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     sources = find_sources(args.images, args.output)
     checkpoints = [checkpoint_file(path) for path in args.checkpoint]
     threshold = chosen_threshold(args)
-    predictor = load_models(checkpoints, args.pretrained_path, resolve_device(args.device), args.tile_overlap)
+    device = resolve_device(args.device)
+    predictor = load_models(checkpoints, args.pretrained_path, device, args.tile_overlap, args.overrides)
     outputs = Outputs(args.output, predictor, args.probabilities, args.overlay, threshold or predictor.threshold)
     flips = args.tta == "flips"
     summary = predict_files(sources, outputs, tile=args.tile, flips=flips, skip_existing=args.skip_existing)

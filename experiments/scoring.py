@@ -157,7 +157,7 @@ def _native_logits(predictor: Predictor, dataset: GeneralDataset, options: Predi
 
     @lru_cache(maxsize=1)
     def of_image(path: Path) -> Tensor:
-        return predictor.logits(read_image(path), labels, tile=options.tile, flips=options.flips)
+        return predictor.array_logits(read_image(path), labels, tile=options.tile, flips=options.flips)
 
     def of_sample(index: int) -> Tensor:
         sample = dataset.samples[index]

@@ -44,21 +44,33 @@ class SegmentationModel(nn.Module):
         super().__init__()
         self.text_encoder: TextEncoder | None = None
 
-    def forward(self, images: Tensor, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
+    def forward(
+        self, images: Tensor, labels: Sequence[str], boxes: Tensor | None = None, encoded: Any = None
+    ) -> Tensor:
         """Mask logits of each image for its label.
 
         Args:
             images: (B, 3, S, S) float, normalized.
             labels: B label names; a box prompt does not look at them.
             boxes: (B, 4) x0, y0, x1, y1 in pixels of the square, where the prompt is a box; else None.
+            encoded: what `encode` gave for the images, where that is known already.
 
         Returns:
             (B, S, S) float logits.
         """
-        return self.decode(self.embed(images), labels, boxes)
+        embedded = self.embed(images) if encoded is None else self.embed_encoded(images, encoded)
+        return self.decode(embedded, labels, boxes)
 
     def embed(self, images: Tensor) -> Any:
         """Everything computed from (B, 3, S, S) images alone, before any prompt: tensors with B first."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The image encoder's output for (B, 3, S, S) images: tensors with B first. Baselines have none."""
+        raise NotImplementedError
+
+    def embed_encoded(self, images: Tensor, encoded: Sequence[Tensor]) -> Any:
+        """As `embed`, from what `encode` gave for the images."""
         raise NotImplementedError
 
     def decode(self, embedded: Any, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:

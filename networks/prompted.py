@@ -1,6 +1,6 @@
 """What SAM and SAM2 share: a text or box prompt, and the groups of parameters that the strategies train."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,9 +44,16 @@ class PromptedModel(SegmentationModel):
         """The image encoder's part of `embed`."""
         raise NotImplementedError
 
+    def from_encoded(self, encoded: Sequence[Tensor]) -> Any:
+        """What `embed_image` gives, from what `encode` gave."""
+        raise NotImplementedError
+
     def embed(self, images: Tensor) -> tuple[Any, Any]:
         """What `embed_image` gives, and the detail head's image branch, None without that head."""
         return self.embed_image(images), self.detail_head.embed(images) if self.detail_head else None
+
+    def embed_encoded(self, images: Tensor, encoded: Sequence[Tensor]) -> tuple[Any, Any]:
+        return self.from_encoded(encoded), self.detail_head.embed(images) if self.detail_head else None
 
     def text_tokens(self, labels: Sequence[str]) -> Tensor:
         """The prompt tokens (B, T, C) of B labels, T = NUM_TEXT_REPEAT.
@@ -90,6 +97,10 @@ class PromptedModel(SegmentationModel):
                 copied += keys
         self.load_state_dict({key: source[key] for key in copied}, strict=False)
         return copied
+
+    def hf_model(self, state: Mapping[str, Tensor], img_size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Weights and config.json of transformers' model for images of `img_size`, from a merged `base_state`."""
+        raise NotImplementedError
 
     def positions(self) -> Iterator[nn.Parameter]:
         """The image encoder's learned positions."""

@@ -15,7 +15,7 @@ from utils.errors import UserError
 _SMALLEST = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble(Predictor):
     """A predictor whose logits are those of the members' mean probability. Its other attributes are the first's.
 
@@ -25,7 +25,10 @@ class Ensemble(Predictor):
 
     members: Sequence[Predictor] = ()
 
-    def logits(
+    def __repr__(self) -> str:
+        return f"Ensemble of {len(self.members)}, the first is\n{super().__repr__()}"
+
+    def array_logits(
         self, image: np.ndarray, labels: Sequence[str] | None = None, *, tile: bool = False, flips: bool = False
     ) -> Tensor:
         """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`."""
@@ -33,7 +36,7 @@ class Ensemble(Predictor):
         label_indices(labels, self.labels)
         total: Tensor | float = 0.0
         for member in self.members:
-            total = total + torch.sigmoid(member.logits(image, labels, tile=tile, flips=flips).double())
+            total = total + torch.sigmoid(member.array_logits(image, labels, tile=tile, flips=flips).double())
         return torch.logit(torch.as_tensor(total) / len(self.members), eps=_SMALLEST).float()
 
 

@@ -74,7 +74,7 @@ def _predict_file(
     count = 0
     for stem, image in zip(stems, source.images(outputs.predictor.transform), strict=False):
         outputs.check_replaceable(stem)
-        outputs.write(stem, image, outputs.predictor.logits(image, tile=tile, flips=flips))
+        outputs.write(stem, image, outputs.predictor.array_logits(image, tile=tile, flips=flips))
         summary.written += 1
         count += 1
     if count < len(stems):

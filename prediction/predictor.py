@@ -12,6 +12,7 @@ from datasets.cache import compact
 from evaluation.threshold import Threshold
 from networks.base import SegmentationModel, check_logits
 from networks.labels import label_indices
+from prediction.inputs import ImageInput, as_array
 from prediction.tiles import TILE_OVERLAP, Window, slide
 from utils.config.evaluation import EvaluationConfig
 from utils.errors import UserError
@@ -22,12 +23,12 @@ _ROWS = 256
 _MIRROR_AXES = ((1,), (0,), (0, 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """A trained model with its preprocessing; `model.load_model` makes it.
 
-    Images are numpy arrays (H, W), (H, W, 3) or, with alpha, (H, W, 4), uint8, uint16 or float32. They are prepared as
-    in the checkpoint's training. Every method takes two options:
+    Images are files, Pillow images, numpy arrays or tensors (see `prediction.inputs.as_array`). They are prepared as in
+    the checkpoint's training. Every method takes two options:
 
     tile: windows of the model's image size slide over the image at its own resolution, and their logits are blended.
         For images far larger than the model's: keeps details, but shows them larger than in training, where whole
@@ -58,21 +59,30 @@ class Predictor:
                 "the model is prompted by the box around the true mask (box_oracle), which a new image lacks"
             )
 
+    def __repr__(self) -> str:
+        kind, size = type(self.model).__name__, self.model.img_size
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return (
+            f"{type(self).__name__}: {kind}, {weights:,} weights, on {self.device}\n"
+            f"labels {', '.join(self.labels)}; images of {size} x {size} pixels; threshold {self.threshold.words}"
+        )
+
     def predict(
-        self, image: np.ndarray, label: str, threshold: float | None = None, *, tile: bool = False, flips: bool = False
+        self, image: ImageInput, label: str, threshold: float | None = None, *, tile: bool = False, flips: bool = False
     ) -> np.ndarray:
         """The mask of one label: (H, W) bool, where the probability is above `threshold` (between 0 and 1).
 
         None takes the checkpoint's own threshold, 0.5 unless its config says otherwise.
 
         Raises:
-            UserError: a label that the model does not know; NonFiniteError: its output is not finite.
+            UserError: a label that the model does not know; a file that cannot be read; NonFiniteError: the model's
+                output is not finite.
             ValueError: an image of another shape or type.
         """
         return self._threshold(threshold).mask(self.logits(image, [label], tile=tile, flips=flips)[0]).numpy()
 
     def predict_all(
-        self, image: np.ndarray, threshold: float | None = None, *, tile: bool = False, flips: bool = False
+        self, image: ImageInput, threshold: float | None = None, *, tile: bool = False, flips: bool = False
     ) -> np.ndarray:
         """The mask of all labels: (H, W) uint8, at each pixel the value of the likeliest label, or the background's.
 
@@ -80,15 +90,21 @@ class Predictor:
         """
         return index_map(self.logits(image, tile=tile, flips=flips), self.values, self._threshold(threshold))
 
-    def probabilities(self, image: np.ndarray, label: str, *, tile: bool = False, flips: bool = False) -> np.ndarray:
+    def probabilities(self, image: ImageInput, label: str, *, tile: bool = False, flips: bool = False) -> np.ndarray:
         """The probability of one label: (H, W) float32 in 0..1. Raises: as `predict`."""
         return torch.sigmoid(self.logits(image, [label], tile=tile, flips=flips)[0]).numpy()
 
-    @torch.no_grad()
     def logits(
-        self, image: np.ndarray, labels: Sequence[str] | None = None, *, tile: bool = False, flips: bool = False
+        self, image: ImageInput, labels: Sequence[str] | None = None, *, tile: bool = False, flips: bool = False
     ) -> Tensor:
         """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`."""
+        return self.array_logits(as_array(image, self.transform), labels, tile=tile, flips=flips)
+
+    @torch.no_grad()
+    def array_logits(
+        self, image: np.ndarray, labels: Sequence[str] | None = None, *, tile: bool = False, flips: bool = False
+    ) -> Tensor:
+        """As `logits`, of an array that `as_array` gave: its floats are in units of the checkpoint's a_min..a_max."""
         labels = self.labels if labels is None else labels
         label_indices(labels, self.labels)  # raises for an unknown one
         image = as_rgb(image)

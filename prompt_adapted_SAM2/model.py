@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from sam2.modeling.backbones.image_encoder import ImageEncoder
@@ -11,7 +12,15 @@ from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport
 from networks.prompted import PromptedModel
-from prompt_adapted_SAM2 import build_sam2_parts, decode_masks, default_targets, load_sam2, official_names
+from prompt_adapted_SAM2 import (
+    build_sam2_parts,
+    decode_masks,
+    default_targets,
+    hf_config,
+    load_sam2,
+    official_names,
+    to_hf,
+)
 from utils.config import Config
 
 
@@ -41,11 +50,17 @@ class Prompt_Adapted_SAM2(PromptedModel):
 
     def embed_image(self, images: Tensor) -> list[Tensor]:
         """Image embeddings (B, C, S / 16, S / 16), then features at S / 4 and S / 8 if the decoder uses them."""
+        return self.from_encoded(self.encode(images))
+
+    def encode(self, images: Tensor) -> list[Tensor]:
         features = self.image_encoder(images)["backbone_fpn"]  # strides 4, 8, 16
-        embedding = features[-1] + self.no_mem_embed.view(1, -1, 1, 1)
+        return features if self.mask_decoder.use_high_res_features else features[-1:]
+
+    def from_encoded(self, encoded: Sequence[Tensor]) -> list[Tensor]:
+        embedding = encoded[-1] + self.no_mem_embed.view(1, -1, 1, 1)
         if not self.mask_decoder.use_high_res_features:
             return [embedding]
-        return [embedding, self.mask_decoder.conv_s0(features[0]), self.mask_decoder.conv_s1(features[1])]
+        return [embedding, self.mask_decoder.conv_s0(encoded[0]), self.mask_decoder.conv_s1(encoded[1])]
 
     def box_tokens(self, boxes: Tensor) -> Tensor:
         """(B, 3, C): the corners as points of labels 2 and 3 and a padding token, as in the package's predictor."""
@@ -58,6 +73,9 @@ class Prompt_Adapted_SAM2(PromptedModel):
 
     def base_state(self) -> dict[str, Tensor]:
         return official_names(self.state_dict())
+
+    def hf_model(self, state: Mapping[str, Tensor], img_size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return to_hf({key.removeprefix("sam_"): value for key, value in state.items()}), hf_config(self, img_size)
 
     def default_targets(self, method: str) -> Sequence[str]:
         return default_targets(method)

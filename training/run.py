@@ -14,6 +14,7 @@ from datasets.data import GeneralDataset
 from networks.base import SegmentationModel
 from training.batch_norm import sync_batch_norm
 from training.data_digest import DataDigest, data_digest
+from training.embeddings import EmbeddingCache
 from training.optimizer import build_optimizer
 from training.processes import Processes
 from training.run_folder import RunFolder
@@ -61,14 +62,14 @@ class Objective(nn.Module):
         self.model, self.loss, self.reg_multiplier = model, loss, reg_multiplier
 
     def forward(
-        self, images: torch.Tensor, labels: list[str], masks: torch.Tensor
+        self, images: torch.Tensor, labels: list[str], masks: torch.Tensor, encoded: list[torch.Tensor] | None = None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Logits (B, S, S), and the losses by name with their sum "total", in float32 whatever the precision."""
         regularization = None
         if self.reg_multiplier:  # first, so that its gradients come last, when the activations are freed
             with torch.autocast(images.device.type, enabled=False):
                 regularization = adapters.regularization_loss(self.model)
-        logits = self.model(images, labels)
+        logits = self.model(images, labels) if encoded is None else self.model(images, labels, encoded=encoded)
         losses = self.loss.parts(logits, masks)
         if regularization is not None:
             losses["regularization"] = regularization
@@ -98,6 +99,8 @@ class Run:
         if self.processes.count > 1 and training.sync_batch_norm:
             sync_batch_norm(self.model, self.processes.device)
         self.average = WeightAverage(self.model, training.ema_decay) if training.ema_decay else None
+        size = training.cache_embeddings
+        self.embeddings = EmbeddingCache(self.model, self.processes, size) if size else None
         loss = SegmentationLoss.of(training)
         objective = Objective(self.model, loss, training.reg_multiplier)
         optimizer = build_optimizer(self.model, training)

@@ -106,6 +106,10 @@ PURPOSES = {
     "training.clip_grad_norm": "largest norm of the gradients; not set: no limit",
     "training.patience": "training ends after so many epochs without a better validation; not set: never early",
     "training.val_every": "epochs between two validations",
+    "training.label_weights": "how often a label's samples are drawn, {Fovea: 5}, others have 1; not set: each once",
+    "training.freeze": "name patterns of parameters that are not trained after all: [mask_decoder.iou_token.*]",
+    "training.cache_embeddings": "GiB of memory for what a frozen image encoder gives for each image, so that it "
+    "runs once and not in every epoch; without augmentation only; 0: off",
     "training.precision": "number type of the computation; fp16 on GPUs alone",
     "training.accumulate_steps": "micro-batches of a step; must divide `batch_size`",
     "training.gradient_checkpointing": "less memory, about a third more time, the same gradients",

@@ -25,6 +25,7 @@ from utils.config.options import (
     Loss,
     MaskHead,
     Mean,
+    Name,
     NetworkSize,
     NotBuiltUnlessFalse,
     NotNegative,
@@ -184,6 +185,9 @@ class TrainingConfig(Section):
     `schedule_step`, `steps` and `patience` count epochs, `warmup_steps` optimizer steps. Training ends after `patience`
     epochs without a better validation Dice. `batch_size` is the number of samples in one optimizer step over all
     processes; each process computes its share in `accumulate_steps` micro-batches.
+
+    `label_weights` sets how often each label's samples are drawn, in an epoch of as many samples. `freeze` takes
+    parameters that match a pattern out of what the strategy trains. `cache_embeddings` is for a frozen image encoder.
     """
 
     optimizer: OptimizerName = "adamw"
@@ -208,6 +212,9 @@ class TrainingConfig(Section):
     clip_grad_norm: Positive | None = None
     val_every: Count = 1
     patience: Count | None = None
+    label_weights: dict[str, Positive] = {}
+    freeze: list[Name] = []
+    cache_embeddings: NotNegative = 0
     precision: Precision = "fp32"
     accumulate_steps: Count = 1
     gradient_checkpointing: bool = False
