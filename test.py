@@ -16,6 +16,7 @@ from tqdm import tqdm
 from data_transforms.data_transforms import resize_mask, to_native
 from datasets.data import GeneralDataset
 from evaluation.metrics import PairScore, batch_dice
+from evaluation.prompts import prompted_logits
 from evaluation.results import ImageScore
 from evaluation.threshold import Threshold, best_threshold, dice_by_threshold
 from evaluation.workers import Comparison, scoring
@@ -60,9 +61,7 @@ def predictions(
             if native:
                 logits = _by_windows(model, batch["image"][0], batch["label"], device)
             else:
-                boxes = prompt_boxes(model.prompt, batch)
-                boxes = boxes if boxes is None else boxes.to(device)
-                logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
+                logits = prompted_logits(model, batch, device).float().cpu()
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
@@ -83,24 +82,6 @@ def _by_windows(model: SegmentationModel, image: Tensor, label: list[str], devic
         return model(squares.to(device), label * len(group)).float().cpu()[:, None]
 
     return slide((image.shape[1], image.shape[2]), model.img_size, pixels, predict)
-
-
-def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
-    """The box prompts of a batch: (B, 4) pixel coordinates x0, y0, x1, y1, inclusive; None for other prompts.
-
-    "box_full" is the whole image, "box_oracle" the box around the true mask (the whole image where that is empty).
-    """
-    if prompt not in ("box_full", "box_oracle"):
-        return None
-    heights, widths = batch["valid"]
-    zeros = torch.zeros_like(widths)
-    boxes = torch.stack([zeros, zeros, widths - 1, heights - 1], dim=1).float()
-    if prompt == "box_oracle":
-        for i, mask in enumerate(batch["mask"]):
-            rows, columns = (mask > 0).nonzero(as_tuple=True)
-            if len(rows):
-                boxes[i] = torch.stack([columns.min(), rows.min(), columns.max(), rows.max()])
-    return boxes
 
 
 def mean_dice(

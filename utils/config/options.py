@@ -34,7 +34,8 @@ PosEmbedResize = Literal["bicubic", "avg_pool"]
 Scale = Literal["fit", "native"]  # the longest side becomes img_size, or every pixel stays one
 MaskHead = Literal["official", "detail"]
 BaseWeights = Literal["pretrained", "random"]
-PromptType = Literal["text", "box_full", "box_oracle"]
+TrainedPrompt = Literal["text", "box", "points", "mixed"]
+PromptType = Literal[TrainedPrompt, "box_full", "box_oracle"]
 TextEncoderType = Literal["clip", "learned"]
 TextAffineNorm = Literal["layernorm", "batchnorm"]
 

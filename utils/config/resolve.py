@@ -1,7 +1,7 @@
 """Rules over several sections: profile defaults, strategy and adapter type, one image size, unused keys."""
 
 import logging
-from typing import Any
+from typing import Any, get_args
 
 from utils.config.options import (
     BASELINE_ARCHS,
@@ -11,6 +11,7 @@ from utils.config.options import (
     UNUSED_KEYS,
     AdapterType,
     Strategy,
+    TrainedPrompt,
 )
 from utils.config.sources import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
@@ -70,7 +71,7 @@ def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
     _check_use_salt(draft)
     _check_weights(draft)
     _check_clip_path(draft)
-    _check_box_prompt(draft)
+    _check_prompt(draft)
     _check_threshold(draft)
 
 
@@ -219,21 +220,20 @@ def _check_clip_path(draft: Draft) -> None:
         logger.warning("%s: prompts.clip_path has no effect, prompts.text_encoder is learned", origin)
 
 
-def _check_box_prompt(draft: Draft) -> None:
-    prompt, strategy = draft.get(("prompts", "type")), draft.get(("strategy",))
+def _check_prompt(draft: Draft) -> None:
+    path, arch, strategy = ("prompts", "type"), draft.get(("arch",)), draft.get(("strategy",))
+    prompt, problem = draft.get(path), ""
     if prompt in (None, "text"):
         return
     if draft.get(("data_transforms", "scale")) == "native":
-        raise ConfigError(
-            f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt}, but the windows of "
-            "data_transforms.scale = native are prompted by text alone; set scale: fit"
-        )
-    if strategy == "none":
-        return
-    raise ConfigError(
-        f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is only for evaluation, but the strategy is "
-        f"{strategy or 'salt'}; give --training_strategy none"
-    )
+        problem = ", but the windows of data_transforms.scale = native are prompted by text alone; set scale: fit"
+    elif prompt not in get_args(TrainedPrompt) and strategy != "none":
+        strategy = strategy or "salt"
+        problem = f" is only for evaluation, but the strategy is {strategy}; give --training_strategy none"
+    elif prompt in get_args(TrainedPrompt) and arch in BASELINE_ARCHS:
+        problem = f", but {arch} takes no prompts; leave it out"
+    if problem:
+        raise ConfigError(f"{draft.origin(path)}: prompts.type = {prompt}{problem}")
 
 
 def _check_threshold(draft: Draft) -> None:

@@ -151,9 +151,10 @@ class BaselineConfig(Section):
 
 
 class PromptsConfig(Section):
-    """The prompt: a label's text or, only for evaluation, a box. The last three keys are accepted and unused.
+    """The prompt: a label's text, a box around it, or clicks. The last three keys are accepted and unused.
 
-    `type` box_full prompts with the whole image, box_oracle with the box around the true mask.
+    `type` mixed trains with all three, one drawn for each sample, and is evaluated by text. Two are only for
+    evaluation: box_full prompts with the whole image, box_oracle with the box around the true mask.
     """
 
     USE_TEXT_PROMPT: Annotated[bool, only(True)] = True
@@ -161,6 +162,7 @@ class PromptsConfig(Section):
     USE_IMAGE_PROMPT: NotBuiltUnlessFalse = False
     USE_SLICE_NUM: NotBuiltUnlessFalse = False
     type: PromptType = "text"
+    clicks: Count = 3
     text_encoder: TextEncoderType = "clip"
     clip_path: FilePath | None = None
     templates: Templates = ["{label}"]
