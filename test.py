@@ -92,8 +92,11 @@ def mean_dice(
     num_workers: int = 0,
     processes: Processes | None = None,
     stop: StopRequests | None = None,
+    on_logits: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> float:
     """Mean Dice at the model's image size: the quick score that picks the best epoch. Arguments as for `evaluate`.
+
+    `on_logits` is called with (index, logits (h, w), mask (h, w)) for every sample, in the process that scored it.
 
     Raises:
         StoppedError: `stop` was requested in some process; it is raised in all.
@@ -106,6 +109,8 @@ def mean_dice(
         if stop and processes and position % batch_size == 0 and position < common and processes.any(stop.requested):
             raise StoppedError("stopped by a signal in validation; resume with --resume")
         scores.append((index, float(batch_dice(logits[None] > 0, mask[None] > 0))))
+        if on_logits:
+            on_logits(index, logits, mask)
     return float(np.mean([score for _, score in _gathered(scores, processes)]))
 
 

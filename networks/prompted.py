@@ -153,7 +153,11 @@ class PromptedModel(SegmentationModel):
         if self.text_encoder is not None:
             yield from self.text_affine.parameters()
             yield from self.text_encoder.parameters()
-        encoder, clicks, boxes = self.prompt_encoder, self.prompt in ("points", "mixed"), self.prompt in ("box", "mixed")
+        encoder, clicks, boxes = (
+            self.prompt_encoder,
+            self.prompt in ("points", "mixed"),
+            self.prompt in ("box", "mixed"),
+        )
         parts: list[nn.Module] = []
         if clicks:
             parts += [*encoder.point_embeddings[:2], *([encoder.mask_downscaling] if self.clicks > 1 else [])]

@@ -40,7 +40,9 @@ class Ensemble(Predictor):
         label_indices(labels, self.labels)
         total: Tensor | float = 0.0
         for member in self.members:
-            total = total + torch.sigmoid(member.logits(image, labels, tile=tile, flips=flips, prompts=prompts).double())
+            total = total + torch.sigmoid(
+                member.logits(image, labels, tile=tile, flips=flips, prompts=prompts).double()
+            )
         return torch.logit(torch.as_tensor(total) / len(self.members), eps=_SMALLEST).float()
 
 

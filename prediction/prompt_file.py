@@ -1,4 +1,4 @@
-"""Reads the files of `predict --points` and `--boxes`: CSV with a header, or a JSON list of objects with the same keys."""
+"""Reads the files of `predict --points` and `--boxes`: CSV with a header, or a JSON list of the same objects."""
 
 import csv
 import json

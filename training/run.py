@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -102,6 +103,7 @@ class Run:
     train_set: GeneralDataset
     val_set: GeneralDataset
     progress: Progress = field(default_factory=Progress)
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)  # of the last epoch, if it was the best so far
 
     def __post_init__(self) -> None:
         training = self.config.training

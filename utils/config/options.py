@@ -52,6 +52,7 @@ MetricName = Literal[
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "comet"]
 LossPart = Literal["focal", "dice", "bce", "cldice", "tversky", "focal_tversky", "boundary"]
 FocalInput = Literal["logits", "probabilities"]
 
@@ -167,6 +168,7 @@ ProbabilityThreshold = Annotated[
     float | Literal["val"],
     BeforeValidator(_threshold),
 ]
+TrackerNames = Annotated[list[TrackerName], _rule(_are_distinct, "must not repeat a tracker")]
 Epochs = Annotated[list[Count], _rule(lambda epochs: sorted(set(epochs)) == epochs, "must list epochs in rising order")]
 Loss = Annotated[str, AfterValidator(lambda loss: loss_parts(loss) and loss)]
 FocalGamma = Annotated[

@@ -106,6 +106,7 @@ PURPOSES = {
     "training.ema_decay": "decay of a moving average of the weights, which is then validated and kept",
     "training.sync_batch_norm": "BatchNorm's statistics over all GPUs",
     "training.deterministic": "bitwise reproducible GPU kernels, where torch has them",
+    "training.trackers": "where the numbers of each epoch go beside metrics.jsonl: docs/trackers.md",
     "evaluation.metrics": "what is computed beside Dice and HD95, for every test image: README, Numbers to trust",
     "evaluation.nsd_tolerance": "surface Dice: the largest distance that counts as right, in pixels of the scored size",
     "evaluation.threshold": "probability above which a pixel counts; val: chosen in training, on the validation images",

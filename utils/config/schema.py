@@ -44,6 +44,7 @@ from utils.config.options import (
     Templates,
     TextAffineNorm,
     TextEncoderType,
+    TrackerNames,
     Workers,
     only,
     to_path,
@@ -209,6 +210,7 @@ class TrainingConfig(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     sync_batch_norm: bool = True
     deterministic: bool = False
+    trackers: TrackerNames = ["tensorboard"]
 
     @field_validator("accumulate_steps")
     @classmethod
