@@ -68,7 +68,8 @@ class PromptedModel(SegmentationModel):
             ValueError: the model has no text prompt.
         """
         if self.text_encoder is None:
-            raise ValueError(f"the prompt of this model is {self.prompt}: it has no text")
+            needed = "clicks" if self.prompt == "points" else "boxes"
+            raise ValueError(f"the prompt of this model is {self.prompt}: it needs {needed}")
         text = self.text_affine(self.text_encoder(labels))  # (B, C)
         return text[:, None].expand(-1, self.text_repeat, -1)
 
