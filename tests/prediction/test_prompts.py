@@ -1,6 +1,8 @@
 """`predict --points` and `--boxes`: the stock predictors' masks, and one line for every bad row."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from weights_files import write_weights
 from main import main
 from model import load_model, load_models
 from prediction.interaction import Prompt
+from prediction.prompt_file import BoxRow, PointRow, PromptFile
+from prediction.sources import Source
 from utils.errors import UserError
 
 # As long as the model's side, so that nothing is resized: two ways of resizing differ by grey values.
@@ -146,12 +150,24 @@ BOX_ROW = {"image": "other", "label": "Vein", "x0": 3, "y0": 4, "x1": 9, "y1": 9
         ("[", "--points", "is no JSON (Expecting value"),
     ],
 )
-def test_a_bad_row_is_one_line_that_names_it(checkpoint, predict, tmp_path, rows, option, message):
-    status, _, errors = predict(checkpoint, rows, option)
-    named = [line for line in errors.splitlines() if message in line]
+def test_a_bad_row_is_named(tmp_path, rows, option, message):
+    path = tmp_path / "prompts.json"
+    path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        prompts_of_other(path, PointRow if option == "--points" else BoxRow)
+    assert str(error.value).startswith(str(path))
+
+
+def prompts_of_other(path, kind):
+    sources = [Source(Path(f"{stem}.png"), Path(stem)) for stem in ("eye", "left/eye", "other")]
+    return PromptFile.read(path, kind).of_sources(sources, ["Vein", "Disc"])[Path("other")].prompts((32, 24))
+
+
+@pytest.mark.parametrize("rows", [[point("other", x="left")], [point("other", x=24)]])
+def test_a_bad_row_is_one_line_and_no_mask(checkpoint, predict, tmp_path, rows):
+    status, _, errors = predict(checkpoint, rows)
     assert status == 1
-    assert len(named) == 1, errors
-    assert named[0].split(": ", 1)[1].startswith(str(tmp_path / "prompts.json"))
+    assert len([line for line in errors.splitlines() if "prompts.json: entry 1: " in line]) == 1
     assert not list((tmp_path / "masks").rglob("*.png"))
 
 
@@ -164,11 +180,11 @@ def test_a_bad_row_is_one_line_that_names_it(checkpoint, predict, tmp_path, rows
         ("image,label,x,y,positive\n", "holds no row"),
     ],
 )
-def test_a_bad_line_of_a_csv_file_is_named(checkpoint, predict, text, message):
-    status, _, errors = predict(checkpoint, text, suffix=".csv")
-    assert status == 1
-    assert message in errors
-    assert len(errors.strip().splitlines()) == 1
+def test_a_bad_line_of_a_csv_file_is_named(tmp_path, text, message):
+    path = tmp_path / "prompts.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
+        PromptFile.read(path, PointRow)
 
 
 def test_what_takes_no_prompts_says_so(checkpoint, make_weights, predict, sam_weights, capsys):
