@@ -70,8 +70,10 @@ def click_rounds(
     """
     truths = (masks > 0.5).cpu().numpy()
     sizes = [truth.shape for truth in truths] if valid is None else list(zip(*(v.tolist() for v in valid), strict=True))
-    predictions, low_res = np.zeros_like(truths), None
-    points, positive = [], []
+    predictions = np.zeros_like(truths)
+    points: list[Tensor] = []
+    positive: list[Tensor] = []
+    low_res: Tensor | None = None
     for _ in range(model.clicks):
         places, signs = [], []
         for prediction, truth, (h, w) in zip(predictions, truths, sizes, strict=True):
@@ -82,7 +84,7 @@ def click_rounds(
         positive.append(torch.tensor(signs, device=masks.device))
         tokens = model.point_tokens(torch.stack(points, dim=1), torch.stack(positive, dim=1))
         logits, low_res = model.decode_prompt(embedded, tokens, low_res)
-        low_res = low_res.detach()
+        low_res = low_res.detach()  # the next click learns from what it is shown, not the last one from the next
         predictions = (logits.detach() > 0).cpu().numpy()
         yield logits
 

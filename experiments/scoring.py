@@ -68,7 +68,7 @@ class PredictionOptions:
     def used(self) -> dict[str, Any]:
         """The options that differ from the defaults, for results.json."""
         chosen = (self.threshold.high, self.threshold.low) if self.threshold else (None, None)
-        used = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
+        used: dict[str, Any] = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
         used |= {"prompt": self.prompt, "clicks": self.clicks}
         return {key: value for key, value in used.items() if value}
 

@@ -62,7 +62,8 @@ class Interaction:
         places = [[x, y] for x, y, _ in clicks]
         points = torch.tensor([places], dtype=torch.float32, device=self.device) * self._scale
         positive = torch.tensor([[sign for _, _, sign in clicks]], device=self.device)
-        logits, low_res = None, None
+        logits: Tensor | None = None
+        low_res: Tensor | None = None
         for count in range(1, len(clicks) + 1):
             tokens = self.model.point_tokens(points[:, :count], positive[:, :count])
             logits, low_res = self.model.decode_prompt(self.embedded, tokens, low_res)

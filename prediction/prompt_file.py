@@ -153,6 +153,8 @@ def _values(path: Path) -> Iterator[tuple[str, Any]]:
 def _problem(error: ValidationError) -> str:
     first = error.errors()[0]
     key, value, message = ".".join(map(str, first["loc"])), first["input"], first["msg"]
+    if first["type"] == "model_type":
+        return "is no object with the columns as keys"
     if first["type"] == "missing" or value is None:
         return f"has no {key}"
     if first["type"] == "extra_forbidden":

@@ -108,8 +108,9 @@ def _with_clicks(image: np.ndarray, clicks: Sequence[Click]) -> np.ndarray:
     picture = Image.fromarray(image)
     draw, radius = ImageDraw.Draw(picture), max(1.0, max(picture.size) / 150)
     for x, y, positive in clicks:
-        place = (x * picture.width, y * picture.height)
-        draw.circle(place, radius, fill=_CLICK_COLOURS[positive], outline=(255, 255, 255))
+        left, top = x * picture.width - radius, y * picture.height - radius
+        edges = (left, top, left + 2 * radius, top + 2 * radius)
+        draw.ellipse(edges, fill=_CLICK_COLOURS[positive], outline=(255, 255, 255))
     return np.asarray(picture)
 
 

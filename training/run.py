@@ -80,7 +80,7 @@ class Objective(nn.Module):
             rounds = [self.model(images, labels)]
         logits = rounds[-1]
         parts = [self.loss.parts(each, masks) for each in rounds]
-        losses = {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+        losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         if regularization is not None:
             losses["regularization"] = regularization
             losses["total"] = losses["total"] + self.reg_multiplier * regularization

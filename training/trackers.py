@@ -37,7 +37,8 @@ class Trackers:
     """
 
     def __init__(self, names: Sequence[TrackerName], folder: Path, config: Mapping[str, Any], resume: bool) -> None:
-        self._folder, self._config, self._ids = folder, config, {}
+        self._folder, self._config = folder, config
+        self._ids: dict[str, str] = {}
         self._open: dict[str, GeneralTracker] = {}  # Accelerate's classes, imported where one is wanted
         path = folder / IDS_FILE
         if resume and path.is_file():

@@ -144,7 +144,7 @@ BOX_ROW = {"image": "other", "label": "Vein", "x0": 3, "y0": 4, "x1": 9, "y1": 9
         ([{**BOX_ROW, "x1": 2}], "--boxes", "entry 1: x0, y0 must be the upper left corner"),
         ([{**BOX_ROW, "y1": 40}], "--boxes", "entry 1: lies outside of other, which has 24 x 32 pixels"),
         ([point("other")], "--boxes", "entry 1: has no x0"),
-        ([3], "--points", "entry 1: should be a valid dictionary"),
+        ([3], "--points", "entry 1: is no object with the columns as keys"),
         ({}, "--points", "is not a JSON list of objects"),
         ([], "--points", "holds no row"),
         ("[", "--points", "is no JSON (Expecting value"),
