@@ -16,6 +16,7 @@ from tqdm import tqdm
 from data_transforms.data_transforms import resize_mask, to_native
 from datasets.data import GeneralDataset
 from evaluation.metrics import PairScore, batch_dice
+from evaluation.prompts import Encode, prompted_logits
 from evaluation.results import ImageScore
 from evaluation.threshold import Threshold, best_threshold, dice_by_threshold
 from evaluation.workers import Comparison, scoring
@@ -28,7 +29,6 @@ from utils.cores import usable_cores
 from utils.errors import UserError
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
-Encode = Callable[[Tensor, Sequence[str]], list[Tensor]]  # `model.encode` of images (B, 3, S, S) with these names
 NativeLogits = Callable[[int], Tensor]  # a sample's logits (H, W) at its image's own size
 
 
@@ -63,11 +63,7 @@ def predictions(
             if native:
                 logits = _by_windows(model, batch["image"][0], batch["label"], device)
             else:
-                boxes = prompt_boxes(model.prompt, batch)
-                boxes = boxes if boxes is None else boxes.to(device)
-                images = batch["image"].to(device)
-                known = {"encoded": encode(images, batch["name"])} if encode else {}
-                logits = model(images, batch["label"], boxes, **known).float().cpu()
+                logits = prompted_logits(model, batch, device, encode).float().cpu()
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
@@ -90,24 +86,6 @@ def _by_windows(model: SegmentationModel, image: Tensor, label: list[str], devic
     return slide((image.shape[1], image.shape[2]), model.img_size, pixels, predict)
 
 
-def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
-    """The box prompts of a batch: (B, 4) pixel coordinates x0, y0, x1, y1, inclusive; None for other prompts.
-
-    "box_full" is the whole image, "box_oracle" the box around the true mask (the whole image where that is empty).
-    """
-    if prompt not in ("box_full", "box_oracle"):
-        return None
-    heights, widths = batch["valid"]
-    zeros = torch.zeros_like(widths)
-    boxes = torch.stack([zeros, zeros, widths - 1, heights - 1], dim=1).float()
-    if prompt == "box_oracle":
-        for i, mask in enumerate(batch["mask"]):
-            rows, columns = (mask > 0).nonzero(as_tuple=True)
-            if len(rows):
-                boxes[i] = torch.stack([columns.min(), rows.min(), columns.max(), rows.max()])
-    return boxes
-
-
 def mean_dice(
     model: SegmentationModel,
     dataset: GeneralDataset,
@@ -117,8 +95,11 @@ def mean_dice(
     processes: Processes | None = None,
     stop: StopRequests | None = None,
     encode: Encode | None = None,
+    on_logits: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> float:
     """Mean Dice at the model's image size: picks the best epoch. Arguments as for `evaluate` and `predictions`.
+
+    `on_logits` is called with (index, logits (h, w), mask (h, w)) for every sample, in the process that scored it.
 
     Raises:
         StoppedError: `stop` was requested in some process; it is raised in all.
@@ -131,6 +112,8 @@ def mean_dice(
         if stop and processes and position % batch_size == 0 and position < common and processes.any(stop.requested):
             raise StoppedError("stopped by a signal in validation; resume with --resume")
         scores.append((index, float(batch_dice(logits[None] > 0, mask[None] > 0))))
+        if on_logits:
+            on_logits(index, logits, mask)
     return float(np.mean([score for _, score in _gathered(scores, processes)]))
 
 

@@ -27,6 +27,7 @@ from evaluation.results import (
 from evaluation.threshold import Threshold
 from model import as_predictor, load_model, load_trained, predictor_of
 from networks.base import SegmentationModel
+from networks.prompted import PromptedModel
 from networks.strategies import parameter_counts
 from prediction.ensemble import average
 from prediction.predictor import Predictor
@@ -37,6 +38,7 @@ from utils.config import Config
 from utils.config.adapters import FtConfig
 from utils.config.evaluation import EvaluationConfig
 from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON, MetricName
+from utils.errors import UserError
 from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture
@@ -49,12 +51,14 @@ RANK_KEYS = {
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """How masks are predicted: as the options of the same names of `main.py predict`."""
+    """How masks are predicted: as the options of the same names of `main.py predict` and `test`."""
 
     tile: bool = False
     flips: bool = False
     threshold: Threshold | None = None  # None: the checkpoint's
     tile_overlap: float | None = None
+    prompt: str | None = None  # None: the checkpoint's
+    clicks: int | None = None
 
     @property
     def changes_logits(self) -> bool:
@@ -65,13 +69,15 @@ class PredictionOptions:
     def used(self) -> dict[str, Any]:
         """The options that differ from the defaults, for results.json."""
         chosen = (self.threshold.high, self.threshold.low) if self.threshold else (None, None)
-        used = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
+        used: dict[str, Any] = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
+        used |= {"prompt": self.prompt, "clicks": self.clicks}
         return {key: value for key, value in used.items() if value}
 
     @property
     def suffix(self) -> str:
         """The same for a folder's name: "_tile_flips_threshold_0.4", or ""."""
-        return "".join(f"_{key}" + ("" if value is True else f"_{value:g}") for key, value in self.used.items())
+        texts = {key: f"{value:g}" if isinstance(value, float) else value for key, value in self.used.items()}
+        return "".join(f"_{key}" + ("" if value is True else f"_{value}") for key, value in texts.items())
 
 
 def score_dataset(
@@ -130,6 +136,8 @@ def evaluate_checkpoint(
     if metrics:
         evaluation = config.evaluation.model_copy(update={"metrics": list(metrics)})
         config = config.model_copy(update={"evaluation": evaluation})
+    if options.prompt or options.clicks:
+        _prompt_by(model, config, path, options)
     dataset = GeneralDataset(config, split, train=False)
     counted = result_metadata(config, model, split, path)
     native_logits = None
@@ -149,6 +157,17 @@ def evaluate_checkpoint(
     write_per_image(folder.path, {path.stem: scores})
     write_results(folder.path, results)
     return results
+
+
+def _prompt_by(model: SegmentationModel, config: Config, path: Path, options: PredictionOptions) -> None:
+    prompt = options.prompt or model.prompt
+    if not isinstance(model, PromptedModel):
+        raise UserError(f"{path}: is a {config.arch}, which takes no prompts; leave out --prompt and --clicks")
+    if prompt != "text" and config.data_transforms.scale == "native":
+        raise UserError(f"{path}: sees windows (data_transforms.scale: native), which are prompted by text alone")
+    if prompt != "points" and options.clicks:
+        raise UserError(f"{path}: --clicks: is for --prompt points, and the prompt is {prompt}")
+    model.prompt_by(prompt, options.clicks)
 
 
 def _native_logits(predictor: Predictor, dataset: GeneralDataset, options: PredictionOptions) -> NativeLogits:
@@ -183,7 +202,8 @@ def result_metadata(config: Config, model: SegmentationModel, split: str, weight
         "profile": config.profile,
         "ranks": _ranks(config.ft),
         "prompt": model.prompt,
-        "text_encoder": config.prompts.text_encoder if model.prompt == "text" else None,
+        "text_encoder": config.prompts.text_encoder if model.prompt in ("text", "mixed") else None,
+        "clicks": model.clicks if isinstance(model, PromptedModel) and model.prompt == "points" else None,
         "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
         "dataset": data.name,
         "split": split,

@@ -31,7 +31,7 @@ class SegmentationModel(nn.Module):
 
     Attributes:
         img_size: S, the side of the square images in pixels.
-        prompt: "text", "box_full" or "box_oracle" (`prompts.type`), or "none" for a network without prompts.
+        prompt: how the model is prompted (`prompts.type`), or "none" for a network without prompts.
         base_sha256: the hash of the base weights' file, "" for a start from random weights.
         text_encoder: turns labels into features, or None.
     """
@@ -117,8 +117,8 @@ class SegmentationModel(nn.Module):
         """The mask decoder's parameters on which the output depends."""
         yield from ()
 
-    def text_parameters(self) -> Iterator[nn.Parameter]:
-        """The text prompt's own parameters."""
+    def prompt_parameters(self) -> Iterator[nn.Parameter]:
+        """The prompt's own parameters."""
         yield from ()
 
     def all_used_parameters(self) -> Iterator[nn.Parameter]:

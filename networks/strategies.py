@@ -19,7 +19,7 @@ def apply_strategy(model: SegmentationModel, strategy: str, decoder_training: bo
     if strategy == "full":
         trained = list(model.all_used_parameters())
     elif strategy == "decoder":
-        trained = [*model.decoder_parameters(), *model.text_parameters()]
+        trained = [*model.decoder_parameters(), *model.prompt_parameters()]
     else:
         trained = [*model.always_trained(), *adapters.adapter_parameters(model).values()]
         if strategy in _BIAS_STRATEGIES:

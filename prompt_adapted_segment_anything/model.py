@@ -1,9 +1,10 @@
-"""Prompt_Adapted_SAM: SAM prompted by a label's text."""
+"""Prompt_Adapted_SAM: SAM prompted by a label's text, a box or clicks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder
 from torch import Tensor, nn
 
@@ -51,7 +52,8 @@ class Prompt_Adapted_SAM(PromptedModel):
         return encoded[0]
 
     def box_tokens(self, boxes: Tensor) -> Tensor:
-        sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
+        with torch.autocast(boxes.device.type, enabled=False):
+            sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
         return sparse
 
     def load_base(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:

@@ -53,7 +53,8 @@ TestTimeAugmentation = Literal["none", "flips"]
 Scale = Literal["fit", "native"]  # the longest side becomes img_size, or every pixel stays one
 MaskHead = Literal["official", "detail"]
 BaseWeights = Literal["pretrained", "random"]
-PromptType = Literal["text", "box_full", "box_oracle"]
+TrainedPrompt = Literal["text", "box", "points", "mixed"]
+PromptType = Literal[TrainedPrompt, "box_full", "box_oracle"]
 TextEncoderType = Literal["clip", "learned"]
 TextAffineNorm = Literal["layernorm", "batchnorm"]
 
@@ -72,6 +73,7 @@ MASK_METRIC_NAMES = [name for name in get_args(MetricName) if name not in ("auc_
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "comet"]
 LossPart = Literal["focal", "dice", "bce", "cldice", "tversky", "focal_tversky", "boundary"]
 FocalInput = Literal["logits", "probabilities"]
 
@@ -187,6 +189,7 @@ ProbabilityThreshold = Annotated[
     float | Literal["val"],
     BeforeValidator(_threshold),
 ]
+TrackerNames = Annotated[list[TrackerName], _rule(_are_distinct, "must not repeat a tracker")]
 Epochs = Annotated[list[Count], _rule(lambda epochs: sorted(set(epochs)) == epochs, "must list epochs in rising order")]
 Loss = Annotated[str, AfterValidator(lambda loss: loss_parts(loss) and loss)]
 FocalGamma = Annotated[

@@ -1,22 +1,17 @@
 """Rules over several sections of a resolved config: keys that contradict each other, or have no effect."""
 
 import logging
+from typing import get_args
 
+from utils.config.options import BASELINE_ARCHS, TrainedPrompt
+from utils.config.schema import DataTransformsConfig
 from utils.config.sources import Draft, show
 from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 # The augmentations: with one of them, an image is another one in every epoch.
-_AUGMENTATIONS = (
-    "use_random_crop",
-    "use_rotation",
-    "use_saturation",
-    "use_brightness",
-    "use_horizontal_flip",
-    "use_vertical_flip",
-    "use_random_scale",
-)
+_AUGMENTATIONS = [name for name in DataTransformsConfig.model_fields if name.startswith("use_")]
 
 
 def check(draft: Draft) -> None:
@@ -24,7 +19,7 @@ def check(draft: Draft) -> None:
     _check_use_salt(draft)
     _check_weights(draft)
     _check_clip_path(draft)
-    _check_box_prompt(draft)
+    _check_prompt(draft)
     _check_threshold(draft)
     _check_label_weights(draft)
     _check_cache(draft)
@@ -52,21 +47,20 @@ def _check_clip_path(draft: Draft) -> None:
         logger.warning("%s: prompts.clip_path has no effect, prompts.text_encoder is learned", origin)
 
 
-def _check_box_prompt(draft: Draft) -> None:
-    prompt, strategy = draft.get(("prompts", "type")), draft.get(("strategy",))
+def _check_prompt(draft: Draft) -> None:
+    path, arch, strategy = ("prompts", "type"), draft.get(("arch",)), draft.get(("strategy",))
+    prompt, problem = draft.get(path), ""
     if prompt in (None, "text"):
         return
     if draft.get(("data_transforms", "scale")) == "native":
-        raise ConfigError(
-            f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt}, but the windows of "
-            "data_transforms.scale = native are prompted by text alone; set scale: fit"
-        )
-    if strategy == "none":
-        return
-    raise ConfigError(
-        f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is only for evaluation, but the strategy is "
-        f"{strategy or 'salt'}; give --training_strategy none"
-    )
+        problem = ", but the windows of data_transforms.scale = native are prompted by text alone; set scale: fit"
+    elif prompt not in get_args(TrainedPrompt) and strategy != "none":
+        strategy = strategy or "salt"
+        problem = f" is only for evaluation, but the strategy is {strategy}; give --training_strategy none"
+    elif prompt in get_args(TrainedPrompt) and arch in BASELINE_ARCHS:
+        problem = f", but {arch} takes no prompts; leave it out"
+    if problem:
+        raise ConfigError(f"{draft.origin(path)}: prompts.type = {prompt}{problem}")
 
 
 def _check_threshold(draft: Draft) -> None:

@@ -45,6 +45,7 @@ from utils.config.options import (
     Templates,
     TextAffineNorm,
     TextEncoderType,
+    TrackerNames,
     Workers,
     only,
     to_path,
@@ -160,9 +161,10 @@ class BaselineConfig(Section):
 
 
 class PromptsConfig(Section):
-    """The prompt: a label's text or, only for evaluation, a box. The last three keys are accepted and unused.
+    """The prompt: a label's text, a box around it, or clicks. The last three keys are accepted and unused.
 
-    `type` box_full prompts with the whole image, box_oracle with the box around the true mask.
+    `type` mixed trains with all three, one drawn for each sample, and is evaluated by text. Two are only for
+    evaluation: box_full prompts with the whole image, box_oracle with the box around the true mask.
     """
 
     USE_TEXT_PROMPT: Annotated[bool, only(True)] = True
@@ -170,6 +172,7 @@ class PromptsConfig(Section):
     USE_IMAGE_PROMPT: NotBuiltUnlessFalse = False
     USE_SLICE_NUM: NotBuiltUnlessFalse = False
     type: PromptType = "text"
+    clicks: Count = 3
     text_encoder: TextEncoderType = "clip"
     clip_path: FilePath | None = None
     templates: Templates = ["{label}"]
@@ -222,6 +225,7 @@ class TrainingConfig(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     sync_batch_norm: bool = True
     deterministic: bool = False
+    trackers: TrackerNames = ["tensorboard"]
 
     @field_validator("accumulate_steps")
     @classmethod
