@@ -5,6 +5,7 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -46,14 +47,14 @@ class Trackers:
         starts = {"wandb": self._wandb, "mlflow": self._mlflow, "comet": self._comet}
         for name, start in starts.items():
             if name in names:
-                self._guarded(name, lambda name=name, start=start: self._start(name, start))
+                self._guarded(name, partial(self._start, name, start))
         if self._open:
             self._guarded(IDS_FILE, lambda: write_json(path, self._ids))
 
     def epoch(self, values: Mapping[str, float], step: int) -> None:
         """Sends the numbers of an epoch."""
         for name, tracker in list(self._open.items()):
-            self._guarded(name, lambda tracker=tracker: tracker.log(dict(values), step=step))
+            self._guarded(name, partial(tracker.log, dict(values), step=step))
 
     def pictures(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
         """Sends pictures (H, W, 3) uint8 by name, to wandb and Comet."""
@@ -61,10 +62,7 @@ class Trackers:
             values = {name: [picture] for name, picture in pictures.items()}
             self._guarded("wandb", lambda: self._open["wandb"].log_images(values, step=step))
         for name, picture in pictures.items() if "comet" in self._open else ():
-            self._guarded(
-                "comet",
-                lambda name=name, picture=picture: self._open["comet"].tracker.log_image(picture, name, step=step),
-            )
+            self._guarded("comet", partial(self._open["comet"].tracker.log_image, picture, name, step=step))
 
     def close(self) -> None:
         """Ends the trackers' runs."""
