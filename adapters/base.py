@@ -1,6 +1,6 @@
 """What every adapter is: a frozen Linear or Conv2d layer with a trainable change of its weight."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -68,6 +68,14 @@ class AdaptedLayer(nn.Module):
     def check_buffers(self, saved: dict[str, Tensor]) -> str | None:
         """What is wrong with the `adapter_buffers` of a saved state, as text, or None."""
         return None
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The ranks as they are, by the names of the fields of `Ranks`; {} for methods without any."""
+        return {}
+
+    def take_ranks(self, saved: Mapping[str, Tensor]) -> None:
+        """Gets the ranks of a saved state of this layer, where they may vary; what it holds is not loaded yet."""
 
     def merged_weight(self) -> Tensor:
         """The adapted weight, of the wrapped weight's shape and differentiable in the adapter's parameters."""

@@ -43,6 +43,10 @@ class LoRALayer(AdaptedLayer):
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {"down": self.down, "up": self.up}
 
+    @property
+    def ranks(self) -> dict[str, int]:
+        return {"r_lora": self.up.shape[1]}
+
     def merged_weight(self) -> Tensor:
         return self.weight + (self.up @ self.down).reshape(self.weight_shape)
 

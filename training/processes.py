@@ -71,7 +71,11 @@ class Processes:
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Wraps both in Accelerate's classes: averaged gradients, mixed precision, the fp16 scaler."""
+        """Wraps both in Accelerate's classes: averaged gradients, mixed precision, the fp16 scaler.
+
+        What was prepared before is forgotten.
+        """
+        self.accelerator.free_memory()
         # Parameters without elements (SALT's X and Y where every singular value is on the diagonal) get no gradient.
         empty = any(p.requires_grad and not p.numel() for p in objective.parameters())
         self.accelerator.ddp_handler.find_unused_parameters = empty
