@@ -105,19 +105,16 @@ def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> Non
 
 def _inject_adapters(model: SegmentationModel, method: str, config: Config) -> None:
     ft = config.ft
-    # Random weights differ in every run, so that caching their decompositions would be of no use.
-    decomposing: dict[str, Any] = {"decompose": cached_decompose} if ft.svd_cache and model.base_sha256 else {}
-    options: dict[str, dict[str, Any]] = {
-        "salt": {"init": ft.salt_init, "init_std": ft.salt_init_std, "relu": ft.relu, **decomposing},
-        "svd": decomposing,
-        "lora": {"dropout": ft.lora_dropout},
-    }
+    given: dict[str, Any] = dict(ft)
+    if ft.svd_cache and model.base_sha256:  # random weights differ in every run: keeping their factors is of no use
+        given["decompose"] = cached_decompose
+    options = {name: given[name] for name in adapters.METHODS[method].options if name in given}
     pattern = {name: rule.model_dump(exclude_none=True) for name, rule in ft.rank_pattern.items()}
     ranks = adapters.RankRule(
         ft.svd_rank_linear, ft.svd_rank_conv2d, ft.r_lora, pattern, ft.svd_ratio, ft.r_lora_above_rank
     )
     try:
-        adapters.inject(model, method, ft.targets or model.default_targets(method), ranks, **options[method])
+        adapters.inject(model, method, ft.targets or model.default_targets(method), ranks, **options)
     except adapters.AdapterError as error:
         raise ConfigError(f"ft: {error}") from error
 

@@ -1,13 +1,22 @@
-"""Adapters around any nn.Linear or nn.Conv2d: SALT, S-SAM's SVD tuning, LoRA. Knows nothing of SAM, data or configs."""
+"""Adapters around any nn.Linear or nn.Conv2d: SALT, S-SAM's SVD tuning, LoRA. Knows nothing of SAM, data or configs.
 
-from .base import AdaptedLayer, AdapterError, adapted_layers
-from .decomposition import Decomposition, decompose, is_decomposition
-from .inject import METHODS, adapter_parameters, count_parameters, inject, merge, regularization_loss
-from .lora import LoRALayer
-from .ranks import RankRule, Ranks
-from .salt import SALTLayer
-from .state import adapter_state_dict, load_adapter_state_dict
-from .svd import SVDLayer
+The names are imported on their first use, since `adapters.registry` must not need torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .registry import METHODS
+
+if TYPE_CHECKING:
+    from .base import AdaptedLayer, AdapterError, adapted_layers
+    from .decomposition import Decomposition, decompose, is_decomposition
+    from .injection import adapter_parameters, count_parameters, inject, merge, regularization_loss
+    from .lora import LoRALayer
+    from .ranks import RankRule, Ranks
+    from .salt import SALTLayer
+    from .state import adapter_state_dict, load_adapter_state_dict
+    from .svd import SVDLayer
 
 __all__ = [
     "METHODS",
@@ -30,3 +39,21 @@ __all__ = [
     "merge",
     "regularization_loss",
 ]
+
+_FILES = {
+    "base": ("AdaptedLayer", "AdapterError", "adapted_layers"),
+    "decomposition": ("Decomposition", "decompose", "is_decomposition"),
+    "injection": ("adapter_parameters", "count_parameters", "inject", "merge", "regularization_loss"),
+    "ranks": ("RankRule", "Ranks"),
+    "state": ("adapter_state_dict", "load_adapter_state_dict"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for file, names in _FILES.items():
+        if name in names:
+            return getattr(import_module(f".{file}", __name__), name)
+    for method in METHODS.values():
+        if method.home.endswith(f".{name}"):
+            return method.layer
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

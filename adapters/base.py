@@ -17,13 +17,12 @@ class AdaptedLayer(nn.Module):
     """Wraps one nn.Linear or nn.Conv2d; called as that layer is.
 
     A convolution's weight (out, in, kh, kw) counts as the matrix (out, in * kh * kw). The wrapped layer's bias stays
-    a parameter here, frozen unless biases are trained too. Subclasses define `adapter_parameters` and `merged_weight`,
-    and override `_adapted_forward` where another order of computing is cheaper than forming the weight.
+    a parameter here, frozen unless biases are trained too. Subclasses define `build`, `adapter_parameters` and
+    `merged_weight`, and override `_adapted_forward` where another order is cheaper than forming the weight.
 
     In evaluation without gradients the merged weight is computed once and cached until a parameter changes.
     """
 
-    method: ClassVar[str]
     build: ClassVar[Callable[..., "AdaptedLayer"]]  # (layer, ranks, **options of the method)
 
     def __init__(self, layer: Adaptable) -> None:

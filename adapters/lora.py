@@ -15,7 +15,6 @@ class LoRALayer(AdaptedLayer):
     Source: Hu et al., ICLR 2022 (arXiv 2106.09685), with the scale 1 that SALT's experiments use.
     """
 
-    method = "lora"
     weight: Tensor
 
     def __init__(
@@ -35,10 +34,10 @@ class LoRALayer(AdaptedLayer):
 
     @classmethod
     def build(
-        cls, layer: Adaptable, ranks: Ranks, dropout: float = 0.1, generator: torch.Generator | None = None
+        cls, layer: Adaptable, ranks: Ranks, lora_dropout: float = 0.1, generator: torch.Generator | None = None
     ) -> "LoRALayer":
         """The layer around `layer` with the LoRA rank of `ranks`."""
-        return cls(layer, ranks.r_lora, dropout, generator)
+        return cls(layer, ranks.r_lora, lora_dropout, generator)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {"down": self.down, "up": self.up}

@@ -39,7 +39,6 @@ class SALTLayer(SpectralLayer):
     """
 
     kept: Tensor | None
-    method = "salt"
 
     def __init__(
         self,
@@ -74,14 +73,15 @@ class SALTLayer(SpectralLayer):
         cls,
         layer: Adaptable,
         ranks: Ranks,
-        init: SaltInit = "identity",
-        init_std: float = 0.01,
+        salt_init: SaltInit = "identity",
+        salt_init_std: float = 0.01,
         generator: torch.Generator | None = None,
         decompose: Decomposer = decompose,
         relu: Relu = "core",
     ) -> "SALTLayer":
         """The layer around `layer` with the top rank and LoRA rank of `ranks`."""
-        return cls(layer, ranks.svd_rank, ranks.r_lora, init, init_std, generator, decompose, relu, ranks.variable)
+        options = (salt_init, salt_init_std, generator, decompose, relu, ranks.variable)
+        return cls(layer, ranks.svd_rank, ranks.r_lora, *options)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         return {"alpha": self.alpha, "beta": self.beta, "X": self.X, "Y": self.Y}

@@ -16,8 +16,6 @@ class SVDLayer(SpectralLayer):
     ||1 - alpha|| + ||beta||. At the start the layer equals the wrapped one.
     """
 
-    method = "svd"
-
     def __init__(self, layer: Adaptable, decompose: Decomposer = decompose) -> None:
         super().__init__(layer, decompose)
         self.alpha = nn.Parameter(torch.ones_like(self.s))

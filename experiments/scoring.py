@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapters import METHODS
 from datasets.data import GeneralDataset
 from datasets.io import read_image
 from datasets.names import output_name
@@ -39,10 +40,10 @@ from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON
 from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture
-# The ranks that a method uses; S-SAM adapts all singular values.
+# The keys of `ft` that set each rank; a method's results hold those of the ranks that it uses.
 RANK_KEYS = {
-    "salt": {"svd_rank_linear", "svd_rank_conv2d", "svd_ratio", "r_lora", "rank_pattern"},
-    "lora": {"r_lora", "rank_pattern"},
+    "svd_rank": {"svd_rank_linear", "svd_rank_conv2d", "svd_ratio", "rank_pattern"},
+    "r_lora": {"r_lora", "rank_pattern"},
 }
 
 
@@ -193,7 +194,9 @@ def result_metadata(config: Config, model: SegmentationModel, split: str, weight
 
 
 def _ranks(ft: FtConfig) -> dict[str, Any]:
-    ranks = ft.model_dump(mode="json", include=RANK_KEYS.get(ft.type or "", set()), exclude_none=True)
+    used = METHODS[ft.type].ranks if ft.type else ()
+    keys = set().union(*(RANK_KEYS[rank] for rank in used))
+    ranks = ft.model_dump(mode="json", include=keys, exclude_none=True)
     if "svd_ratio" in ranks:  # replaces both
         del ranks["svd_rank_linear"], ranks["svd_rank_conv2d"]
     return ranks

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import adapters
 from evaluation.results import RunResults
 from report.paper import IMG_SIZE, PAPER_ROWS, SAM, SAM2, PaperRow
 from report.settings import Settings, differences
@@ -17,9 +18,8 @@ METHODS = {
     "decoder": "mask decoder",
     "biastuning": "biases",
     "svdbiastuning": "SVD and biases",
-    "svd": "S-SAM",
-    "lora": "LoRA",
-    "salt": "SALT",
+    **{name: method.title for name, method in adapters.METHODS.items() if name != "salt"},
+    "salt": "SALT",  # the last one, since the others are compared with it
 }
 SAM_NAMES = {"nano": "nano SAM", "base": "SAM ViT-B", "large": "SAM ViT-L", "huge": "SAM ViT-H"}
 SAM2_NAMES = {"base_plus": "SAM2 B+", "tiny": "SAM2 T", "small": "SAM2 S", "large": "SAM2 L", "nano": "nano SAM2"}

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+from adapters.registry import METHODS
 from utils.files import portable_path
 
 BaselineArch = Literal["unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet"]
@@ -21,10 +22,24 @@ SAM_TYPES: dict[str, tuple[str, ...]] = {SAM_ARCH: get_args(SamType), SAM2_ARCH:
 NetworkSize = Literal["paper", "nano"]
 
 Profile = Literal["official", "released"]
-Strategy = Literal["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full", "none"]
 
-# Copies of the types in adapters/, which must not import configs. A test keeps both equal.
-AdapterType = Literal["salt", "svd", "lora"]
+# The adapter type of each strategy; None for those without adapters. A method of `adapters.METHODS` is a strategy too.
+ADAPTER_TYPE: dict[str, str | None] = {
+    **{name: name for name in METHODS},
+    "svdbiastuning": "svd",
+    "biastuning": None,
+    "decoder": None,
+    "full": None,
+    "none": None,
+}
+if TYPE_CHECKING:
+    Strategy = str
+    AdapterType = str
+else:
+    Strategy = Literal[tuple(ADAPTER_TYPE)]
+    AdapterType = Literal[tuple(METHODS)]
+
+# Copies of the types in adapters/, whose files need torch. A test keeps both equal.
 RLoraAboveRank = Literal["error", "clamp", "allow"]
 SaltInit = Literal["identity", "normal"]
 Relu = Literal["core", "diagonal", "none"]

@@ -3,15 +3,7 @@
 import logging
 from typing import Any
 
-from utils.config.options import (
-    BASELINE_ARCHS,
-    SAM2_ARCH,
-    SAM_ARCH,
-    SAM_TYPES,
-    UNUSED_KEYS,
-    AdapterType,
-    Strategy,
-)
+from utils.config.options import ADAPTER_TYPE, BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES, UNUSED_KEYS
 from utils.config.sources import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
 
@@ -21,18 +13,6 @@ STRATEGY_OPTION = "--training_strategy"
 
 SAM2_STRIDE = 32  # of the neck's coarsest feature map
 SAM2_SVD_RATIO = 0.1  # the published one
-
-# The adapter type of each strategy; None for those without adapters.
-ADAPTER_TYPE: dict[Strategy, AdapterType | None] = {
-    "salt": "salt",
-    "svd": "svd",
-    "svdbiastuning": "svd",
-    "lora": "lora",
-    "biastuning": None,
-    "decoder": None,
-    "full": None,
-    "none": None,
-}
 
 # Where the released implementation differs from the paper or from SAM. `official`: the schema's defaults.
 PROFILES: dict[str, dict[KeyPath, Any]] = {

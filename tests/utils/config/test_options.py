@@ -10,7 +10,6 @@ import adapters.salt
 from networks.baselines.build import BASELINES
 from prompt_adapted_segment_anything.build import GEOMETRIES
 from utils.config import options
-from utils.config.resolve import ADAPTER_TYPE
 
 
 @pytest.mark.parametrize(
@@ -26,7 +25,6 @@ def test_the_adapters_options_are_those_of_adapters(option, own):
 
 
 def test_every_choice_is_built():
-    assert set(get_args(options.AdapterType)) == set(adapters.METHODS)
     assert set(get_args(options.BaselineArch)) == set(BASELINES)
     assert set(get_args(options.SamType)) == set(GEOMETRIES)
 
@@ -35,6 +33,7 @@ def test_architectures_are_sam_sam2_and_the_baselines():
     assert get_args(options.Architecture) == (options.SAM_ARCH, options.SAM2_ARCH, *options.BASELINE_ARCHS)
 
 
-def test_every_strategy_has_its_adapter_type_or_none():
-    assert set(ADAPTER_TYPE) == set(get_args(options.Strategy))
-    assert {kind for kind in ADAPTER_TYPE.values() if kind} == set(get_args(options.AdapterType))
+def test_every_adapter_method_is_a_strategy_and_an_adapter_type():
+    assert {"biastuning", "decoder", "full", "none", *adapters.METHODS} < set(get_args(options.Strategy))
+    assert get_args(options.AdapterType) == tuple(adapters.METHODS)
+    assert {kind for kind in options.ADAPTER_TYPE.values() if kind} == set(adapters.METHODS)

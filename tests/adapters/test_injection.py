@@ -50,7 +50,7 @@ def test_ranks_by_kind_and_pattern():
         ("salt", ["b.0"], RankRule(0, 5, 1), "b.0: svd_rank 5 is outside 0..4"),
         ("lora", ["a.0"], RankRule(0, 0, 7), "a.0: r_lora 7 is outside 0..6"),
         ("salt", ["a.0"], RankRule(0, 0, 1, {"x": {"r_lora": 1}}), "rank pattern 'x' matches no"),
-        ("dora", ["a.0"], RANKS, "unknown adapter method 'dora'; known: salt, svd, lora"),
+        ("loro", ["a.0"], RANKS, "unknown adapter method 'loro'; known: salt, svd, lora"),
     ],
 )
 def test_what_does_not_fit_is_refused_and_changes_nothing(method, targets, ranks, message):

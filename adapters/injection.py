@@ -7,16 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import Adaptable, AdaptedLayer, AdapterError, adapted_layers
-from .lora import LoRALayer
+from .base import Adaptable, AdapterError, adapted_layers
 from .ranks import RankRule, Ranks
-from .salt import SALTLayer
-from .svd import SVDLayer
+from .registry import METHODS
 
 # These modules read the weights of their layers without calling the layers' forward.
 BYPASSES_FORWARD = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
-
-METHODS: dict[str, type[AdaptedLayer]] = {cls.method: cls for cls in (SALTLayer, SVDLayer, LoRALayer)}
 
 
 def inject(
@@ -26,11 +22,10 @@ def inject(
 
     Args:
         module: the model; its other parameters are left as they are.
-        method: "salt", "svd" or "lora".
+        method: one of `METHODS`, such as "salt".
         targets: name patterns (fnmatch), such as "blocks.*.attn.qkv".
         ranks: which ranks a layer gets; default `RankRule()`.
-        options: of the method: `init`, `init_std`, `generator`, `decompose`, `relu` (salt); `decompose` (svd);
-            `dropout`, `generator` (lora).
+        options: of the method: the keyword arguments of its class's `build`.
 
     Returns:
         The names of the adapted layers.
@@ -49,7 +44,7 @@ def inject(
         _check_ranks(method, name, layer, chosen[name], rule.above_rank == "allow")
     for name, layer in layers.items():
         try:
-            adapted = METHODS[method].build(layer, chosen[name], **options)
+            adapted = METHODS[method].layer.build(layer, chosen[name], **options)
         except AdapterError as error:
             raise AdapterError(f"{name}: {error}") from None
         adapted.train(layer.training)
@@ -85,10 +80,10 @@ def _full_rank(layer: Adaptable) -> int:
 
 
 def _check_ranks(method: str, name: str, layer: Adaptable, ranks: Ranks, any_r_lora: bool) -> None:
-    limit = _full_rank(layer)
-    if method == "salt" and not 0 <= ranks.svd_rank <= limit:
+    limit, used = _full_rank(layer), METHODS[method].ranks
+    if "svd_rank" in used and not 0 <= ranks.svd_rank <= limit:
         raise AdapterError(f"{name}: svd_rank {ranks.svd_rank} is outside 0..{limit}, the layer's min(out, in)")
-    if method in ("salt", "lora") and not (ranks.r_lora >= 0 and (any_r_lora or ranks.r_lora <= limit)):
+    if "r_lora" in used and not (ranks.r_lora >= 0 and (any_r_lora or ranks.r_lora <= limit)):
         raise AdapterError(f"{name}: r_lora {ranks.r_lora} is outside 0..{limit}, the layer's min(out, in)")
 
 
