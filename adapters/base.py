@@ -27,6 +27,7 @@ class AdaptedLayer(nn.Module):
 
     def __init__(self, layer: Adaptable) -> None:
         super().__init__()
+        self.recipe: dict[str, Any] = {}  # what `inject` made it with: method, ranks, options
         self.is_conv = isinstance(layer, nn.Conv2d)
         self.weight_shape = tuple(layer.weight.shape)
         self.out_features = self.weight_shape[0]

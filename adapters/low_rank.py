@@ -36,17 +36,22 @@ def product_svd(X: Tensor, Y: Tensor) -> ProductSVD:
     return ProductSVD(Qx @ P, values, Qy @ Qh.mT)
 
 
-def shrink_product(X: Tensor, Y: Tensor, threshold: float) -> None:
-    """Lowers every singular value of X Y by `threshold`, to 0 at the least, in place. Changes Y alone.
+def shrink_product(X: Tensor, Y: Tensor, step: float) -> None:
+    """Lowers every singular value of X Y to 0 at the least, in place. Changes Y alone.
 
-    That is the proximal map of threshold * ||X Y||_* (Cai et al., SIAM J. Optim. 2010: singular value thresholding).
+    The j-th is lowered by step * (sqrt(d) + sqrt(m)) * ||X^T L_j||: about what a random step of Y (d, m), of the size
+    `step` in each element, adds to the largest one. For equal thresholds this is singular value thresholding, the
+    proximal map of the nuclear norm (Cai et al., SIAM J. Optim. 2010).
+
     X keeps all its columns, so that a direction at 0 goes on receiving gradients through Y, as it does at SALT's start.
     If both factors lost the direction, its gradients would be 0 for ever.
     """
     if not Y.numel() or not Y.any():
         return
     svd = product_svd(X, Y)
-    lost = (threshold / svd.values).clamp(max=1)
+    d, m = Y.shape
+    thresholds = step * (d**0.5 + m**0.5) * torch.linalg.vector_norm(X.mT @ svd.L, dim=0)
+    lost = (thresholds / svd.values).nan_to_num(1.0).clamp(max=1)
     if (lost == 1).all():
         Y.zero_()
     else:

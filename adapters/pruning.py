@@ -1,4 +1,4 @@
-"""Ranks that training chooses: a proximal step after each optimizer step, and later one cut of all layers to a budget."""
+"""Ranks that training chooses: proximal steps between those of the optimizer, and later one cut of all layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,16 +30,18 @@ class LayerCut:
     norm: float
 
 
-def proximal_step(module: nn.Module, strength: float) -> None:
-    """Moves the layers of `module` towards fewer ranks, in place; to be called after the optimizer's step.
+def proximal_step(module: nn.Module, step: float) -> None:
+    """Moves the layers of `module` towards fewer ranks, in place: soft thresholding of what they have learned.
 
-    The penalty of all layers is strength * sum_l (||changes of the scaled singular values||_1 + r'_l ||X_l Y_l||_*)
-    with r'_l the size of the layer's low-rank block: a direction is charged for half of the parameters that it holds.
-    `strength` is the learning rate times the penalty's weight, as for a decoupled weight decay.
+    It is the proximal map of an l1 penalty on the changes of the scaled singular values and on the singular values of
+    X Y. Each is weighted by how far a step of the optimizer moves it, so that one `step` fits all of them. n steps of
+    Adam with the learning rate lr, on gradients that are noise, move an element by about lr * sqrt(n). So after every
+    n steps, with `step` = 2 * lr * sqrt(n), what only noise has moved goes back to 0, and what the loss goes on pushing
+    to one side does not. For a rate that changes, lr * sqrt(n) is the root of the sum of its squares.
     """
-    if strength > 0:
+    if step > 0:
         for layer in _layers(module).values():
-            layer.proximal_step(strength)
+            layer.proximal_step(step)
 
 
 def cut_ranks(module: nn.Module, budget: int | None = None) -> dict[str, LayerCut]:

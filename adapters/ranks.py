@@ -32,8 +32,8 @@ class RankRule:
     `svd_ratio`, if given, replaces both svd ranks: a layer gets max(1, int(svd_ratio * min(out, in))).
     `above_rank` says how an `r_lora` above a layer's min(out, in) is handled: "error" refuses it, "clamp" lowers it to
     that bound, "allow" keeps it (more columns than the update's rank can use, as published for SAM2's narrow layers).
-    `choice` says where the svd ranks come from: "fixed", as above; "energy" and "stable_rank", from each layer's singular
-    values instead (`energy_rank` with the share `energy`, `stable_rank`); "prune", as above, to be cut after training.
+    `choice` says where the svd ranks come from: "fixed", as above; "energy" and "stable_rank", from each layer's
+    singular values (`energy_rank` with the share `energy`, `stable_rank`); "prune", as above, to be cut in training.
     """
 
     svd_rank_linear: int = 0

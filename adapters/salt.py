@@ -126,15 +126,16 @@ class SALTLayer(SpectralLayer):
         return (self.alpha - 1) * self._scaled() + self.beta
 
     @torch.no_grad()
-    def proximal_step(self, strength: float) -> None:
-        """The proximal map of strength * (||changes||_1 + r' ||X Y||_*), in place; `strength` is above 0.
+    def proximal_step(self, step: float) -> None:
+        """Lowers the changes and the singular values of X Y, to 0 at the least, in place; `step` is above 0.
 
-        A change is lowered by lowering alpha - 1 and beta by one factor, so that one at 0 means alpha 1 and beta 0.
+        A change is lowered by step * (1 + s), what a step of that size in alpha and beta adds to it; alpha - 1 and beta
+        get one factor, so that a change at 0 means alpha 1 and beta 0. X Y: see `shrink_product`.
         """
-        factor = (1 - strength / self.changes().abs()).clamp(min=0)
+        factor = (1 - step * (1 + self._scaled()) / self.changes().abs()).clamp(min=0)
         self.alpha.sub_(1).mul_(factor).add_(1)
         self.beta.mul_(factor)
-        shrink_product(self.X, self.Y, strength * len(self.X))
+        shrink_product(self.X, self.Y, step)
 
     def energies(self) -> Tensor:
         """The squared changes, then the squared singular values of X Y (k + d,), float64 on the CPU."""

@@ -190,11 +190,9 @@ class _Experiment:
         write_json(self.folder.environment, {**information, "processes": self.processes.count})
 
     def _finish_training(self, run: Run, model: SegmentationModel, config: Config) -> None:
-        self.processes.on_main(self._plot_curves)
+        val = self.config.require_data().val
+        self.processes.on_main(lambda: plot_curves(self.folder.metrics, self.folder.curves, val))
         self.processes.on_main(lambda: save_model(model, config, self.save_path, run.progress.epoch))
-
-    def _plot_curves(self) -> None:
-        plot_curves(self.folder.metrics, self.folder.curves, self.config.require_data().val)
 
     def _write_results(
         self,
@@ -219,6 +217,7 @@ class _Experiment:
             processes=self.processes.count,
             skipped_steps=progress.skipped_steps,
             ema_decay=self.config.training.ema_decay,
+            rank_cut=progress.cut,
             seconds=self.seconds,
             seconds_per_epoch=sum(progress.seconds) / len(progress.seconds) if progress.seconds else None,
             peak_memory_bytes=peak,

@@ -1,4 +1,4 @@
-"""SALT's `ft.rank_rule: prune` in a run: a proximal step after each optimizer step, then one cut, then plain training."""
+"""SALT's `ft.rank_rule: prune` in a run: proximal steps after some optimizer steps, one cut, then plain training."""
 
 import logging
 import math
@@ -8,11 +8,14 @@ from typing import Any
 import adapters
 from networks.base import SegmentationModel
 from networks.strategies import parameter_counts
+from training.optimizer import learning_rate_factor
 from training.run import Run
 from utils.config import Config
 from utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+PROXIMAL_STEPS = 10
 
 
 def is_before_cut(run: Run) -> bool:
@@ -25,10 +28,23 @@ def cut_epoch(config: Config) -> int:
     return max(1, math.ceil(config.ft.rank_cut_at * config.training.num_epochs))
 
 
-def shrink_ranks(run: Run) -> None:
-    """Takes the proximal step that follows an optimizer step; nothing after the cut."""
-    if is_before_cut(run):
-        adapters.proximal_step(run.model, run.progress.so_far.rate * run.config.ft.rank_penalty)
+def shrink_ranks(run: Run, steps_per_epoch: int) -> None:
+    """Takes the proximal step that is due after an optimizer step; nothing after the cut.
+
+    `PROXIMAL_STEPS` are spread over the steps before the cut, the last of which has one. They are few because a random
+    walk grows with the square root of its steps: the longer the period, the better noise is told from what is learned.
+    They also need singular value decompositions, which take longer than a step of a small model.
+    """
+    if not is_before_cut(run):
+        return
+    training = run.config.training
+    before_cut = cut_epoch(run.config) * steps_per_epoch
+    period = math.ceil(before_cut / PROXIMAL_STEPS)
+    done = run.progress.epoch * steps_per_epoch + run.progress.so_far.step + 1
+    if done % period == 0 or done == before_cut:
+        since = range(done - (done % period or period), done)
+        rates = [training.lr * learning_rate_factor(training, step, steps_per_epoch) for step in since]
+        adapters.proximal_step(run.model, run.config.ft.rank_penalty * math.hypot(*rates))
 
 
 def cut_ranks(run: Run) -> None:

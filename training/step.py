@@ -58,10 +58,9 @@ def train_step(run: Run, micro_batches: Iterator[dict[str, Any]], batches: StepB
         raise _non_finite_error(run, result)
     run.optimizer.step()
     result.skipped = accelerator.optimizer_step_was_skipped
-    if not result.skipped:
-        shrink_ranks(run)
-        if run.average is not None:
-            run.average.update()
+    shrink_ranks(run, batches.steps)
+    if run.average is not None and not result.skipped:
+        run.average.update()
     return result
 
 

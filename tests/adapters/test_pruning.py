@@ -1,5 +1,7 @@
 """Ranks that training chooses: planted directions are found, the cut's error is the dropped part's, budgets hold."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -29,27 +31,29 @@ def one_layer():
     return m, weight + layer.U @ core @ layer.Vh, directions
 
 
-def train(m, target, penalty, steps=1500, lr=0.01):
-    """Adam on noisy batches, with the proximal step after each of its steps."""
+def train(m, target, penalty=2.0, steps=600, lr=0.01, period=50):
+    """Adam on noisy batches, with a proximal step after each period of its steps."""
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(m.parameters(), lr)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = rate = lr * (1 - step / steps)
+            group["lr"] = lr * (1 - step / steps)
         x = torch.randn(32, 20)
         y = x @ target.T + 0.05 * torch.randn(32, 16)
         loss = nn.functional.mse_loss(m(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        adapters.proximal_step(m, rate * penalty)
+        if (step + 1) % period == 0:
+            rates = [lr * (1 - i / steps) for i in range(step + 1 - period, step + 1)]
+            adapters.proximal_step(m, penalty * math.hypot(*rates))
 
 
 def test_planted_directions_are_found(one_layer):
     """The cut has no budget: it drops what the proximal steps have set to 0, and keeps all else."""
     m, target, directions = one_layer
     before = (m[0].merged_weight() - target).norm()
-    train(m, target, penalty=0.1)
+    train(m, target, penalty=2.0)
     adapters.cut_ranks(m)
     layer = m[0]
     assert tuple(layer.kept.tolist()) == PLANTED_VALUES
@@ -73,7 +77,7 @@ def test_a_direction_at_zero_comes_back(one_layer):
     m, target, _ = one_layer
     adapters.proximal_step(m, 1e3)
     assert not m[0].Y.any()
-    train(m, target, penalty=0.1)
+    train(m, target, penalty=2.0)
     assert adapters.cut_ranks(m)["0"].r_lora == PLANTED_TERMS
 
 
@@ -200,24 +204,24 @@ def test_a_state_that_contradicts_itself_is_refused(damage):
         adapters.load_adapter_state_dict(m, {**adapters.adapter_state_dict(m), **damage})
 
 
-def test_the_proximal_map_against_numpy():
-    """Soft thresholding of the changes, and of the singular values of X Y by the threshold times r'."""
-    m = trained("none")
-    m.double()
-    layer = m["a"]
-    (values, _), X = changes(m)["a"], layer.X.detach().clone()
+def test_the_proximal_step_against_numpy():
+    """Soft thresholding of the changes, and of the singular values of X Y."""
+    m = trained("none").double()
+    layer, step = m["a"], 0.1
+    (values, _), X, s = changes(m)["a"], layer.X.detach().clone(), layer.s[:4].numpy()
     XY = (layer.X @ layer.Y).detach().numpy()
-    threshold = 0.1
-    layer.proximal_step(threshold)
-    assert changes(m)["a"][0] == pytest.approx(np.sign(values) * np.maximum(np.abs(values) - threshold, 0), abs=1e-12)
+    layer.proximal_step(step)
+    lowered = np.sign(values) * np.maximum(np.abs(values) - step * (1 + s), 0)
+    assert changes(m)["a"][0] == pytest.approx(lowered, abs=1e-12)
     unchanged = layer.changes() == 0
-    assert unchanged.any()
+    assert 0 < unchanged.sum() < 4
     assert (layer.alpha[unchanged] == 1).all()
     assert (layer.beta[unchanged] == 0).all()
-    U, s, Vh = np.linalg.svd(XY)
-    lowered = np.maximum(s - threshold * len(layer.X), 0)
-    assert 0 < (lowered > 0).sum() < (s > 1e-9).sum()
-    assert (layer.X @ layer.Y).detach().numpy() == pytest.approx(U @ np.diag(lowered) @ Vh, abs=1e-12)
+    U, sigma, Vh = np.linalg.svd(XY, full_matrices=False)
+    thresholds = step * (np.sqrt(3) + np.sqrt(6)) * np.linalg.norm(X.numpy().T @ U, axis=0)
+    kept = np.maximum(sigma - thresholds, 0)[:3]
+    assert 0 < (kept > 0).sum() < 3
+    assert (layer.X @ layer.Y).detach().numpy() == pytest.approx(U[:, :3] @ np.diag(kept) @ Vh[:3], abs=1e-12)
     assert torch.equal(layer.X, X)
 
 

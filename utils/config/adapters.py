@@ -4,7 +4,17 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from utils.config.options import AdapterType, CountOrZero, Name, NotNegative, RankChoice, Relu, RLoraAboveRank, SaltInit, Share
+from utils.config.options import (
+    AdapterType,
+    CountOrZero,
+    Name,
+    NotNegative,
+    RankChoice,
+    Relu,
+    RLoraAboveRank,
+    SaltInit,
+    Share,
+)
 from utils.config.schema import Section
 
 
@@ -24,9 +34,10 @@ class RankPattern(Section):
 class FtConfig(Section):
     """The adapters: type, ranks, targets and initialization. Ranks above a layer's own are refused at injection.
 
-    `rank_rule` chooses the svd ranks instead of the keys above it: from each layer's singular values, or by training and
-    then cutting them (`adapters.pruning`). `svd_ratio` replaces both svd ranks where it is set: that share of each layer's min(out, in). `relu` says where SALT
-    applies ReLU (`adapters.salt`). `svd_cache` keeps the decompositions of a base file's weights on disk.
+    `svd_ratio` replaces both svd ranks where it is set: that share of each layer's min(out, in). `relu` says where SALT
+    applies ReLU (`adapters.salt`). `svd_cache` keeps the decompositions of a base file's weights on disk. `rank_rule`
+    chooses svd ranks from each layer's singular values (`adapters.ranks`), or cuts all ranks in training
+    (`adapters.pruning`).
     """
 
     type: AdapterType | None = None
@@ -38,7 +49,7 @@ class FtConfig(Section):
     rank_pattern: dict[str, RankPattern] = Field(default={})
     rank_rule: RankChoice = "fixed"
     rank_energy: Annotated[float, Field(gt=0, le=1)] = 0.9
-    rank_penalty: NotNegative = 0.1
+    rank_penalty: NotNegative = 2.0
     rank_cut_at: Annotated[float, Field(gt=0, le=1)] = 0.5
     rank_budget: Annotated[float, Field(gt=0, lt=1)] | None = None
     targets: Annotated[list[Name], Field(min_length=1)] | None = None
@@ -51,5 +62,7 @@ class FtConfig(Section):
     @model_validator(mode="after")
     def _budget_serves_pruning(self) -> Self:
         if self.rank_budget is not None and self.rank_rule != "prune":
-            raise ValueError(f"has rank_budget, but rank_rule is {self.rank_rule}; only rank_rule: prune cuts to a budget")
+            raise ValueError(
+                f"has rank_budget, but rank_rule is {self.rank_rule}; only rank_rule: prune cuts to a budget"
+            )
         return self

@@ -120,7 +120,7 @@ PURPOSES = {
     "ft.rank_rule": "which singular values SALT scales: fixed, by the keys above; energy, stable_rank, prune: "
     "docs/ranks.md",
     "ft.rank_energy": "energy: the share of a weight's squared Frobenius norm that they hold",
-    "ft.rank_penalty": "prune: weight of the penalty on ranks, in learning rates a step",
+    "ft.rank_penalty": "prune: weight of the penalty on ranks; 1 is what noise alone would move (AdamW)",
     "ft.rank_cut_at": "prune: share of the epochs after which the ranks are cut; 1: at the end",
     "ft.rank_budget": "prune: largest share of trained parameters after the cut; not set: drops what is 0 alone",
     "ft.targets": "name patterns of the adapted layers; not set: the paper's",

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from adapters.registry import METHODS
 from utils.config.options import ADAPTER_TYPE, BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES, UNUSED_KEYS
 from utils.config.sources import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
@@ -47,6 +48,7 @@ def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
     _share_image_size(draft)
     _count_classes(draft)
     _match_strategy_and_type(draft, file_strategy, file_type)
+    _check_rank_rule(draft)
     _check_use_salt(draft)
     _check_weights(draft)
     _check_clip_path(draft)
@@ -175,6 +177,18 @@ def _match_strategy_and_type(draft: Draft, file_strategy: Any, file_type: Any) -
         )
     draft.set(("strategy",), strategy, strategy_origin)
     draft.set(("ft", "type"), wanted, type_origin)
+
+
+def _check_rank_rule(draft: Draft) -> None:
+    rule, strategy = draft.get(("ft", "rank_rule")), draft.get(("strategy",))
+    if rule in (None, "fixed"):
+        return
+    method = METHODS.get(ADAPTER_TYPE[strategy] or "")
+    if method is None or "svd_rank" not in method.ranks or (rule == "prune" and not method.prunable):
+        raise ConfigError(
+            f"{draft.origin(('ft', 'rank_rule'))}: ft.rank_rule = {rule}, but strategy {strategy} has no ranks that it "
+            "could choose; leave it out, or give --training_strategy salt"
+        )
 
 
 def _check_use_salt(draft: Draft) -> None:
