@@ -96,7 +96,10 @@ def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> Non
         report = model.load_base(unwrapped_state_dict(content, path), path, config)
     else:
         trained, _ = load_trained(path)
-        adapters.merge(trained)
+        if any(adapters.adapted_layers(adapters.merge(trained))):
+            raise UserError(
+                f"{path}: has adapters that cannot be merged, so that it can't be the base of another model"
+            )
         report = model.load_base(trained.base_state(), path, config)
         report.loaded += model.load_own_parts(trained)
     model.base_sha256 = sha256(path)

@@ -1,4 +1,4 @@
-"""Adapters around any nn.Linear or nn.Conv2d: SALT, S-SAM's SVD tuning, LoRA. Knows nothing of SAM, data or configs.
+"""Adapters around any nn.Linear or nn.Conv2d: SALT and others. Knows nothing of SAM, data or configs.
 
 The names are imported on their first use, since `adapters.registry` must not need torch.
 """

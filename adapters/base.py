@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from .registry import METHODS
+
 Adaptable = nn.Linear | nn.Conv2d
 
 
@@ -24,6 +26,7 @@ class AdaptedLayer(nn.Module):
     """
 
     build: ClassVar[Callable[..., "AdaptedLayer"]]  # (layer, ranks, **options of the method)
+    mergeable: ClassVar[bool] = True  # False: no weight is equal to the adapted layer, which has its own forward
 
     def __init__(self, layer: Adaptable) -> None:
         super().__init__()
@@ -71,8 +74,9 @@ class AdaptedLayer(nn.Module):
 
     @property
     def ranks(self) -> dict[str, int]:
-        """The ranks as they are, by the names of the fields of `Ranks`; {} for methods without any."""
-        return {}
+        """The ranks that the method uses, by the names of the fields of `Ranks`; {} for methods without any."""
+        used = METHODS[self.recipe["method"]].ranks if self.recipe else ()
+        return {name: self.recipe["ranks"][name] for name in used}
 
     def take_ranks(self, saved: Mapping[str, Tensor]) -> None:
         """Gets the ranks of a saved state of this layer, where they may vary; what it holds is not loaded yet."""
@@ -81,13 +85,17 @@ class AdaptedLayer(nn.Module):
         """The adapted weight, of the wrapped weight's shape and differentiable in the adapter's parameters."""
         raise NotImplementedError
 
+    def output_at_zero(self) -> Tensor | None:
+        """The output (out,) where the input is zero, which is the adapted bias; None where there is none."""
+        return self.bias
+
     def regularization(self) -> Tensor:
         """This layer's share of the regularization loss, a scalar; zero for methods that have none."""
         first = next(iter(self.adapter_parameters().values()))
         return first.new_zeros(())
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or not self.mergeable:
             self._cached_weight = None
             return self._adapted_forward(x)
         return self.apply_weight(x, self._cached_merged_weight())
@@ -105,8 +113,8 @@ class AdaptedLayer(nn.Module):
         return next(iter(self.adapter_parameters().values())).device.type
 
     def apply_weight(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The wrapped layer's operation with another weight of its shape, and its bias."""
-        return self._linear_or_conv(x, weight, self.bias)
+        """The wrapped layer's operation with another weight of its shape, and the adapted bias."""
+        return self._linear_or_conv(x, weight, self.output_at_zero())
 
     def _linear_or_conv(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if self.is_conv:
@@ -119,6 +127,10 @@ class AdaptedLayer(nn.Module):
             return nn.functional.conv2d(x, matrix[:, :, None, None], bias)
         return nn.functional.linear(x, matrix, bias)
 
+    def _channels(self, vector: Tensor) -> Tensor:
+        """A vector (out,) in the shape that multiplies the layer's output by channels."""
+        return vector[:, None, None] if self.is_conv else vector
+
     def _cached_merged_weight(self) -> Tensor:
         key = [(id(p), p._version, p.data_ptr(), p.dtype) for p in self.adapter_parameters().values()]
         if self._cached_weight is None or self._cached_weight[0] != key:
@@ -128,16 +140,16 @@ class AdaptedLayer(nn.Module):
     def plain_layer(self) -> Adaptable:
         """A new Linear or Conv2d with the merged weight. It shares no memory with this layer."""
         with torch.no_grad():
-            weight = self.merged_weight().clone()
-        has_bias = self.bias is not None
+            weight, bias = self.merged_weight().clone(), self.output_at_zero()
+        has_bias = bias is not None
         layer: Adaptable
         if self.is_conv:
             layer = self._empty_conv(has_bias)
         else:
             layer = nn.Linear(self.in_features, self.out_features, has_bias, device="meta")
         layer.weight = nn.Parameter(weight)
-        if self.bias is not None:
-            layer.bias = nn.Parameter(self.bias.detach().clone())
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone())
         return layer
 
     def _empty_conv(self, bias: bool) -> nn.Conv2d:

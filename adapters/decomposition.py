@@ -90,8 +90,13 @@ def fingerprint(U: Tensor, Vh: Tensor) -> Tensor:
     return torch.stack([_sketch(U), _sketch(Vh.mT)])
 
 
+def weight_fingerprint(weight: Tensor) -> Tensor:
+    """Four float64 numbers that identify a matrix (out, in) up to its norm. They change as much as it, relatively."""
+    return _sketch(weight / torch.linalg.matrix_norm(weight).clamp_min(torch.finfo(weight.dtype).tiny))
+
+
 def same_basis(first: Tensor, second: Tensor) -> bool:
-    """Whether two fingerprints belong to the same basis, up to rounding."""
+    """Whether two fingerprints belong to the same basis, or to the same weight, up to rounding."""
     return bool((first.cpu() - second.cpu()).abs().max() <= _FINGERPRINT_TOLERANCE)
 
 

@@ -119,8 +119,11 @@ def _check_ranks(method: str, name: str, layer: Adaptable, ranks: Ranks, any_r_l
 
 
 def merge(module: nn.Module) -> nn.Module:
-    """Replaces every adapted layer with a plain one that has the merged weight, in place. Returns `module`."""
-    for name, layer in list(adapted_layers(module)):
+    """Replaces every adapted layer with a plain one that has the merged weight, in place. Returns `module`.
+
+    Layers of a method that cannot be merged (`AdaptedLayer.mergeable`) stay.
+    """
+    for name, layer in [each for each in adapted_layers(module) if each[1].mergeable]:
         module.set_submodule(name, layer.plain_layer().train(layer.training))
     return module
 

@@ -1,58 +1,68 @@
-"""The singular values of a product X Y of two thin factors, and how some of them are shrunk or dropped."""
-
-from dataclasses import dataclass
+"""A layer with a low-rank update beside its frozen weight: the base of LoRA and of the methods that vary it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-# What remains, relative to the largest singular value, of one that `shrink_product` has set to 0: rounding.
-_ROUNDING = 1e-5
-
-
-@dataclass(frozen=True)
-class ProductSVD:
-    """X Y = L diag(values) R^T: L (n, k) and R (m, k) with orthonormal columns, values (k,) descending."""
-
-    L: Tensor
-    values: Tensor
-    R: Tensor
-
-    @property
-    def rank(self) -> int:
-        """The number of singular values that are more than rounding."""
-        if not self.values.numel():
-            return 0
-        return int((self.values > _ROUNDING * self.values[0]).sum())
+from .base import Adaptable, AdaptedLayer, AdapterError
 
 
-def product_svd(X: Tensor, Y: Tensor) -> ProductSVD:
-    """The SVD of X Y for X (n, d) and Y (d, m), by two QR decompositions and an SVD of size k = min(n, d, m).
+class LowRankLayer(AdaptedLayer):
+    """y = W x + b + scale * up(down(dropout(x))), down (d, in) and up (out, d) trainable.
 
-    X Y itself, which is (n, m), is not formed.
+    The scale is alpha / d, and 1 where no alpha is given. up starts as zero, and a subclass starts down in `_start`.
+    For a convolution, down has the kernel of the wrapped layer and up is 1 x 1. Grouped ones are refused.
     """
-    Qx, Rx = torch.linalg.qr(X)
-    Qy, Ry = torch.linalg.qr(Y.mT)
-    P, values, Qh = torch.linalg.svd(Rx @ Ry.mT, full_matrices=False)
-    return ProductSVD(Qx @ P, values, Qy @ Qh.mT)
 
+    weight: Tensor
 
-def shrink_product(X: Tensor, Y: Tensor, step: float) -> None:
-    """Lowers every singular value of X Y to 0 at the least, in place. Changes Y alone.
+    def __init__(
+        self,
+        layer: Adaptable,
+        rank: int,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+        alpha: float | None = None,
+    ) -> None:
+        super().__init__(layer)
+        if self._conv_options.get("groups", 1) > 1:
+            name = type(self).__name__.removesuffix("Layer")
+            raise AdapterError(f"{name} does not adapt grouped convolutions")
+        # Not saved with the adapter, since the base checkpoint holds it.
+        self.register_buffer("weight", layer.weight.detach(), persistent=False)
+        self.down = nn.Parameter(self.weight.new_empty(rank, self.in_features))
+        self.up = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
+        self.dropout = nn.Dropout(dropout)
+        self.scale = self._scale(rank, alpha) if rank else 1.0
+        if rank:
+            with torch.no_grad():
+                self._start(generator)
 
-    The j-th is lowered by step * (sqrt(d) + sqrt(m)) * ||X^T L_j||: about what a random step of Y (d, m), of the size
-    `step` in each element, adds to the largest one. For equal thresholds this is singular value thresholding, the
-    proximal map of the nuclear norm (Cai et al., SIAM J. Optim. 2010).
+    @staticmethod
+    def _scale(rank: int, alpha: float | None) -> float:
+        return 1.0 if alpha is None else alpha / rank
 
-    X keeps all its columns, so that a direction at 0 goes on receiving gradients through Y, as it does at SALT's start.
-    If both factors lost the direction, its gradients would be 0 for ever.
-    """
-    if not Y.numel() or not Y.any():
-        return
-    svd = product_svd(X, Y)
-    d, m = Y.shape
-    thresholds = step * (d**0.5 + m**0.5) * torch.linalg.vector_norm(X.mT @ svd.L, dim=0)
-    lost = (thresholds / svd.values).nan_to_num(1.0).clamp(max=1)
-    if (lost == 1).all():
-        Y.zero_()
-    else:
-        Y.sub_(((Y @ svd.R) * lost) @ svd.R.mT)
+    def _start(self, generator: torch.Generator | None) -> None:
+        """Starts down; the rank is not 0. Kaiming-uniform, as LoRA's own code does."""
+        nn.init.kaiming_uniform_(self.down, a=5**0.5, generator=generator)
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        return {"down": self.down, "up": self.up}
+
+    def scaled_up(self) -> Tensor:
+        """(out, d), with which the update of the weight is `scaled_up() @ down`."""
+        return self.up if self.scale == 1 else self.scale * self.up
+
+    def merged_weight(self) -> Tensor:
+        return self.weight + (self.scaled_up() @ self.down).reshape(self.weight_shape)
+
+    def _adapted_forward(self, x: Tensor) -> Tensor:
+        y = self.apply_weight(x, self.weight)
+        return y if self.up.shape[1] == 0 else y + self._update(self.dropout(x))
+
+    def _update(self, x: Tensor) -> Tensor:
+        """The update's output for x; the rank is not 0."""
+        low = self._linear_or_conv(x, self.down.reshape(-1, *self.weight_shape[1:]))
+        return self._pointwise(low, self.scaled_up())
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={self.up.shape[1]}"

@@ -41,4 +41,11 @@ METHODS = {
     "salt": Method("salt.SALTLayer", "SALT", ("svd_rank", "r_lora"), prunable=True),
     "svd": Method("svd.SVDLayer", "S-SAM"),
     "lora": Method("lora.LoRALayer", "LoRA", ("r_lora",)),
+    "rslora": Method("rslora.RsLoRALayer", "rsLoRA", ("r_lora",)),
+    "dora": Method("dora.DoRALayer", "DoRA", ("r_lora",)),
+    "pissa": Method("pissa.PiSSALayer", "PiSSA", ("r_lora",)),
+    "milora": Method("milora.MiLoRALayer", "MiLoRA", ("r_lora",)),
+    "kasa": Method("kasa.KaSALayer", "KaSA", ("r_lora",)),
+    "ssf": Method("ssf.SSFLayer", "SSF"),
+    "adaptformer": Method("adaptformer.AdaptFormerLayer", "AdaptFormer", ("r_lora",)),
 }

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .base import Adaptable
 from .decomposition import Decomposer, decompose
-from .low_rank import product_svd, shrink_product
+from .product import product_svd, shrink_product
 from .ranks import Ranks
 from .spectral import SpectralLayer
 

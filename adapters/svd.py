@@ -30,10 +30,6 @@ class SVDLayer(SpectralLayer):
         return {"alpha": self.alpha, "beta": self.beta}
 
     @property
-    def ranks(self) -> dict[str, int]:
-        return {"svd_rank": self.full_rank}
-
-    @property
     def top_values_count(self) -> int:
         return self.full_rank
 

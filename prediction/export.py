@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -29,7 +30,7 @@ def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, outpu
 
     Raises:
         UserError: the model attends as the released code does, which segment_anything's encoder cannot; it has a
-            detail head; or it is a baseline, which has no such format.
+            detail head, or adapters that cannot be merged; or it is a baseline, which has no such format.
     """
     if not isinstance(model, PromptedModel):
         raise UserError(f"{checkpoint}: is a {config.arch}, which has no official format to export to")
@@ -38,11 +39,16 @@ def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, outpu
             f"{checkpoint}: has a detail head (sam.mask_head), which the official code cannot hold; "
             "--format full and onnx keep it"
         )
+    adapters.merge(model)
+    if any(adapters.adapted_layers(model)):
+        raise UserError(
+            f"{checkpoint}: has adapters that cannot be merged ({config.strategy}), which the official code cannot "
+            "hold; --format full and onnx keep them"
+        )
     if config.sam.encoder_attention != "official":
         raise UserError(
             f"{checkpoint}: encoder_attention is '{config.sam.encoder_attention}', which segment_anything does not have"
         )
-    adapters.merge(model)
     state = model.base_state()
     if config.arch == SAM2_ARCH and model.base_sha256 and config.pretrained_path is not None:
         state = {**_memory(config.pretrained_path), **state}
@@ -53,7 +59,8 @@ def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, outpu
 def export_full(model: SegmentationModel, config: Config, checkpoint: Path, output: Path, half: bool = False) -> None:
     """Writes the merged model as a weights file of this project that needs no base weights and no CLIP.
 
-    `model.load_model` and every command that takes a checkpoint read it. Its config has no adapters and no strategy.
+    `model.load_model` and every command that takes a checkpoint read it. Its config has no adapters and no strategy,
+    unless its adapters cannot be merged.
 
     Args: as for `export_sam`; `output` ends in .safetensors.
     """
@@ -61,7 +68,9 @@ def export_full(model: SegmentationModel, config: Config, checkpoint: Path, outp
     adapters.merge(model)
     # Keeps only the names of files and folders: where they lie means nothing on another machine.
     base = None if config.pretrained_path is None else Path(config.pretrained_path.name)
-    plain = {"strategy": "none", "decoder_training": False, "ft": type(config.ft)(), "pretrained_path": base}
+    plain: dict[str, Any] = {"pretrained_path": base}
+    if not any(adapters.adapted_layers(model)):
+        plain |= {"strategy": "none", "decoder_training": False, "ft": type(config.ft)()}
     if (data := config.data) is not None:
         root = Path(data.root_path.name or "data")
         plain["data"] = data.model_copy(update={"root_path": root, "data_split_csv": root / "data_split.csv"})

@@ -5,6 +5,8 @@ from segment_anything.modeling.image_encoder import Block, get_rel_pos, window_p
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from adapters import AdaptedLayer
+
 _HEAD_ALIGNMENT = 8  # fused kernels want the head dimension to be a multiple of this
 
 
@@ -36,7 +38,8 @@ class EncoderBlock(nn.Module):
         qkv = attn.qkv(x)  # (B, H, W, 3 * C)
         if window == 0:
             return attn.proj(attend(qkv, attn.num_heads, rel_pos))
-        qkv = pad_with(attn.qkv.bias, qkv, -H % window, -W % window)
+        fill = attn.qkv.output_at_zero() if isinstance(attn.qkv, AdaptedLayer) else attn.qkv.bias
+        qkv = pad_with(fill, qkv, -H % window, -W % window)
         windows, padded_size = window_partition(qkv, window)  # (B * windows, window, window, 3 * C)
         out = attend(windows, attn.num_heads, rel_pos)
         return attn.proj(window_unpartition(out, window, padded_size, (H, W)))

@@ -9,7 +9,7 @@ from torch import nn
 
 import adapters
 from adapters import RankRule, SALTLayer
-from adapters.low_rank import product_svd, shrink_product
+from adapters.product import product_svd, shrink_product
 
 PLANTED_VALUES = (0, 3, 4)  # of the 8 scaled ones
 PLANTED_TERMS = 2  # of a low-rank update of rank 5

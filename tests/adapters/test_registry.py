@@ -126,6 +126,7 @@ def test_a_methods_options_are_keys_of_the_config_or_what_the_caller_alone_can_g
     assert set(method.options) <= {*FtConfig.model_fields, "decompose", "generator"}
     assert getattr(adapters, method.layer.__name__) is method.layer
     assert (inspect.getdoc(method.layer) or "").count("Source: ") == 1
+    assert f"[`{name}`](../adapters/{method.home.partition('.')[0]}.py)" in (ROOT / "docs" / "methods.md").read_text()
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error():

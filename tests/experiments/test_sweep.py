@@ -208,6 +208,16 @@ def test_the_plan_of_table_1_names_every_row_of_the_paper():
     assert len(sweep_runs(plan)) == 3 * (13 * 5 + 5 * 2)
 
 
+def test_the_plan_beyond_the_paper_names_every_config_and_no_row_of_the_papers():
+    beyond = ROOT / "configs" / "table1" / "beyond"
+    plan, paper = read_plan(beyond / "sweep.yaml"), read_plan(ROOT / "configs" / "table1" / "sweep.yaml")
+    assert set(plan.rows) == {path.stem for path in beyond.glob("*.yaml")} - {"sweep"}
+    assert not set(plan.rows) & set(paper.rows)
+    assert (plan.output, plan.datasets, plan.overrides) == (paper.output, paper.datasets, paper.overrides)
+    for name, row in plan.rows.items():
+        assert load_config(row.model_config_path).strategy == name.partition("_")[0]
+
+
 def test_the_released_plan_sets_every_option_of_the_profile(workspace):
     plan = read_plan(ROOT / "configs" / "table1" / "sweep_released.yaml")
     for row in plan.rows.values():

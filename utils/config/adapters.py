@@ -9,6 +9,7 @@ from utils.config.options import (
     CountOrZero,
     Name,
     NotNegative,
+    Positive,
     RankChoice,
     Relu,
     RLoraAboveRank,
@@ -57,6 +58,7 @@ class FtConfig(Section):
     salt_init_std: NotNegative = 0.01
     relu: Relu = "core"
     lora_dropout: Share = 0.1
+    lora_alpha: Positive | None = None
     svd_cache: bool = True
 
     @model_validator(mode="after")

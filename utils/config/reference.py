@@ -114,7 +114,7 @@ PURPOSES = {
     "ft.svd_rank_linear": "singular values that are scaled and shifted in a linear layer",
     "ft.svd_rank_conv2d": "the same in a convolution",
     "ft.svd_ratio": "replaces both: a share of each layer's singular values; 0.1 for SAM2 where no rank is set",
-    "ft.r_lora": "rank of the low-rank update",
+    "ft.r_lora": "rank of the low-rank update; adaptformer: width of the bottleneck",
     "ft.r_lora_above_rank": "what happens where it exceeds what the singular values leave",
     "ft.rank_pattern": "ranks of single layers: {name pattern: {svd_rank, r_lora}}",
     "ft.rank_rule": "which singular values SALT scales: fixed, by the keys above; energy, stable_rank, prune: "
@@ -127,7 +127,9 @@ PURPOSES = {
     "ft.salt_init": "normal: the released code's start, which is not the base model",
     "ft.salt_init_std": "standard deviation of the new weights",
     "ft.relu": "where SALT applies ReLU",
-    "ft.lora_dropout": "LoRA: share of inputs that are dropped in training",
+    "ft.lora_dropout": "LoRA, rsLoRA, DoRA, KaSA: share of the update's inputs that are dropped in training",
+    "ft.lora_alpha": "scale of a low-rank update: alpha / rank, rslora: alpha / sqrt(rank); not set: a scale of 1, "
+    "rslora: an alpha of 16",
     "ft.svd_cache": "keeps decompositions of base weights on disk",
 }
 
