@@ -68,8 +68,8 @@ class AdaptedLayer(nn.Module):
         """The frozen tensors that hold the wrapped weight. They are saved only if no file holds the base model."""
         return dict(self.named_buffers(recurse=False))
 
-    def check_buffers(self, saved: dict[str, Tensor]) -> str | None:
-        """What is wrong with the `adapter_buffers` of a saved state, as text, or None."""
+    def check_buffers(self, saved: Mapping[str, Tensor]) -> str | None:
+        """What is wrong with the saved state of this layer, such as another basis, as text, or None."""
         return None
 
     @property
@@ -79,7 +79,7 @@ class AdaptedLayer(nn.Module):
         return {name: self.recipe["ranks"][name] for name in used}
 
     def take_ranks(self, saved: Mapping[str, Tensor]) -> None:
-        """Gets the ranks of a saved state of this layer, where they may vary; what it holds is not loaded yet."""
+        """Gets the ranks of a saved state of this layer that `check_buffers` finds right, where ranks may vary."""
 
     def merged_weight(self) -> Tensor:
         """The adapted weight, of the wrapped weight's shape and differentiable in the adapter's parameters."""

@@ -176,22 +176,30 @@ class SALTLayer(SpectralLayer):
         self._replace_parameters(new)
         return float(torch.linalg.matrix_norm(self.core() - before))
 
-    def take_ranks(self, saved: Mapping[str, Tensor]) -> None:
-        kept, X = saved.get("kept"), saved["X"]
-        if self.kept is None or kept is None or kept.is_floating_point() or kept.ndim != 1 or X.ndim != 2:
-            return
+    def check_buffers(self, saved: Mapping[str, Tensor]) -> str | None:
+        if self.kept is not None and not self._can_take(saved):
+            return "the ranks in the state contradict each other"
+        return super().check_buffers(saved)
+
+    def _can_take(self, saved: Mapping[str, Tensor]) -> bool:
+        kept, X = saved["kept"], saved["X"]
+        if kept.is_floating_point() or kept.ndim != 1 or X.ndim != 2:
+            return False
         (rest, r_lora), k, rank = X.shape, len(kept), self.full_rank - len(X)
-        shapes = {"alpha": (k,), "beta": (k,), "X": (rest, r_lora), "Y": (r_lora, rest)}
+        shapes = {"alpha": (k,), "beta": (k,), "Y": (r_lora, rest)}
         inside = rank >= 0 and all(0 <= index < rank for index in kept.tolist())
-        if inside and all(saved[key].shape == shape for key, shape in shapes.items()):
-            self.rank, self.kept = rank, kept.to(self.kept.device)
-            self._replace_parameters({key: self.s.new_zeros(shape) for key, shape in shapes.items()})
+        return inside and all(saved[key].shape == shape for key, shape in shapes.items())
+
+    def take_ranks(self, saved: Mapping[str, Tensor]) -> None:
+        if self.kept is not None:
+            self.rank, self.kept = self.full_rank - len(saved["X"]), saved["kept"].to(self.kept.device)
+            self._replace_parameters({key: saved[key] for key in self.adapter_parameters()})
 
     def _replace_parameters(self, new: Mapping[str, Tensor]) -> None:
         """Puts new parameters in the place of those that have another shape."""
         for key, old in self.adapter_parameters().items():
             if new[key].shape != old.shape:
-                setattr(self, key, nn.Parameter(new[key].to(old.dtype).clone(), old.requires_grad))
+                setattr(self, key, nn.Parameter(new[key].to(old).clone(), old.requires_grad))
             else:
                 old.data.copy_(new[key])
         self._cached_weight = None

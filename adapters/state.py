@@ -18,9 +18,9 @@ def adapter_state_dict(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_adapter_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads a state of `adapter_state_dict`, strictly. If it does not fit, no value changes.
+    """Loads a state of `adapter_state_dict`, strictly. If it does not fit, nothing changes.
 
-    Layers whose ranks may vary get those of the state first, which replaces their parameters where the shapes differ.
+    Layers whose ranks may vary get those of the state, which replaces their parameters where the shapes differ.
 
     Raises:
         AdapterError: missing or unexpected keys, other shapes, or a basis other than the one the state was trained in.

@@ -15,7 +15,8 @@ from utils.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-PROXIMAL_STEPS = 10
+PROXIMAL_STEPS = 10  # at most
+SHORTEST_PERIOD = 50  # steps of the optimizer between two of them
 
 
 def is_before_cut(run: Run) -> bool:
@@ -31,15 +32,15 @@ def cut_epoch(config: Config) -> int:
 def shrink_ranks(run: Run, steps_per_epoch: int) -> None:
     """Takes the proximal step that is due after an optimizer step; nothing after the cut.
 
-    `PROXIMAL_STEPS` are spread over the steps before the cut, the last of which has one. They are few because a random
-    walk grows with the square root of its steps: the longer the period, the better noise is told from what is learned.
-    They also need singular value decompositions, which take longer than a step of a small model.
+    They are spread over the steps before the cut, the last of which has one. They are few because a random walk grows
+    with the square root of its steps: the longer the period, the better noise is told from what is learned. And they
+    need singular value decompositions.
     """
     if not is_before_cut(run):
         return
     training = run.config.training
     before_cut = cut_epoch(run.config) * steps_per_epoch
-    period = math.ceil(before_cut / PROXIMAL_STEPS)
+    period = max(math.ceil(before_cut / PROXIMAL_STEPS), SHORTEST_PERIOD)
     done = run.progress.epoch * steps_per_epoch + run.progress.so_far.step + 1
     if done % period == 0 or done == before_cut:
         since = range(done - (done % period or period), done)

@@ -14,8 +14,8 @@ from utils.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
-# 4 epochs of 2 steps; the cut is at the end of the second.
-PRUNE = ("ft.rank_rule=prune", "training.num_epochs=4", "ft.relu=none", "training.lr=0.01")
+# 2 epochs of 2 steps; the cut is at the end of the first.
+PRUNE = ("ft.rank_rule=prune", "ft.rank_penalty=0.5", "ft.relu=none", "training.lr=0.01")
 
 
 def salt(workspace, name, *overrides):
@@ -31,7 +31,7 @@ def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspac
     caplog.set_level("INFO")
     results = salt(workspace, "r", *PRUNE)
     cut = results.rank_cut
-    assert cut.epoch == 2
+    assert cut.epoch == 1
     ranks = {name: {"svd_rank": layer.svd_rank, "r_lora": layer.r_lora} for name, layer in cut.layers.items()}
     assert results.layer_ranks == ranks
     assert all(
@@ -41,10 +41,10 @@ def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspac
     assert 0 < left < sum(layer.before["svd_rank"] for layer in cut.layers.values())
     assert 0 <= cut.error <= cut.bound * (1 + 1e-4) + 1e-5
     assert results.percent == pytest.approx(cut.percent)
-    assert f"epoch 2: ranks cut: {left} of " in caplog.text
+    assert f"epoch 1: ranks cut: {left} of " in caplog.text
     for weights in ("m.safetensors", "best_val.safetensors"):
         assert loaded_ranks(workspace.folder / "r" / weights) == ranks
-    assert results.best_val.epoch >= 2
+    assert results.best_val.epoch >= 1
     stored = json.loads((workspace.folder / "r" / "results.json").read_text())
     assert stored["rank_cut"]["layers"].keys() == stored["layer_ranks"].keys() == ranks.keys()
     assert main(["test", "--checkpoint", str(workspace.folder / "r"), "--device", "cpu"]) == 0
@@ -53,6 +53,7 @@ def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspac
     assert again["layer_ranks"] == ranks
 
 
+@pytest.mark.slow
 def test_a_fixed_run_says_nothing_of_it(workspace):
     results = salt(workspace, "r")
     stored = json.loads((workspace.folder / "r" / "results.json").read_text())
@@ -62,19 +63,16 @@ def test_a_fixed_run_says_nothing_of_it(workspace):
 
 
 def test_the_budget_is_a_share_of_all_parameters(workspace):
-    free = salt(workspace, "free", *PRUNE, "ft.rank_penalty=0")
-    counts = [salt(workspace, f"b{share}", *PRUNE, f"ft.rank_budget={share}") for share in (0.1, 0.095)]
-    assert free.percent > 10 >= counts[0].percent > 9.9
-    assert 9.5 >= counts[1].percent > 9.4
+    """4.02% are trained beside the adapters, 4.50% with them all."""
+    results = salt(workspace, "r", *PRUNE, "ft.rank_penalty=0", "ft.rank_budget=0.043")
+    assert 4.29 < results.percent <= 4.3
     with pytest.raises(ConfigError, match=r"ft.rank_budget = 0.001: what is trained beside the adapters"):
         salt(workspace, "none", *PRUNE, "ft.rank_budget=0.001")
 
 
-@pytest.mark.parametrize(
-    "step", [3, 5, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 2))])
 def test_a_pruned_run_resumes_to_the_bit(workspace, monkeypatch, step):
-    """Steps 1 to 4 come before the cut, 5 to 8 after it."""
+    """Steps 1 and 2 come before the cut, 3 and 4 after it."""
     overrides = (*PRUNE, "training.ema_decay=0.9")
     salt(workspace, "whole", *overrides)
     signal_at_step(monkeypatch, step)
@@ -85,7 +83,7 @@ def test_a_pruned_run_resumes_to_the_bit(workspace, monkeypatch, step):
 @pytest.mark.slow
 def test_a_signal_in_the_validation_after_the_cut_does_not_cut_again(workspace, monkeypatch):
     salt(workspace, "whole", *PRUNE)
-    signal_at_call(monkeypatch, train, "mean_dice", 2)
+    signal_at_call(monkeypatch, train, "mean_dice", 1)
     interrupted_then_resumed(workspace, "cut/m.safetensors", *PRUNE, strategy="salt")
     assert_same_runs(workspace.folder / "whole", workspace.folder / "cut")
 
@@ -93,7 +91,7 @@ def test_a_signal_in_the_validation_after_the_cut_does_not_cut_again(workspace, 
 @pytest.mark.slow
 def test_a_cut_at_the_end_is_what_is_saved(workspace):
     results = salt(workspace, "r", *PRUNE, "ft.rank_cut_at=1", "training.patience=1")
-    assert results.rank_cut.epoch == results.best_val.epoch == results.epochs == 4
+    assert results.rank_cut.epoch == results.best_val.epoch == results.epochs == 2
     assert loaded_ranks(workspace.folder / "r" / "m.safetensors") == results.layer_ranks
 
 
