@@ -202,7 +202,7 @@ def test_fixed_ranks_are_not_cut_and_take_no_others():
 )
 def test_a_state_that_contradicts_itself_is_refused(damage):
     m = trained()
-    with pytest.raises(adapters.AdapterError, match="^a: the ranks in the state contradict each other"):
+    with pytest.raises(adapters.AdapterError, match=r"^a: the ranks in the state contradict each other"):
         adapters.load_adapter_state_dict(m, {**adapters.adapter_state_dict(m), **damage})
 
 
