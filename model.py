@@ -122,7 +122,14 @@ def _inject_adapters(model: SegmentationModel, method: str, config: Config) -> N
     options = {name: given[name] for name in adapters.METHODS[method].options if name in given}
     pattern = {name: rule.model_dump(exclude_none=True) for name, rule in ft.rank_pattern.items()}
     ranks = adapters.RankRule(
-        ft.svd_rank_linear, ft.svd_rank_conv2d, ft.r_lora, pattern, ft.svd_ratio, ft.r_lora_above_rank
+        ft.svd_rank_linear,
+        ft.svd_rank_conv2d,
+        ft.r_lora,
+        pattern,
+        ft.svd_ratio,
+        ft.r_lora_above_rank,
+        ft.rank_rule,
+        ft.rank_energy,
     )
     try:
         adapters.inject(model, method, ft.targets or model.default_targets(method), ranks, **options)

@@ -16,6 +16,7 @@ from evaluation.overlays import small_overlay
 from test import mean_dice
 from training.batch_norm import batch_norm_buffers
 from training.optimizer import learning_rate_factor
+from training.pruning import cut_ranks, is_before_cut, parameter_budget
 from training.resume import load_state, save_state
 from training.run import EpochProgress, Progress, Run
 from training.run_log import NoLog, RunLog
@@ -40,6 +41,7 @@ def fit(run: Run, resume: bool = False) -> Progress:
         StoppedError: a signal came; the step in flight was finished, and last/ holds it.
     """
     training = run.config.training
+    parameter_budget(run.model, run.config.ft.rank_budget)
     batches = step_batches(run)
     if run.processes.is_main and training.warmup_steps >= (steps := batches.steps * training.num_epochs):
         log.warning("training.warmup_steps = %d, but all epochs have %d steps", training.warmup_steps, steps)
@@ -62,6 +64,7 @@ def fit(run: Run, resume: bool = False) -> Progress:
         while run.progress.epoch < training.num_epochs and not out_of_patience(run):
             started = time.perf_counter()
             record = train_epoch(run, loader, batches)
+            cut_ranks(run)
             record |= finish_epoch(run)
             # The line first: a run that is killed before its state is saved drops the line when it resumes.
             run_log.epoch({"epoch": run.progress.epoch, **record})
@@ -79,7 +82,7 @@ def fit(run: Run, resume: bool = False) -> Progress:
 def out_of_patience(run: Run) -> bool:
     """Whether the last `training.patience` epochs, of which the last was validated, brought no better one."""
     progress, training = run.progress, run.config.training
-    if training.patience is None or progress.so_far.step or progress.epoch % training.val_every:
+    if training.patience is None or progress.so_far.step or progress.epoch % training.val_every or is_before_cut(run):
         return False
     return progress.epoch > 0 and progress.epoch - progress.best_epoch >= training.patience
 

@@ -11,8 +11,10 @@ from .registry import METHODS
 if TYPE_CHECKING:
     from .base import AdaptedLayer, AdapterError, adapted_layers
     from .decomposition import Decomposition, decompose, is_decomposition
+    from .files import load_adapters, save_adapters
     from .injection import adapter_parameters, count_parameters, inject, merge, regularization_loss
     from .lora import LoRALayer
+    from .pruning import LayerCut, cut_ranks, proximal_step
     from .ranks import RankRule, Ranks
     from .salt import SALTLayer
     from .state import adapter_state_dict, load_adapter_state_dict
@@ -23,6 +25,7 @@ __all__ = [
     "AdaptedLayer",
     "AdapterError",
     "Decomposition",
+    "LayerCut",
     "LoRALayer",
     "RankRule",
     "Ranks",
@@ -32,18 +35,26 @@ __all__ = [
     "adapter_parameters",
     "adapter_state_dict",
     "count_parameters",
+    "cut_ranks",
     "decompose",
     "inject",
     "is_decomposition",
     "load_adapter_state_dict",
+    "load_adapters",
     "merge",
+    "proximal_step",
     "regularization_loss",
+    "save_adapters",
 ]
+
+__version__ = "0.1.0"
 
 _FILES = {
     "base": ("AdaptedLayer", "AdapterError", "adapted_layers"),
     "decomposition": ("Decomposition", "decompose", "is_decomposition"),
+    "files": ("load_adapters", "save_adapters"),
     "injection": ("adapter_parameters", "count_parameters", "inject", "merge", "regularization_loss"),
+    "pruning": ("LayerCut", "cut_ranks", "proximal_step"),
     "ranks": ("RankRule", "Ranks"),
     "state": ("adapter_state_dict", "load_adapter_state_dict"),
 }

@@ -1,10 +1,12 @@
 """What every adapter is: a frozen Linear or Conv2d layer with a trainable change of its weight."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from .registry import METHODS
 
 Adaptable = nn.Linear | nn.Conv2d
 
@@ -28,6 +30,7 @@ class AdaptedLayer(nn.Module):
 
     def __init__(self, layer: Adaptable) -> None:
         super().__init__()
+        self.recipe: dict[str, Any] = {}  # what `inject` made it with: method, ranks, options
         self.is_conv = isinstance(layer, nn.Conv2d)
         self.weight_shape = tuple(layer.weight.shape)
         self.out_features = self.weight_shape[0]
@@ -65,9 +68,18 @@ class AdaptedLayer(nn.Module):
         """The frozen tensors that hold the wrapped weight. They are saved only if no file holds the base model."""
         return dict(self.named_buffers(recurse=False))
 
-    def check_buffers(self, saved: dict[str, Tensor]) -> str | None:
-        """What is wrong with the `adapter_buffers` of a saved state, as text, or None."""
+    def check_buffers(self, saved: Mapping[str, Tensor]) -> str | None:
+        """What is wrong with the saved state of this layer, such as another basis, as text, or None."""
         return None
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """The ranks that the method uses, by the names of the fields of `Ranks`; {} for methods without any."""
+        used = METHODS[self.recipe["method"]].ranks if self.recipe else ()
+        return {name: self.recipe["ranks"][name] for name in used}
+
+    def take_ranks(self, saved: Mapping[str, Tensor]) -> None:
+        """Gets the ranks of a saved state of this layer that `check_buffers` finds right, where ranks may vary."""
 
     def merged_weight(self) -> Tensor:
         """The adapted weight, of the wrapped weight's shape and differentiable in the adapter's parameters."""

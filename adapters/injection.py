@@ -1,13 +1,15 @@
 """Injects adapters into a model, merges them into its weights, and counts trainable parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .base import Adaptable, AdapterError, adapted_layers
+from .base import Adaptable, AdaptedLayer, AdapterError, adapted_layers
+from .decomposition import Decomposition, decompose
 from .ranks import RankRule, Ranks
 from .registry import METHODS
 
@@ -32,24 +34,53 @@ def inject(
 
     Raises:
         AdapterError: an unknown method; a pattern that matches no layer, or a layer that its module never calls; a
-            rank above min(out, in) of a layer.
+            rank above min(out, in) of a layer; a rule that does not fit the method, or needs weights where there are
+            none (meta device).
     """
     if method not in METHODS:
         raise AdapterError(f"unknown adapter method '{method}'; known: {', '.join(METHODS)}")
     rule = ranks or RankRule()
     layers = _matching_layers(module, targets)
     _check_pattern_used(rule, layers)
-    chosen = {name: rule.of(name, isinstance(layer, nn.Conv2d), _full_rank(layer)) for name, layer in layers.items()}
+    _check_rule(rule, method)
+    factors = (
+        {name: _factors(rule, name, layer, options) for name, layer in layers.items()} if rule.needs_values else {}
+    )
+    chosen = {}
     for name, layer in layers.items():
+        values = factors[name].s if name in factors else None
+        chosen[name] = rule.of(name, isinstance(layer, nn.Conv2d), _full_rank(layer), values)
         _check_ranks(method, name, layer, chosen[name], rule.above_rank == "allow")
     for name, layer in layers.items():
-        try:
-            adapted = METHODS[method].layer.build(layer, chosen[name], **options)
-        except AdapterError as error:
-            raise AdapterError(f"{name}: {error}") from None
-        adapted.train(layer.training)
-        module.set_submodule(name, adapted)
+        given = dict(options)
+        if name in factors and "decompose" in METHODS[method].options:
+            given["decompose"] = lambda _, found=factors[name]: found
+        module.set_submodule(name, adapt(name, layer, method, chosen[name], given))
     return list(layers)
+
+
+def adapt(name: str, layer: Adaptable, method: str, ranks: Ranks, options: Mapping[str, Any]) -> AdaptedLayer:
+    """The adapted layer around `layer`, which keeps what it was made with. Raises: AdapterError, with the `name`."""
+    try:
+        adapted = METHODS[method].layer.build(layer, ranks, **options)
+    except AdapterError as error:
+        raise AdapterError(f"{name}: {error}") from None
+    plain = {key: value for key, value in options.items() if isinstance(value, str | int | float)}
+    adapted.recipe = {"method": method, "ranks": asdict(ranks), "options": plain}
+    return adapted.train(layer.training)
+
+
+def _check_rule(rule: RankRule, method: str) -> None:
+    if rule.choice != "fixed" and "svd_rank" not in METHODS[method].ranks:
+        raise AdapterError(f"the rank rule '{rule.choice}' chooses svd_rank, which '{method}' does not use")
+    if rule.choice == "prune" and not METHODS[method].prunable:
+        raise AdapterError(f"the ranks of '{method}' cannot be pruned")
+
+
+def _factors(rule: RankRule, name: str, layer: Adaptable, options: Mapping[str, Any]) -> Decomposition:
+    if layer.weight.is_meta:
+        raise AdapterError(f"{name}: the rank rule '{rule.choice}' needs the weights")
+    return options.get("decompose", decompose)(layer.weight.detach().flatten(1))
 
 
 def _matching_layers(module: nn.Module, targets: Sequence[str]) -> dict[str, Adaptable]:

@@ -17,11 +17,13 @@ class Method:
         home: "file.Class", the subclass of `AdaptedLayer` and its file in this folder.
         title: the method's name in tables.
         ranks: the fields of `Ranks` that it uses.
+        prunable: whether its ranks can be cut after training (`adapters.pruning`).
     """
 
     home: str
     title: str
     ranks: tuple[str, ...] = ()
+    prunable: bool = False
 
     @property
     def layer(self) -> "type[AdaptedLayer]":
@@ -36,7 +38,7 @@ class Method:
 
 
 METHODS = {
-    "salt": Method("salt.SALTLayer", "SALT", ("svd_rank", "r_lora")),
+    "salt": Method("salt.SALTLayer", "SALT", ("svd_rank", "r_lora"), prunable=True),
     "svd": Method("svd.SVDLayer", "S-SAM"),
     "lora": Method("lora.LoRALayer", "LoRA", ("r_lora",)),
     "rslora": Method("rslora.RsLoRALayer", "rsLoRA", ("r_lora",)),

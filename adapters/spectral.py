@@ -1,5 +1,7 @@
 """A layer whose weight is held as its singular value decomposition, W = U diag(s) Vh: the base of SALT and S-SAM."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -50,7 +52,7 @@ class SpectralLayer(AdaptedLayer):
             return {}
         return {"fingerprint": self._own_fingerprint()}
 
-    def check_buffers(self, saved: dict[str, Tensor]) -> str | None:
+    def check_buffers(self, saved: Mapping[str, Tensor]) -> str | None:
         if not same_basis(saved["fingerprint"], self._own_fingerprint()):
             return (
                 "its singular vectors differ from those the state was trained in "

@@ -20,6 +20,8 @@ def adapter_state_dict(module: nn.Module) -> dict[str, Tensor]:
 def load_adapter_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Loads a state of `adapter_state_dict`, strictly. If it does not fit, nothing changes.
 
+    Layers whose ranks may vary get those of the state, which replaces their parameters where the shapes differ.
+
     Raises:
         AdapterError: missing or unexpected keys, other shapes, or a basis other than the one the state was trained in.
     """
@@ -28,22 +30,23 @@ def load_adapter_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> N
     if expected != set(state):
         missing, unexpected = sorted(expected - set(state)), sorted(set(state) - expected)
         raise AdapterError(f"adapter state does not fit: missing {_sample(missing)}, unexpected {_sample(unexpected)}")
+    own = {name: {key: state[_join(name, key)] for key in _keys(layer)} for name, layer in layers.items()}
     for name, layer in layers.items():
-        _check_layer(name, layer, state)
+        if problem := layer.check_buffers(own[name]):
+            raise AdapterError(f"{name}: {problem}")
+    for name, layer in layers.items():
+        layer.take_ranks(own[name])
+        _check_shapes(name, layer, own[name])
     with torch.no_grad():
         for name, layer in layers.items():
             for key, parameter in layer.adapter_parameters().items():
-                parameter.copy_(state[_join(name, key)])
+                parameter.copy_(own[name][key])
 
 
-def _check_layer(name: str, layer: AdaptedLayer, state: Mapping[str, Tensor]) -> None:
+def _check_shapes(name: str, layer: AdaptedLayer, saved: Mapping[str, Tensor]) -> None:
     for key, parameter in layer.adapter_parameters().items():
-        saved = state[_join(name, key)]
-        if saved.shape != parameter.shape:
-            raise AdapterError(f"{name}.{key}: the state has shape {tuple(saved.shape)}, not {tuple(parameter.shape)}")
-    problem = layer.check_buffers({key: state[_join(name, key)] for key in layer.adapter_buffers()})
-    if problem:
-        raise AdapterError(f"{name}: {problem}")
+        if (shape := saved[key].shape) != parameter.shape:
+            raise AdapterError(f"{name}.{key}: the state has shape {tuple(shape)}, not {tuple(parameter.shape)}")
 
 
 def _keys(layer: AdaptedLayer) -> list[str]:

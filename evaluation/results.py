@@ -10,10 +10,11 @@ from typing import Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
-from evaluation.columns import ALL_COLUMNS, IMAGE_COLUMNS, image_column
+from evaluation.columns import ALL_COLUMNS, IMAGE_COLUMNS, score_columns
 from evaluation.metrics import PairScore, summarize
+from evaluation.rank_cut import RankCut
 from evaluation.summaries import AtSize, Record
-from utils.config.options import Region, Size, Weights
+from utils.config.options import Weights
 from utils.errors import UserError
 from utils.files import atomic_path, write_json
 
@@ -80,7 +81,8 @@ class _Evaluation(Record):
     """What was evaluated, and on what: the keys that every results.json begins with.
 
     `val_split` is the split that the best epoch was chosen on, `epoch_chosen_on` the same in words. `trainable`,
-    `total` and `percent` are counted the paper's way (`networks.strategies.parameter_counts`).
+    `total` and `percent` are counted the paper's way (`networks.strategies.parameter_counts`). `layer_ranks` holds the
+    ranks of each adapted layer where a rule chose them (`ft.rank_rule`).
     """
 
     schema_version: int = 1
@@ -89,6 +91,7 @@ class _Evaluation(Record):
     sam_type: str | None = None
     profile: str = "official"
     ranks: dict[str, Any] = Field(default={})
+    layer_ranks: dict[str, dict[str, int]] = Field(default={})
     prompt: str = "text"
     text_encoder: str | None = None
     clicks: int | None = None
@@ -109,7 +112,7 @@ class RunResults(_Evaluation):
     """The results.json of a run: scores after the last epoch and of the best one, and what the run took.
 
     `img_size` is the side of the model's square in pixels. `best_val` is None where nothing was trained. Times are in
-    seconds of the wall clock.
+    seconds of the wall clock. `rank_cut` says what a cut of the ranks did, where there was one.
     """
 
     img_size: int
@@ -120,6 +123,7 @@ class RunResults(_Evaluation):
     processes: int | None = None
     skipped_steps: int | None = None
     ema_decay: float | None = None
+    rank_cut: RankCut | None = None
     seconds: dict[str, float] = Field(default={})
     seconds_per_epoch: float | None = None
     peak_memory_bytes: int | None = None
@@ -156,7 +160,11 @@ class ImageScore:
 
 def write_results(folder: Path, results: RunResults | CheckpointResults) -> None:
     """Writes results.json atomically."""
-    write_json(folder / RESULTS_FILE, results.model_dump(mode="json"))
+    content = results.model_dump(mode="json")
+    for key in ("layer_ranks", "rank_cut"):  # only where a rule chose the ranks
+        if not content.get(key):
+            content.pop(key, None)
+    write_json(folder / RESULTS_FILE, content)
 
 
 def read_results(path: Path) -> RunResults | CheckpointResults:
@@ -193,7 +201,11 @@ def read_run_results(folder: Path) -> RunResults:
 
 def write_per_image(folder: Path, scores_by_weights: Mapping[str, Sequence[ImageScore]]) -> None:
     """Writes per_image.csv atomically: a row for each set of weights, image and label. An undefined value is empty."""
-    rows = [(weights, score, _columns(score)) for weights, scores in scores_by_weights.items() for score in scores]
+    rows = [
+        (weights, score, score_columns(score.img_size, score.native))
+        for weights, scores in scores_by_weights.items()
+        for score in scores
+    ]
     columns = dict.fromkeys([*IMAGE_COLUMNS, *(column for _, _, values in rows for column in values)])
     with atomic_path(folder / PER_IMAGE_FILE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -201,17 +213,6 @@ def write_per_image(folder: Path, scores_by_weights: Mapping[str, Sequence[Image
         for weights, score, values in rows:
             numbers = ["" if (value := values.get(column)) is None else f"{value:.6f}" for column in columns]
             writer.writerow([weights, score.name, score.label, *numbers, int(score.native.one_empty)])
-
-
-def _columns(score: ImageScore) -> dict[str, float | None]:
-    sizes: tuple[tuple[Size, PairScore], ...] = (("img_size", score.img_size), ("native", score.native))
-    regions: list[tuple[Size, Region, PairScore]] = [(size, "whole", pair) for size, pair in sizes]
-    regions += [(size, "fov", pair.fov) for size, pair in sizes if pair.fov]
-    return {
-        image_column(metric, size, region): value
-        for size, region, pair in regions
-        for metric, value in {"dice": pair.dice, "hd95": pair.hd95, **pair.others}.items()
-    }
 
 
 def read_per_image(folder: Path) -> dict[str, dict[ImageKey, dict[str, float]]]:

@@ -14,6 +14,7 @@ from checkpointing import weights_file
 from datasets.data import GeneralDataset
 from datasets.split import Row, split_names
 from datasets.validation import run_rows, split_text
+from evaluation.rank_cut import RankCut
 from evaluation.results import (
     EpochScores,
     ImageScore,
@@ -190,11 +191,9 @@ class _Experiment:
         write_json(self.folder.environment, {**information, "processes": self.processes.count})
 
     def _finish_training(self, run: Run, model: SegmentationModel, config: Config) -> None:
-        self.processes.on_main(self._plot_curves)
+        val = self.config.require_data().val
+        self.processes.on_main(lambda: plot_curves(self.folder.metrics, self.folder.curves, val))
         self.processes.on_main(lambda: save_model(model, config, self.save_path, run.progress.epoch))
-
-    def _plot_curves(self) -> None:
-        plot_curves(self.folder.metrics, self.folder.curves, self.config.require_data().val)
 
     def _write_results(
         self,
@@ -219,6 +218,7 @@ class _Experiment:
             processes=self.processes.count,
             skipped_steps=progress.skipped_steps,
             ema_decay=self.config.training.ema_decay,
+            rank_cut=RankCut.model_validate(progress.cut) if progress.cut else None,
             seconds=self.seconds,
             seconds_per_epoch=sum(progress.seconds) / len(progress.seconds) if progress.seconds else None,
             peak_memory_bytes=peak,

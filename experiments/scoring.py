@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapters import METHODS
+from adapters import METHODS, adapted_layers
 from datasets.data import GeneralDataset
 from datasets.io import read_image
 from datasets.names import output_name
@@ -46,6 +46,13 @@ OVERLAYS = 16  # images with a picture
 RANK_KEYS = {
     "svd_rank": {"svd_rank_linear", "svd_rank_conv2d", "svd_ratio", "rank_pattern"},
     "r_lora": {"r_lora", "rank_pattern"},
+}
+# Those of each rule that chooses ranks.
+RULE_KEYS: dict[str, set[str]] = {
+    "fixed": set(),
+    "energy": {"rank_rule", "rank_energy"},
+    "stable_rank": {"rank_rule"},
+    "prune": {"rank_rule", "rank_budget"},
 }
 
 
@@ -201,6 +208,9 @@ def result_metadata(config: Config, model: SegmentationModel, split: str, weight
         "sam_type": config.baseline.size if config.arch in BASELINE_ARCHS else config.sam.sam_type,
         "profile": config.profile,
         "ranks": _ranks(config.ft),
+        "layer_ranks": {name: layer.ranks for name, layer in adapted_layers(model)}
+        if config.ft.rank_rule != "fixed"
+        else {},
         "prompt": model.prompt,
         "text_encoder": config.prompts.text_encoder if model.prompt in ("text", "mixed") else None,
         "clicks": model.clicks if isinstance(model, PromptedModel) and model.prompt == "points" else None,
@@ -223,8 +233,10 @@ def result_metadata(config: Config, model: SegmentationModel, split: str, weight
 
 def _ranks(ft: FtConfig) -> dict[str, Any]:
     used = METHODS[ft.type].ranks if ft.type else ()
-    keys = set().union(*(RANK_KEYS[rank] for rank in used))
+    keys = set().union(*(RANK_KEYS[rank] for rank in used), RULE_KEYS[ft.rank_rule])
     ranks = ft.model_dump(mode="json", include=keys, exclude_none=True)
+    if ft.rank_rule in ("energy", "stable_rank"):  # instead of these three
+        return {key: value for key, value in ranks.items() if not key.startswith("svd_")}
     if "svd_ratio" in ranks:  # replaces both
         del ranks["svd_rank_linear"], ranks["svd_rank_conv2d"]
     return ranks

@@ -45,9 +45,9 @@ def _groups(section: Section, column: str) -> list[list[Row]]:
 
 
 def _ranks(row: Row) -> tuple[int | None, int]:
-    """(top rank, LoRA rank); the top rank is None where it differs between layers."""
+    """(top rank, LoRA rank); the top rank is None where it may differ between layers."""
     values = row.key.rank_values if row.key else {}
-    top = None if "rank_pattern" in values else values.get("svd_rank_linear")
+    top = None if {"rank_pattern", "rank_rule"} & set(values) else values.get("svd_rank_linear")
     return top, int(values.get("r_lora") or 0)
 
 

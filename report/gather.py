@@ -51,10 +51,11 @@ def differing_settings(runs: Sequence[Run]) -> list[str]:
     """The settings that differ between runs, of those that must be the same for one mean."""
     # A run that training.patience ended has fewer epochs than others of its row.
     patient = any((run.settings or {}).get("training.patience") for run in runs)
+    cut = any(run.results.rank_cut for run in runs)  # each run chooses its own ranks
     settings: dict[str, set[int | str | None]] = {
         "epochs": set() if patient else {run.results.epochs for run in runs},
         "base weights": {run.results.checkpoint.base_sha256 for run in runs},
-        "trainable parameters": {run.results.trainable for run in runs},
+        "trainable parameters": set() if cut else {run.results.trainable for run in runs},
     }
     return [name for name, values in settings.items() if len(values - {None}) > 1]
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,12 @@ BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, 
     "detail_head": "detail head alone",
 }
 RANK_WORDS = {"svd_rank_linear": "top", "svd_rank_conv2d": "neck", "svd_ratio": "top", "r_lora": "LoRA"}
+# Of rules that choose ranks; each takes its keys out of the values.
+RULE_WORDS: dict[Any, Callable[[dict[str, Any]], str]] = {
+    "energy": lambda values: f"top {values.pop('rank_energy', 0):.0%} of the energy",
+    "stable_rank": lambda values: "top stable rank",
+    "prune": lambda values: "pruned" + (f" to {share:.1%}" if (share := values.pop("rank_budget", None)) else ""),
+}
 PROFILES = ("official", "released")
 _OFFICIAL_SAM = re.compile(r"(?<!med)sam_vit_[bhl]", re.IGNORECASE)
 
@@ -107,7 +113,7 @@ def row_key(results: RunResults) -> RowKey:
 
 def paper_row(results: RunResults) -> PaperRow | None:
     """The paper's row that a run repeats: the same network, method, LoRA rank and prompt, at 512 pixels."""
-    if results.img_size != IMG_SIZE or results.profile not in PROFILES:
+    if results.img_size != IMG_SIZE or results.profile not in PROFILES or "rank_rule" in results.ranks:
         return None
     return next((row for row in PAPER_ROWS if _matches(row, results)), None)
 
@@ -180,7 +186,8 @@ def rank_text(key: RowKey) -> str:
     values = dict(key.rank_values)
     if "svd_ratio" in values:
         values["svd_ratio"] = f"{values['svd_ratio']:.0%}"
-    parts = [f"{word} {values.pop(name)}" for name, word in RANK_WORDS.items() if name in values]
+    parts = [RULE_WORDS[rule](values)] if (rule := values.pop("rank_rule", None)) in RULE_WORDS else []
+    parts += [f"{word} {values.pop(name)}" for name, word in RANK_WORDS.items() if name in values]
     parts += ["ranks by layer" if name == "rank_pattern" else f"{name} {value}" for name, value in values.items()]
     return ", ".join(parts)
 

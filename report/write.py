@@ -11,6 +11,7 @@ from report.csv_table import to_csv
 from report.drawing import Drawn
 from report.figure_curves import draw_curves
 from report.figure_grid import draw_grid
+from report.figure_layer_ranks import draw_layer_ranks
 from report.figure_ranks import draw_rank_scatter
 from report.figure_spectra import draw_spectra
 from report.folds import join_folds
@@ -90,6 +91,7 @@ def write_report(
 def _draw(table: Table, folder: Path) -> Drawn:
     drawn = draw_grid(table, folder)
     drawn.add(draw_rank_scatter(table, folder))
+    drawn.add(draw_layer_ranks(table, folder))
     drawn.add(draw_spectra(table, folder))
     drawn.add(draw_curves(table, folder))
     return drawn

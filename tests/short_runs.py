@@ -2,16 +2,20 @@
 
 import multiprocessing
 import os
+import random
 import signal
 import socket
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
 
 import train
 from checkpointing.weights_file import read_weights
 from experiments.experiment import train_and_evaluate
 from training.run_log import read_metrics
+from training.signals import StoppedError
 from utils.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +32,15 @@ def run(workspace, save, *overrides, strategy="lora", resume=False):
     """A run in this process; its results."""
     config = config_of(workspace, *overrides, strategy=strategy)
     return train_and_evaluate(config, workspace.folder / save, torch.device("cpu"), resume)
+
+
+def interrupted_then_resumed(workspace, name, *overrides, strategy="lora"):
+    """A run that something stops, and its second half after the generators have gone astray."""
+    with pytest.raises(StoppedError, match="stopped by a signal"):
+        run(workspace, name, *overrides, strategy=strategy)
+    for generator in (torch.manual_seed, np.random.seed, random.seed):
+        generator(1234)
+    return run(workspace, name, *overrides, strategy=strategy, resume=True)
 
 
 def signal_at_call(monkeypatch, module, name, count, number=signal.SIGUSR1):

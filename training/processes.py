@@ -73,8 +73,9 @@ class Processes:
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Wraps both in Accelerate's classes: averaged gradients, mixed precision, the fp16 scaler.
 
-        `some_unused`: a step may leave some trained parameters out.
+        `some_unused`: a step may leave some trained parameters out. What was prepared before is forgotten.
         """
+        self.accelerator.free_memory()
         # Parameters without elements (SALT's X and Y where every singular value is on the diagonal) get no gradient.
         empty = any(p.requires_grad and not p.numel() for p in objective.parameters())
         self.accelerator.ddp_handler.find_unused_parameters = empty or some_unused

@@ -48,14 +48,16 @@ def load_state(run: Run) -> None:
         raise UserError(f"{path}: was trained on other base weights than {run.config.pretrained_path} is now")
     run.processes.on_main(lambda: check_data(state.get("data"), run.data, run.config, path))
     weights_file.load_trained_state(run.model, state["model"], everything=run.config.pretrained_path is None)
+    progress = dict(state["progress"])
+    run.progress = Progress(**{**progress, "so_far": EpochProgress(**progress["so_far"])})
+    if run.progress.cut is not None:  # the parameters were replaced when the model got the state's ranks
+        run.start_optimizer()
     run.optimizer.load_state_dict(state["optimizer"])
     scaler = run.processes.accelerator.scaler
     if scaler is not None and state["scaler"] is not None:
         scaler.load_state_dict(state["scaler"])
     if run.average is not None:
         run.average.load_state_dict(state["average"])
-    progress = dict(state["progress"])
-    run.progress = Progress(**{**progress, "so_far": EpochProgress(**progress["so_far"])})
     _check_best(run)
     if len(state["random"]) != run.processes.count:
         log.warning(

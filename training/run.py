@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,7 +47,10 @@ class EpochProgress:
 
 @dataclass
 class Progress:
-    """Where a run stands: complete epochs, the best validation Dice and its epoch, seconds of each epoch."""
+    """Where a run stands: complete epochs, the best validation Dice and its epoch, seconds of each epoch.
+
+    `cut` says what a cut of the ranks did (`training.pruning`); None before it, and for runs without one.
+    """
 
     epoch: int = 0
     best_dice: float = -1.0
@@ -54,6 +58,7 @@ class Progress:
     seconds: list[float] = field(default_factory=list)
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    cut: dict[str, Any] | None = None
     so_far: EpochProgress = field(default_factory=EpochProgress)
 
 
@@ -110,6 +115,11 @@ class Run:
         training = self.config.training
         if self.processes.count > 1 and training.sync_batch_norm:
             sync_batch_norm(self.model, self.processes.device)
+        self.start_optimizer()
+
+    def start_optimizer(self) -> None:
+        """Makes objective, optimizer and moving average of the model's parameters; again after these were replaced."""
+        training = self.config.training
         self.average = WeightAverage(self.model, training.ema_decay) if training.ema_decay else None
         size = training.cache_embeddings
         self.embeddings = EmbeddingCache(self.model, self.processes, size) if size else None

@@ -8,6 +8,7 @@ from typing import Any
 from datasets.batches import StepBatches
 from evaluation.metrics import batch_dice
 from training.batch_norm import frozen_batch_norm
+from training.pruning import shrink_ranks
 from training.run import Run
 from utils.errors import UserError
 
@@ -57,6 +58,7 @@ def train_step(run: Run, micro_batches: Iterator[dict[str, Any]], batches: StepB
         raise _non_finite_error(run, result)
     run.optimizer.step()
     result.skipped = accelerator.optimizer_step_was_skipped
+    shrink_ranks(run, batches.steps)
     if run.average is not None and not result.skipped:
         run.average.update()
     return result

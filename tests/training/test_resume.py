@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 import short_runs as runs
 import torch
-from short_runs import MODELS, assert_same_runs, config_of, run, signal_at_call, signal_at_step
+from short_runs import (
+    MODELS,
+    assert_same_runs,
+    config_of,
+    interrupted_then_resumed,
+    run,
+    signal_at_call,
+    signal_at_step,
+)
 
 import train
 from experiments.experiment import train_and_evaluate
@@ -35,15 +43,6 @@ EVERYTHING = (
     "data_transforms.scale=native",
     "data.num_workers=2",
 )
-
-
-def interrupted_then_resumed(workspace, name, *overrides, strategy="lora"):
-    """A run that something stops, and its second half after the generators have gone astray."""
-    with pytest.raises(StoppedError, match="stopped by a signal"):
-        run(workspace, name, *overrides, strategy=strategy)
-    for generator in (torch.manual_seed, np.random.seed, random.seed):
-        generator(1234)
-    return run(workspace, name, *overrides, strategy=strategy, resume=True)
 
 
 def counted_steps(monkeypatch):

@@ -10,6 +10,7 @@ from utils.config.options import (
     Name,
     NotNegative,
     Positive,
+    RankChoice,
     Relu,
     RLoraAboveRank,
     SaltInit,
@@ -35,7 +36,9 @@ class FtConfig(Section):
     """The adapters: type, ranks, targets and initialization. Ranks above a layer's own are refused at injection.
 
     `svd_ratio` replaces both svd ranks where it is set: that share of each layer's min(out, in). `relu` says where SALT
-    applies ReLU (`adapters.salt`). `svd_cache` keeps the decompositions of a base file's weights on disk.
+    applies ReLU (`adapters.salt`). `svd_cache` keeps the decompositions of a base file's weights on disk. `rank_rule`
+    chooses svd ranks from each layer's singular values (`adapters.ranks`), or cuts all ranks in training
+    (`adapters.pruning`).
     """
 
     type: AdapterType | None = None
@@ -45,6 +48,11 @@ class FtConfig(Section):
     r_lora: CountOrZero = 4
     r_lora_above_rank: RLoraAboveRank = "error"
     rank_pattern: dict[str, RankPattern] = Field(default={})
+    rank_rule: RankChoice = "fixed"
+    rank_energy: Annotated[float, Field(gt=0, le=1)] = 0.9
+    rank_penalty: NotNegative = 2.0
+    rank_cut_at: Annotated[float, Field(gt=0, le=1)] = 0.5
+    rank_budget: Annotated[float, Field(gt=0, lt=1)] | None = None
     targets: Annotated[list[Name], Field(min_length=1)] | None = None
     salt_init: SaltInit = "identity"
     salt_init_std: NotNegative = 0.01
@@ -52,3 +60,11 @@ class FtConfig(Section):
     lora_dropout: Share = 0.1
     lora_alpha: Positive | None = None
     svd_cache: bool = True
+
+    @model_validator(mode="after")
+    def _budget_serves_pruning(self) -> Self:
+        if self.rank_budget is not None and self.rank_rule != "prune":
+            raise ValueError(
+                f"has rank_budget, but rank_rule is {self.rank_rule}; only rank_rule: prune cuts to a budget"
+            )
+        return self

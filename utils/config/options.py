@@ -43,6 +43,7 @@ else:
     AdapterType = Literal[tuple(METHODS)]
 
 # Copies of the types in adapters/, whose files need torch. A test keeps both equal.
+RankChoice = Literal["fixed", "energy", "stable_rank", "prune"]
 RLoraAboveRank = Literal["error", "clamp", "allow"]
 SaltInit = Literal["identity", "normal"]
 Relu = Literal["core", "diagonal", "none"]

@@ -132,6 +132,12 @@ PURPOSES = {
     "ft.r_lora": "rank of the low-rank update; adaptformer: width of the bottleneck",
     "ft.r_lora_above_rank": "what happens where it exceeds what the singular values leave",
     "ft.rank_pattern": "ranks of single layers: {name pattern: {svd_rank, r_lora}}",
+    "ft.rank_rule": "which singular values SALT scales: fixed, by the keys above; energy, stable_rank, prune: "
+    "docs/ranks.md",
+    "ft.rank_energy": "energy: the share of a weight's squared Frobenius norm that they hold",
+    "ft.rank_penalty": "prune: weight of the penalty on ranks; 1 is what noise alone would move (AdamW)",
+    "ft.rank_cut_at": "prune: share of the epochs after which the ranks are cut; 1: at the end",
+    "ft.rank_budget": "prune: largest share of trained parameters after the cut; not set: drops what is 0 alone",
     "ft.targets": "name patterns of the adapted layers; not set: the paper's",
     "ft.salt_init": "normal: the released code's start, which is not the base model",
     "ft.salt_init_std": "standard deviation of the new weights",

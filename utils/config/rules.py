@@ -3,7 +3,8 @@
 import logging
 from typing import get_args
 
-from utils.config.options import BASELINE_ARCHS, TrainedPrompt
+from adapters.registry import METHODS
+from utils.config.options import ADAPTER_TYPE, BASELINE_ARCHS, TrainedPrompt
 from utils.config.schema import DataTransformsConfig
 from utils.config.sources import Draft, show
 from utils.errors import ConfigError
@@ -16,6 +17,7 @@ _AUGMENTATIONS = [name for name in DataTransformsConfig.model_fields if name.sta
 
 def check(draft: Draft) -> None:
     """Warns of keys without effect. Raises: ConfigError for two keys that contradict each other."""
+    _check_rank_rule(draft)
     _check_use_salt(draft)
     _check_weights(draft)
     _check_clip_path(draft)
@@ -23,6 +25,18 @@ def check(draft: Draft) -> None:
     _check_threshold(draft)
     _check_label_weights(draft)
     _check_cache(draft)
+
+
+def _check_rank_rule(draft: Draft) -> None:
+    rule, strategy = draft.get(("ft", "rank_rule")), draft.get(("strategy",))
+    if rule in (None, "fixed"):
+        return
+    method = METHODS.get(ADAPTER_TYPE[strategy] or "")
+    if method is None or "svd_rank" not in method.ranks or (rule == "prune" and not method.prunable):
+        raise ConfigError(
+            f"{draft.origin(('ft', 'rank_rule'))}: ft.rank_rule = {rule}, but strategy {strategy} has no ranks that it "
+            "could choose; leave it out, or give --training_strategy salt"
+        )
 
 
 def _check_use_salt(draft: Draft) -> None:
