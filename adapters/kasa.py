@@ -37,7 +37,7 @@ class KaSALayer(SplitLayer):
     ) -> None:
         super().__init__(layer, rank, dropout, generator, alpha)
         if rank >= self.full_rank:
-            raise AdapterError(f"r_lora {rank} leaves none of the layer's {self.full_rank} singular values")
+            raise AdapterError(f"r_lora {rank} must be below {self.full_rank}, the layer's min(out, in)")
         self._split_off(slice(self.full_rank - rank, self.full_rank), decompose)
         self.sigma = nn.Parameter(self.weight.new_empty(rank).normal_(generator=generator))
 

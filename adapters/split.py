@@ -24,7 +24,7 @@ class SplitLayer(LowRankLayer):
         """
         weight, rank = self.weight.reshape(self.out_features, self.in_features), self.up.shape[1]
         if rank > self.full_rank:
-            raise AdapterError(f"r_lora {rank} is more than the layer's {self.full_rank} singular values")
+            raise AdapterError(f"r_lora {rank} is outside 0..{self.full_rank}, the layer's min(out, in)")
         if weight.is_meta:
             return torch.empty_like(self.up), weight.new_empty(rank), torch.empty_like(self.down)
         factors = decompose(weight)
