@@ -11,20 +11,22 @@ import torch
 import adapters
 from checkpointing import weights_file
 from checkpointing.base_weights import find_base
+from checkpointing.hugging_face import base_file
+from checkpointing.shards import weights_sha256
 from checkpointing.svd_cache import cached_decompose
 from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict
 from data_transforms.data_transforms import Data_Transform
 from networks.base import SegmentationModel
 from networks.baselines.model import BaselineModel
-from networks.strategies import apply_strategy
+from networks.strategies import apply_strategy, freeze
 from prediction.ensemble import average
 from prediction.predictor import Predictor
 from prompt_adapted_SAM2.model import Prompt_Adapted_SAM2
 from prompt_adapted_segment_anything.model import Prompt_Adapted_SAM
 from utils.config import Config
 from utils.config.options import SAM2_ARCH, SAM_ARCH
+from utils.config.sources import parse_override
 from utils.errors import ConfigError, UserError
-from utils.files import sha256
 
 __all__ = [
     "Prompt_Adapted_SAM",
@@ -37,6 +39,8 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+_PREDICTION_SECTIONS = ("data_transforms", "evaluation")
 
 
 def build_model(
@@ -52,7 +56,7 @@ def build_model(
 
     Raises:
         ConfigError: no base weights and `sam.weights` is not "random"; a rank above a layer's; a pattern that matches
-            no layer.
+            no layer, or (`training.freeze`) no trained parameter.
         UserError: the base weights do not fit; CLIP's weights are missing.
     """
     model = _architecture(config, counted_only, encode_text and not counted_only)
@@ -61,6 +65,8 @@ def build_model(
     if config.ft.type:
         _inject_adapters(model, config.ft.type, config)
     apply_strategy(model, config.strategy, config.decoder_training)
+    if config.strategy != "none":
+        freeze(model, config.training.freeze)
     return model
 
 
@@ -90,7 +96,9 @@ def _load_base_weights(model: SegmentationModel, config: Config) -> None:
 
 
 def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> None:
-    """Loads an official file, or the merged model of this project's weights file, with text prompt and detail head."""
+    """Loads an official file or transformers' folder, or the merged model of this project's weights file, with text
+    prompt and detail head."""
+    path = base_file(path)
     content, metadata = read_tensor_file(path)
     if weights_file.as_weights(content, metadata) is None:
         report = model.load_base(unwrapped_state_dict(content, path), path, config)
@@ -102,7 +110,7 @@ def _load_base_file(model: SegmentationModel, path: Path, config: Config) -> Non
             )
         report = model.load_base(trained.base_state(), path, config)
         report.loaded += model.load_own_parts(trained)
-    model.base_sha256 = sha256(path)
+    model.base_sha256 = weights_sha256(path)
     log.info("%s: %s", path, report)
 
 
@@ -141,7 +149,10 @@ def save_model(model: SegmentationModel, config: Config, path: Path, epoch: int)
 
 
 def load_model(
-    path: Path | str, pretrained_path: Path | str | None = None, device: torch.device | str = "cpu"
+    path: Path | str,
+    pretrained_path: Path | str | None = None,
+    device: torch.device | str = "cpu",
+    overrides: Sequence[str] = (),
 ) -> Predictor:
     """The trained model of a weights file, ready to use on images: `load_model(path).predict(image, "Vein")`.
 
@@ -151,11 +162,18 @@ def load_model(
         path: a weights file of this project: a run's, or one that `export --format full` wrote.
         pretrained_path: the base weights, if they have moved since training.
         device: the device that the model runs on.
+        overrides: `section.key=value` texts for how images are prepared and masks are made: keys of data_transforms and
+            evaluation.
 
     Raises:
         UserError: as `load_trained`.
+        ConfigError: an override of another section, or of an unknown key.
     """
-    return as_predictor(*load_trained(path, pretrained_path), device)
+    for override in overrides:
+        if (section := parse_override(override)[0][0]) not in _PREDICTION_SECTIONS:
+            known = " and ".join(_PREDICTION_SECTIONS)
+            raise ConfigError(f"--set {override}: a trained model's {section} is fixed; keys of {known} may differ")
+    return as_predictor(*load_trained(path, pretrained_path, overrides), device)
 
 
 def load_models(
@@ -163,40 +181,46 @@ def load_models(
     pretrained_path: Path | str | None = None,
     device: torch.device | str = "cpu",
     tile_overlap: float | None = None,
+    overrides: Sequence[str] = (),
 ) -> Predictor:
     """The models of several weights files as one predictor, which averages their probabilities. Args as `load_model`.
 
     Raises:
         UserError: as `load_trained`; models of other labels, mask values or intensities than the first.
     """
-    predictors = [load_model(path, pretrained_path, device) for path in paths]
+    predictors = [load_model(path, pretrained_path, device, overrides) for path in paths]
     return average(predictors, [str(path) for path in paths], tile_overlap)
 
 
 def as_predictor(model: SegmentationModel, config: Config, device: torch.device | str) -> Predictor:
     """A model that `load_trained` returned, ready to use on images; its adapters are merged."""
-    data = config.require_data()
-    transform = Data_Transform(config.data_transforms, train=False)
     adapters.merge(model)
     model.requires_grad_(False).to(device)
-    return Predictor(
-        model, transform, data.label_names[1:], data.label_list, torch.device(device), evaluation=config.evaluation
-    )
+    return predictor_of(model, config, torch.device(device))
 
 
-def load_trained(path: Path | str, pretrained_path: Path | str | None = None) -> tuple[SegmentationModel, Config]:
+def predictor_of(model: SegmentationModel, config: Config, device: torch.device) -> Predictor:
+    """A model on `device`, in evaluation mode, as it is, with the preprocessing of its config."""
+    data, transform = config.require_data(), Data_Transform(config.data_transforms, train=False)
+    return Predictor(model, transform, data.label_names[1:], data.label_list, device, evaluation=config.evaluation)
+
+
+def load_trained(
+    path: Path | str, pretrained_path: Path | str | None = None, overrides: Sequence[str] = ()
+) -> tuple[SegmentationModel, Config]:
     """The model of a weights file with its adapters, in evaluation mode, and its config.
 
     Args:
         path: a weights file of this project.
         pretrained_path: the base weights, if they have moved since training and lie in no folder of weights.
+        overrides: `section.key=value` texts that replace keys of its config.
 
     Raises:
         UserError: an unreadable file; base weights that are missing or are not those of the training.
     """
     path = Path(path)
     saved = weights_file.read_weights(path)
-    config = Config.from_yaml(saved.metadata["config"], str(path))
+    config = Config.from_yaml(saved.metadata["config"], str(path), overrides)
     base_sha256 = saved.metadata["base_sha256"]
     if base_sha256:
         named = config.pretrained_path if pretrained_path is None else Path(pretrained_path)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from data_transforms.data_transforms import resize_mask, to_native
 from datasets.data import GeneralDataset
 from evaluation.metrics import PairScore, batch_dice
+from evaluation.prompts import Encode, prompted_logits
 from evaluation.results import ImageScore
 from evaluation.threshold import Threshold, best_threshold, dice_by_threshold
 from evaluation.workers import Comparison, scoring
@@ -38,11 +39,13 @@ def predictions(
     batch_size: int,
     num_workers: int = 0,
     indices: Sequence[int] | None = None,
+    encode: Encode | None = None,
 ) -> Iterator[tuple[int, Tensor, Tensor, tuple[int, int], tuple[int, int]]]:
     """Yields (index, logits (h, w), mask (h, w), size (H, W), valid (h, w)) of each sample, in order, on the CPU.
 
     Logits and mask are cropped to `valid`, the part of the model's square that the image fills; at native scale that is
-    the whole image, whose logits windows give. `indices` are the samples wanted, all by default.
+    the whole image, whose logits windows give. `indices` are the samples wanted, all by default. `encode` takes the
+    image encoder's place, except at native scale.
 
     Raises: UserError that names the image, for logits that are not finite.
     """
@@ -60,9 +63,7 @@ def predictions(
             if native:
                 logits = _by_windows(model, batch["image"][0], batch["label"], device)
             else:
-                boxes = prompt_boxes(model.prompt, batch)
-                boxes = boxes if boxes is None else boxes.to(device)
-                logits = model(batch["image"].to(device), batch["label"], boxes).float().cpu()
+                logits = prompted_logits(model, batch, device, encode).float().cpu()
         for i, index in enumerate(batch["index"].tolist()):
             h, w = (int(side[i]) for side in batch["valid"])
             size = (int(batch["size"][0][i]), int(batch["size"][1][i]))
@@ -85,24 +86,6 @@ def _by_windows(model: SegmentationModel, image: Tensor, label: list[str], devic
     return slide((image.shape[1], image.shape[2]), model.img_size, pixels, predict)
 
 
-def prompt_boxes(prompt: str, batch: dict[str, Any]) -> Tensor | None:
-    """The box prompts of a batch: (B, 4) pixel coordinates x0, y0, x1, y1, inclusive; None for other prompts.
-
-    "box_full" is the whole image, "box_oracle" the box around the true mask (the whole image where that is empty).
-    """
-    if prompt not in ("box_full", "box_oracle"):
-        return None
-    heights, widths = batch["valid"]
-    zeros = torch.zeros_like(widths)
-    boxes = torch.stack([zeros, zeros, widths - 1, heights - 1], dim=1).float()
-    if prompt == "box_oracle":
-        for i, mask in enumerate(batch["mask"]):
-            rows, columns = (mask > 0).nonzero(as_tuple=True)
-            if len(rows):
-                boxes[i] = torch.stack([columns.min(), rows.min(), columns.max(), rows.max()])
-    return boxes
-
-
 def mean_dice(
     model: SegmentationModel,
     dataset: GeneralDataset,
@@ -111,8 +94,12 @@ def mean_dice(
     num_workers: int = 0,
     processes: Processes | None = None,
     stop: StopRequests | None = None,
+    encode: Encode | None = None,
+    on_logits: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> float:
-    """Mean Dice at the model's image size: the quick score that picks the best epoch. Arguments as for `evaluate`.
+    """Mean Dice at the model's image size: picks the best epoch. Arguments as for `evaluate` and `predictions`.
+
+    `on_logits` is called with (index, logits (h, w), mask (h, w)) for every sample, in the process that scored it.
 
     Raises:
         StoppedError: `stop` was requested in some process; it is raised in all.
@@ -120,11 +107,13 @@ def mean_dice(
     scores = []
     own = _own_indices(dataset, processes)
     common = len(dataset) // (processes.count if processes else 1)  # every process has this many samples, or one more
-    found = predictions(model, dataset, device, batch_size, num_workers, own)
+    found = predictions(model, dataset, device, batch_size, num_workers, own, encode)
     for position, (index, logits, mask, _, _) in enumerate(found):
         if stop and processes and position % batch_size == 0 and position < common and processes.any(stop.requested):
             raise StoppedError("stopped by a signal in validation; resume with --resume")
         scores.append((index, float(batch_dice(logits[None] > 0, mask[None] > 0))))
+        if on_logits:
+            on_logits(index, logits, mask)
     return float(np.mean([score for _, score in _gathered(scores, processes)]))
 
 

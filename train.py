@@ -3,13 +3,16 @@
 import logging
 import time
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.batches import StepBatches
+from evaluation.overlays import small_overlay
 from test import mean_dice
 from training.batch_norm import batch_norm_buffers
 from training.optimizer import learning_rate_factor
@@ -19,6 +22,7 @@ from training.run import EpochProgress, Progress, Run
 from training.run_log import NoLog, RunLog
 from training.signals import StoppedError, start_workers
 from training.step import StepResult, train_step
+from utils.config.differences import flat
 from utils.config.options import EPOCH_CHOSEN_ON
 from utils.errors import UserError
 
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 
 # The fp16 scaler halves its scale at each: from 2^16 that many bring it below what any gradient in range needs.
 MAX_SKIPPED_IN_A_ROW = 40
+PICTURES = 3  # validation samples that the trackers show
 
 
 def fit(run: Run, resume: bool = False) -> Progress:
@@ -51,7 +56,8 @@ def fit(run: Run, resume: bool = False) -> Progress:
         load_state(run)
     elif run.processes.is_main:
         run.folder.states.clear()
-    with RunLog(run.folder.path, resume) if run.processes.is_main else NoLog() as run_log:
+    log_of = partial(RunLog, run.folder.path, resume, training.trackers, flat(run.config))
+    with log_of() if run.processes.is_main else NoLog() as run_log:
         run_log.truncate_after(run.progress.epoch)
         if not resume:
             save_state(run)
@@ -62,6 +68,7 @@ def fit(run: Run, resume: bool = False) -> Progress:
             record |= finish_epoch(run)
             # The line first: a run that is killed before its state is saved drops the line when it resumes.
             run_log.epoch({"epoch": run.progress.epoch, **record})
+            run_log.pictures(run.pictures, run.progress.epoch)
             save_state(run)
             _log_epoch(run, record, time.perf_counter() - started)
             if run.processes.any(run.stop.requested):
@@ -83,6 +90,8 @@ def out_of_patience(run: Run) -> bool:
 def step_batches(run: Run) -> StepBatches:
     """The micro-batches of this process."""
     training, processes = run.config.training, run.processes
+    chosen = training.label_weights
+    weights = [chosen.get(sample.label_name, 1.0) for sample in run.train_set.samples] if chosen else None
     return StepBatches(
         run.train_set,
         training.batch_size,
@@ -90,6 +99,7 @@ def step_batches(run: Run) -> StepBatches:
         training.accumulate_steps,
         processes.index,
         processes.count,
+        weights,
     )
 
 
@@ -158,6 +168,7 @@ def finish_epoch(run: Run) -> dict[str, Any]:
     """Validates, keeps the best weights, and counts the epoch as complete; returns its part of the record."""
     progress, training = run.progress, run.config.training
     epoch, finished = progress.epoch + 1, progress.so_far
+    run.pictures.clear()
     record: dict[str, Any] = {
         "skipped_steps": finished.skipped_steps,
         "precision": run.processes.precision,
@@ -167,7 +178,9 @@ def finish_epoch(run: Run) -> dict[str, Any]:
     if epoch % training.val_every == 0 or epoch == training.num_epochs:
         dice = _validate_or_stop(run)
         record["val"] = {"dice": dice}
-        if dice > progress.best_dice:
+        if dice <= progress.best_dice:
+            run.pictures.clear()
+        else:
             progress.best_dice, progress.best_epoch = dice, epoch
             if run.processes.is_main:
                 with run.averaged_weights():
@@ -183,7 +196,19 @@ def validate(run: Run) -> float:
     workers = run.config.require_data().num_workers
     batch_size = max(1, run.config.training.batch_size // run.processes.count)
     with run.processes.accelerator.autocast():
-        return mean_dice(run.model, run.val_set, run.processes.device, batch_size, workers, run.processes, run.stop)
+        device, keep = run.processes.device, partial(_keep_picture, run) if run.config.training.trackers else None
+        encode = run.embeddings.encoded if run.embeddings else None
+        return mean_dice(
+            run.model, run.val_set, device, batch_size, workers, run.processes, run.stop, encode=encode, on_logits=keep
+        )
+
+
+def _keep_picture(run: Run, index: int, logits: Tensor, mask: Tensor) -> None:
+    """Draws one of the first validation samples, for the trackers."""
+    if index < PICTURES:
+        sample, image = run.val_set.samples[index], run.val_set.native_image(index)
+        name = f"val/{sample.name}/{sample.label_name}"
+        run.pictures[name] = small_overlay(image, (mask > 0).numpy(), (logits > 0).numpy())
 
 
 def _validate_or_stop(run: Run) -> float:

@@ -1,5 +1,7 @@
 """A low-rank layer whose frozen weight lacks some of its singular directions: the base of PiSSA, MiLoRA and KaSA."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,7 @@ class SplitLayer(LowRankLayer):
     def adapter_buffers(self) -> dict[str, Tensor]:
         return {} if self.weight.is_meta else {"fingerprint": self._own_fingerprint()}
 
-    def check_buffers(self, saved: dict[str, Tensor]) -> str | None:
+    def check_buffers(self, saved: Mapping[str, Tensor]) -> str | None:
         if not same_basis(saved["fingerprint"], self._own_fingerprint()):
             return "its frozen part differs from the one that the state was trained beside (another base checkpoint)"
         return None

@@ -5,10 +5,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from checkpointing.hugging_face import base_file, is_model_folder
 from checkpointing.published import weights_folder
+from checkpointing.shards import INDEX_SUFFIX, weights_sha256
 from checkpointing.tensor_files import SUFFIXES
 from utils.errors import UserError
-from utils.files import sha256
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,11 @@ def find_base(checkpoint: Path, named: Path | None, expected: str) -> Path:
     Raises:
         UserError: no file there, in the project's weights/ or in $SALT_WEIGHTS has this hash.
     """
-    if named is not None and named.is_file() and sha256(named) == expected:
+    named = named and _file_of(named)
+    if named is not None and named.is_file() and weights_sha256(named) == expected:
         return named
     for path in _candidates(named.name if named else ""):
-        if sha256(path) == expected:
+        if weights_sha256(path) == expected:
             log.info("%s: the base weights are %s", checkpoint, path)
             return path
     searched = " or ".join(str(folder) for folder in _folders())
@@ -44,13 +46,29 @@ def find_base(checkpoint: Path, named: Path | None, expected: str) -> Path:
     )
 
 
+def _file_of(named: Path) -> Path:
+    """The file behind a folder or a hub name; where there is none, the name itself."""
+    try:
+        return base_file(named)
+    except UserError:
+        return named
+
+
 def _folders() -> list[Path]:
     chosen = os.environ.get(WEIGHTS_VARIABLE)
     return [weights_folder(), *([Path(chosen).expanduser()] if chosen else [])]
 
 
 def _candidates(name: str) -> Iterator[Path]:
-    """The weights files in the folders, those of this name first: hashing a large file takes seconds."""
+    """The weights files in the folders, and in their subfolders those of transformers.
+
+    Those of this name come first: hashing a large file takes seconds.
+    """
     files = [path for folder in _folders() if folder.is_dir() for path in sorted(folder.iterdir())]
-    weights = [path for path in files if path.suffix in SUFFIXES and path.is_file()]
+    models = [_file_of(path) for path in files if is_model_folder(path)]
+    weights = [path for path in [*files, *models] if path.is_file() and _is_weights(path)]
     yield from sorted(weights, key=lambda path: path.name != name)
+
+
+def _is_weights(path: Path) -> bool:
+    return path.suffix in (*SUFFIXES, ".bin") or path.name.endswith(INDEX_SUFFIX)

@@ -11,12 +11,16 @@ from utils.errors import UserError
 
 @dataclass
 class LoadReport:
-    """The keys of a weights file: loaded, the resized ones among them, and unused, for the reason `why_unused`."""
+    """The keys of a weights file: loaded, the resized ones among them, and unused, for the reason `why_unused`.
+
+    `copies` are keys whose tensor the file holds under another name as well.
+    """
 
     loaded: list[str] = field(default_factory=list)
     resized: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     why_unused: str = ""
+    copies: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} weights loaded"]
@@ -24,6 +28,8 @@ class LoadReport:
             parts.append(f"{len(self.resized)} of them resized to the image size")
         if self.unused:
             parts.append(f"{len(self.unused)} not used ({self.why_unused})")
+        if self.copies:
+            parts.append(f"{len(self.copies)} stored twice")
         return ", ".join(parts)
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from checkpointing.published import download_hint
+from checkpointing.shards import INDEX_SUFFIX, shard_keys
 from utils.errors import ConfigError, UserError
 from utils.files import atomic_path
 
@@ -29,11 +30,15 @@ def check_writable_name(path: Path, option: str) -> None:
 def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
     """(content, metadata) of a .safetensors file, or of one written by torch.save, which has no metadata.
 
+    Of an index (`checkpointing.shards`), the tensors of all its files.
+
     Raises:
         UserError: a file that is missing, truncated or of another kind, or that holds pickled or TorchScript code.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file of weights; {download_hint(path.name)}")
+    if path.name.endswith(INDEX_SUFFIX):
+        return _read_shards(path), {}
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
@@ -55,6 +60,16 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
         raise UserError(
             f"{path}: cannot be read as weights, it may be truncated or of another kind ({reason})"
         ) from error
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for shard, keys in shard_keys(index).items():
+        content = read_tensor_file(shard)[0]
+        if not isinstance(content, dict) or set(content) != set(keys):
+            raise UserError(f"{shard}: does not hold the keys that {index.name} promises; fetch the folder again")
+        tensors.update(content)
+    return tensors
 
 
 def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

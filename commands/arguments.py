@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,17 +14,25 @@ if TYPE_CHECKING:
     from evaluation.threshold import Threshold
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that `config_of` reads."""
+def add_config_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Adds the options that `config_of` reads; `required`: --model_config must be given."""
     parser.add_argument("--data_config", type=Path, help="YAML with the sections data and data_transforms")
-    parser.add_argument("--model_config", type=Path, required=True, help="YAML with the model and training sections")
+    parser.add_argument(
+        "--model_config", type=Path, required=required, help="YAML with the model and training sections"
+    )
     parser.add_argument(
         "--pretrained_path",
         type=Path,
-        help="base weights: a SAM, MedSAM or SAM 2 file, or a weights file or run folder of this project",
+        help="base weights: a SAM, MedSAM or SAM 2 file, a folder or (facebook/sam-vit-base) a cached model of Hugging "
+        "Face, or a weights file or run folder of this project",
     )
     parser.add_argument("--training_strategy", choices=get_args(Strategy), help="what to train; overrides the config")
     parser.add_argument("--seed", type=seed, help="overrides the config's seed")
+    add_set_option(parser)
+
+
+def add_set_option(parser: argparse.ArgumentParser, what: str = "keys of the config, such as training.lr=1e-3") -> None:
+    """Adds --set; `what` says of what."""
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -32,15 +40,20 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="override keys of the config, such as training.lr=1e-3",
+        help=f"override {what}",
     )
 
 
 def config_of(args: argparse.Namespace) -> Config:
     """The config that the options of `add_config_options` name."""
     base = args.pretrained_path
-    if base is not None and base.is_dir():
-        base = checkpoint_file(base)
+    if base is not None and not base.is_file():
+        from checkpointing.hugging_face import base_file, is_model_folder
+
+        if base.is_dir() and not is_model_folder(base):
+            base = checkpoint_file(base)
+        else:
+            base_file(base)  # which raises early; the config keeps the folder or the hub name
     return load_config(args.model_config, args.data_config, args.overrides, args.training_strategy, base, args.seed)
 
 
@@ -64,6 +77,17 @@ def checkpoint_file(path: Path) -> Path:
     from training.run_weights import weights_of
 
     return weights_of(path)
+
+
+def add_metrics_option(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Adds --metrics."""
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        choices=names,
+        metavar="NAME",
+        help=f"figures beside Dice and HD95: {', '.join(name for name in names if name not in ('dice', 'hd95'))}",
+    )
 
 
 def add_prediction_options(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +121,7 @@ def chosen_threshold(args: argparse.Namespace) -> "Threshold | None":
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
     """Adds --device."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (Apple, untested)")
 
 
 def seed(text: str) -> int:

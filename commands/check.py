@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from commands.arguments import add_set_option
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -12,6 +13,7 @@ HELP = "check a dataset: files, sizes, labels, splits, duplicates"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("--data_config", type=Path, required=True)
+    add_set_option(parser, "keys of the config, such as data.root_path=DIR")
     parser.add_argument("--output", type=Path, metavar="PNG", help="contact sheet; default: beside data_split.csv")
 
 
@@ -21,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     from datasets.checks.contact_sheet import save_contact_sheet
     from datasets.split import split_csv
 
-    config = load_config(None, args.data_config)
+    config = load_config(None, args.data_config, args.overrides)
     data = config.require_data()
     report = check(config)
     print("\n".join(report.lines()))

@@ -4,8 +4,12 @@ import argparse
 from pathlib import Path
 
 from commands.arguments import add_checkpoint_options, checkpoint_file
+from utils.config import Config
+from utils.config.options import SAM2_ARCH
 from utils.errors import ConfigError
 from utils.files import remove_leftovers
+
+_STRIDE = 16  # of the largest patches
 
 HELP = "write a trained model in another format"
 
@@ -13,9 +17,12 @@ HELP = "write a trained model in another format"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_checkpoint_options(parser)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--format", default="sam", choices=("sam", "onnx", "full"))
+    parser.add_argument("--output", type=Path, required=True, help="the file, or with --format hf the folder")
+    parser.add_argument("--format", default="sam", choices=("sam", "hf", "onnx", "full"))
     parser.add_argument("--half", action="store_true", help="store float16")
+    parser.add_argument(
+        "--img_size", type=int, help="sam and hf, for SAM: resize its positions to images of this side, such as 1024"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -24,9 +31,13 @@ def run(args: argparse.Namespace) -> None:
     from model import load_model, load_trained
     from utils.extras import extra
 
-    suffixes = {"sam": SUFFIXES, "full": (".safetensors",), "onnx": (".onnx",)}[args.format]
     if args.format == "onnx" and args.half:
-        raise ConfigError("--half: is for the formats sam and full")
+        raise ConfigError("--half: is for the formats sam, hf and full")
+    _check_size(args)
+    if args.format == "hf":
+        _export_hf(args)
+        return
+    suffixes = {"sam": SUFFIXES, "full": (".safetensors",), "onnx": (".onnx",)}[args.format]
     if args.output.suffix not in suffixes or args.output.is_dir():
         raise ConfigError(f"--output {args.output}: must be a file name that ends in {', '.join(suffixes)}")
     checkpoint = checkpoint_file(args.checkpoint)
@@ -42,11 +53,49 @@ def run(args: argparse.Namespace) -> None:
 
     model, config = load_trained(checkpoint, args.pretrained_path)
     _refuse(args.output, config.pretrained_path)
-    if args.format == "sam":
-        export_sam(model, config, checkpoint, args.output, args.half)
-    else:
+    if args.format == "full":
         export_full(model, config, checkpoint, args.output, args.half)
+        print(f"written: {args.output}")
+        return
+    from prediction.loading_lines import loading_lines
+
+    _check_size_of(config, args.img_size)
+    state = export_sam(model, config, checkpoint, args.output, args.half, args.img_size)
     print(f"written: {args.output}")
+    print(loading_lines(config, state, args.output, args.img_size or model.img_size))
+
+
+def _export_hf(args: argparse.Namespace) -> None:
+    from checkpointing.hugging_face import WEIGHTS
+    from checkpointing.tensor_files import SUFFIXES
+    from model import load_trained
+    from prediction.export_hf import export_hf
+
+    if args.output.is_file() or args.output.suffix in (*SUFFIXES, ".onnx"):
+        raise ConfigError(f"--output {args.output}: must be a folder's name")
+    checkpoint = checkpoint_file(args.checkpoint)
+    _refuse(args.output / WEIGHTS, checkpoint, args.pretrained_path)
+    model, config = load_trained(checkpoint, args.pretrained_path)
+    _refuse(args.output / WEIGHTS, config.pretrained_path)
+    _check_size_of(config, args.img_size)
+    remove_leftovers(args.output, [WEIGHTS])
+    name = export_hf(model, config, checkpoint, args.output, args.half, args.img_size)
+    print(f"written: {args.output}")
+    print(f"from transformers import {name}\nmodel = {name}.from_pretrained({str(args.output)!r})")
+
+
+def _check_size(args: argparse.Namespace) -> None:
+    if args.img_size is None:
+        return
+    if args.format not in ("sam", "hf"):
+        raise ConfigError("--img_size: is for the formats sam and hf")
+    if args.img_size < _STRIDE or args.img_size % _STRIDE:
+        raise ConfigError(f"--img_size {args.img_size}: must be a multiple of {_STRIDE}")
+
+
+def _check_size_of(config: Config, img_size: int | None) -> None:
+    if img_size is not None and config.arch == SAM2_ARCH:
+        raise ConfigError("--img_size: SAM2's weights fit every image size; leave it out")
 
 
 def _refuse(output: Path, *inputs: Path | None) -> None:

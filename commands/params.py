@@ -4,21 +4,25 @@ import argparse
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from commands.arguments import add_config_options, config_of
+from commands.arguments import add_config_options, checkpoint_file, config_of
+from utils.config import Config
+from utils.errors import ConfigError
 
 HELP = "count a model's parameters and show its ranks, without weights"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    add_config_options(parser)
+    add_config_options(parser, required=False)
+    parser.add_argument("--checkpoint", type=Path, help="a weights file or run folder, in place of --model_config")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> None:
     """Prints trainable and total parameters and each adapted layer's ranks, as tables or JSON."""
-    config = config_of(args)
+    config = _config(args)
     from adapters import adapted_layers
     from model import build_model
     from networks.strategies import parameter_counts
@@ -39,6 +43,21 @@ def run(args: argparse.Namespace) -> None:
         print(line)
     if config.ft.rank_rule == "prune":
         print("These ranks are those before the cut; a run's results.json holds those after it, as layer_ranks.")
+
+
+def _config(args: argparse.Namespace) -> Config:
+    """The config of the options, or that of a checkpoint. Raises: ConfigError without exactly one of them."""
+    given = {option for option, value in vars(args).items() if value not in (None, [], False)}
+    if "checkpoint" not in given:
+        if "model_config" not in given:
+            raise ConfigError("main.py params: give --model_config or --checkpoint")
+        return config_of(args)
+    if others := sorted(given & {"model_config", "data_config", "pretrained_path", "training_strategy", "seed"}):
+        raise ConfigError(f"main.py params: --checkpoint has its own config; leave out --{others[0]}")
+    from checkpointing.weights_file import read_weights
+
+    path = checkpoint_file(args.checkpoint)
+    return Config.from_yaml(read_weights(path).metadata["config"], str(path), args.overrides)
 
 
 def _rank_lines(ranks: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from commands import check, demo, download, export, params, predict, prepare, score, sweep, table, test, train, view
+from commands.version import ShowVersion
 from utils.errors import ConfigError
 
 
@@ -74,9 +75,10 @@ def parse(argv: list[str]) -> tuple[Command, argparse.Namespace]:
         near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
         raise ConfigError(f"main.py: no command '{argv[0]}'; {hint}")
-    if argv[0] not in (*COMMANDS, "-h", "--help"):
+    if argv[0] not in (*COMMANDS, "-h", "--help", "--version"):
         argv = ["train", *argv]
     parser = Parser(prog="main.py", description="SALT: parameter-efficient fine-tuning of SAM for medical images.")
+    parser.add_argument("--version", action=ShowVersion, help="show the versions of this project and its packages")
     subparsers = parser.add_subparsers(dest="command", required=True)
     common = Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from commands.arguments import probability
+from commands.arguments import add_metrics_option, probability
 from commands.output import print_scores
+from utils.config.options import MASK_METRIC_NAMES
 
 HELP = "score a folder of masks, also another tool's, against the true ones"
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=COLOUR",
         help="names of labels by value (artery=1 vein=2) or colour (artery=#ff0000)",
     )
+    add_metrics_option(parser, MASK_METRIC_NAMES)
     parser.add_argument("--threshold", type=probability, help="predictions are probabilities: above it is foreground")
 
 
@@ -36,7 +38,9 @@ def run(args: argparse.Namespace) -> None:
     from experiments.score_masks import score_masks
 
     output = args.output or args.predictions.resolve().with_name(f"{args.predictions.resolve().name}_scores")
-    results = score_masks(args.predictions, args.truth, output, args.pattern, args.classes, args.threshold)
+    results = score_masks(
+        args.predictions, args.truth, output, args.pattern, args.classes, args.threshold, args.metrics
+    )
     for label, scores in (results.labels or {results.dataset: results}).items():
         print_scores(label, scores)
     print(f"written: {output}")

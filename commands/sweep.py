@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the plan, or lists its runs. Raises: UserError if some failed."""
-    from experiments.sweep import read_plan, sweep, sweep_runs
+    from experiments.sweep import sweep
+    from experiments.sweep_plan import read_plan, sweep_runs
 
     chosen = sweep_runs(read_plan(args.plan), args.only)
     if args.list or args.dry_run:

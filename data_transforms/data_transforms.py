@@ -1,5 +1,6 @@
 """Transforms a decoded image and its mask to the network's input, and logits back to the image's size."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from data_transforms.intensity import scale_intensity
 # With use_random_crop the longest side is first resized to this many times img_size.
 CROP_MARGIN = 1.25
 NEAREST = InterpolationMode.NEAREST_EXACT
+_BLUR_SIDE = 7  # of the Gaussian's kernel in pixels
+_ELASTIC_SIGMA = 5  # pixels over which displacements are smoothed
 
 
 def resize_shape(size: tuple[int, int], img_size: int) -> tuple[int, int]:
@@ -48,10 +51,10 @@ class Data_Transform:
     """Intensity, resize, augmentation, normalization and padding of an image and its mask together.
 
     Order: clip to [a_min, a_max] and scale to 0..1; resize the longest side to img_size (image bilinear, antialiased;
-    mask nearest-exact), unless the scale is native; in training crop and jitter the colours; normalize; in training
-    flip, rotate and scale, with 0 (the mean colour) outside the image; pad right and bottom with 0. Padding comes last,
-    so in training too it is right, bottom, and 0 after normalization, as SAM's is. At native scale a larger image stays
-    larger, and the windows of `prediction.tiles` show it to the model.
+    mask nearest-exact), unless the scale is native; in training crop and change the intensities; normalize; in
+    training flip, rotate, scale and deform, with 0 (the mean colour) outside the image; pad right and bottom with 0.
+    Padding comes last, so in training too it is right, bottom, and 0 after normalization, as SAM's is. At native scale
+    a larger image stays larger, and the windows of `prediction.tiles` show it to the model.
 
     The augmentation is torchvision's: it draws from torch's global CPU generator, which the caller seeds.
     """
@@ -119,14 +122,19 @@ class Data_Transform:
 
 
 def _augmentation(settings: Any, normalize: v2.Transform) -> list[v2.Transform]:
-    """Return the steps of training after the crop: colour jitter, `normalize`, flips, rotation and scale."""
+    """Return the steps of training after the crop: intensities, `normalize`, flips, rotation and scale, deformation."""
     brightness = settings.brightness if settings.use_brightness else 0
+    contrast = settings.contrast if settings.use_contrast else 0
     saturation = settings.saturation if settings.use_saturation else 0
     angle = settings.rotation_angle if settings.use_rotation else 0
     scale = settings.random_scale if settings.use_random_scale else None
     steps: list[v2.Transform] = []
-    if brightness or saturation:
-        steps.append(v2.ColorJitter(brightness=brightness, saturation=saturation))
+    if brightness or contrast or saturation:
+        steps.append(v2.ColorJitter(brightness=brightness, contrast=contrast, saturation=saturation))
+    if settings.use_gamma:
+        steps.append(_Gamma(settings.gamma))
+    if settings.use_blur:
+        steps.append(v2.RandomApply([_Blur(settings.blur)]))
     steps.append(normalize)
     if settings.use_horizontal_flip:
         steps.append(v2.RandomHorizontalFlip())
@@ -134,7 +142,45 @@ def _augmentation(settings: Any, normalize: v2.Transform) -> list[v2.Transform]:
         steps.append(v2.RandomVerticalFlip())
     if angle or scale:
         steps.append(v2.RandomAffine(angle, scale=scale, interpolation=InterpolationMode.BILINEAR, fill=0))
+    if settings.use_elastic:
+        steps.append(v2.RandomApply([_Elastic(settings.elastic)]))
     return steps
+
+
+class _Gamma(v2.Transform):
+    """Raises the intensities of an image in 0..1 to an exponent drawn evenly, by its logarithm, from [low, high]."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        super().__init__()
+        self.low, self.high = bounds
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        return {"gamma": self.low * (self.high / self.low) ** float(torch.rand(()))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        return v2.functional.adjust_gamma(inpt, params["gamma"]) if isinstance(inpt, tv_tensors.Image) else inpt
+
+
+class _Elastic(v2.ElasticTransform):
+    """torchvision's deformation; an image too small for its smoothing stays as it is."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__(alpha, _ELASTIC_SIGMA, fill=0)
+
+    def forward(self, *inputs: Any) -> Any:
+        return super().forward(*inputs) if min(inputs[0].shape[-2:]) > 4 * _ELASTIC_SIGMA else inputs
+
+
+class _Blur(v2.GaussianBlur):
+    """torchvision's blur, with a smaller kernel where the image is narrower than half of it."""
+
+    def __init__(self, sigma: Sequence[float]) -> None:
+        super().__init__(_BLUR_SIDE, sigma)
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        if not isinstance(inpt, tv_tensors.Image):
+            return inpt
+        return v2.functional.gaussian_blur(inpt, min(_BLUR_SIDE, 2 * min(inpt.shape[-2:]) - 1), **params)
 
 
 def _as_float(image: np.ndarray) -> Tensor:

@@ -1,14 +1,14 @@
 """Batches of an epoch, split over optimizer steps, processes and micro-batches."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 
 from torch.utils.data import Sampler
 
 from datasets.data import EpochSampler
 
 
-class StepBatches(Sampler[list[tuple[int, int]]]):
-    """The micro-batches of one process in an epoch: `micro_batches` a step, each a list of (epoch, index).
+class StepBatches(Sampler[list[tuple[int, ...]]]):
+    """The micro-batches of one process in an epoch: `micro_batches` a step, each a list of `EpochSampler`'s keys.
 
     An optimizer step takes `batch_size` samples over all processes and micro-batches, so an epoch has the same steps
     for any number of them. Every process gets the same number of micro-batches. Where the last step has too few
@@ -16,14 +16,21 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, dataset: Sized, batch_size: int, seed: int, micro_batches: int = 1, process: int = 0, processes: int = 1
+        self,
+        dataset: Sized,
+        batch_size: int,
+        seed: int,
+        micro_batches: int = 1,
+        process: int = 0,
+        processes: int = 1,
+        weights: Sequence[float] | None = None,
     ) -> None:
         self.samples, self.batch_size = len(dataset), batch_size
         self.micro_batches, self.process, self.processes = micro_batches, process, processes
         self.micro_batch_size = batch_size // (micro_batches * processes)
         self.steps = -(-self.samples // batch_size)
         self.first_step = 0
-        self._order = EpochSampler(dataset, seed)
+        self._order = EpochSampler(dataset, seed, weights)
 
     def set_position(self, epoch: int, first_step: int = 0) -> None:
         """Set the epoch of the next pass, and the step it starts at."""
@@ -42,7 +49,7 @@ class StepBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.micro_batches
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         order = list(self._order)
         for step in range(self.first_step, self.steps):
             for micro_batch in range(self.micro_batches):

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sized
+from collections import Counter
+from collections.abc import Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,21 +87,23 @@ class GeneralDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
-        """Return one sample, for an index or for (epoch, index); an index alone means epoch 0.
+    def __getitem__(self, key: int | tuple[int, ...]) -> dict[str, Any]:
+        """Return one sample, for an index, (epoch, index), or, where it is drawn again, (epoch, index, times before).
+
+        An index alone means epoch 0.
 
         Keys: image (3, S, S) float32, normalized and padded; mask (S, S) float32 in {0, 1}; label, its name; index;
         name, of the image below images/; size, (H, W) of the file; valid, (h, w) of the un-padded part. At native scale
         and outside training, image and mask are as large as the file where that is larger than S.
         """
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        epoch, index, *again = key if isinstance(key, tuple) else (0, key)
         epoch, index = int(epoch), range(len(self))[index]
         sample = self.samples[index]
         image, positions = self._loaded(sample)
         mask = (positions == self.label_list.index(sample.label_value)).astype(np.uint8)
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which also seeds the GPU's generators, and fork_rng would not restore those.
-            torch.default_generator.manual_seed(_mixed_seed(self.seed, epoch, index))
+            torch.default_generator.manual_seed(_mixed_seed(self.seed, epoch, index, *again))
             image_out, mask_out, valid = self.transform.finish(image, mask)
         return {
             "image": image_out,
@@ -173,14 +176,15 @@ class GeneralDataset(Dataset):
         return compact(resized), mask
 
 
-class EpochSampler(Sampler[tuple[int, int]]):
+class EpochSampler(Sampler[tuple[int, ...]]):
     """Yields (epoch, index) for every index of a dataset, in an order drawn from (seed, epoch).
 
-    The epoch is part of the key because workers need it for the augmentation.
+    The epoch is part of the key because workers need it for the augmentation. With `weights`, one a sample, as many
+    samples are drawn in proportion to them, with replacement; a key then ends in how often its sample was drawn before.
     """
 
-    def __init__(self, dataset: Sized, seed: int = 0) -> None:
-        self.dataset, self.seed, self.epoch = dataset, seed, 0
+    def __init__(self, dataset: Sized, seed: int = 0, weights: Sequence[float] | None = None) -> None:
+        self.dataset, self.seed, self.epoch, self.weights = dataset, seed, 0, weights
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next pass."""
@@ -189,10 +193,19 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         generator = torch.Generator().manual_seed(_mixed_seed(self.seed, self.epoch))
-        order = torch.randperm(len(self.dataset), generator=generator).tolist()
-        return iter([(self.epoch, index) for index in order])
+        if self.weights is None:
+            order = torch.randperm(len(self.dataset), generator=generator).tolist()
+            return iter([(self.epoch, index) for index in order])
+        chances = torch.tensor(self.weights, dtype=torch.float64)
+        order = torch.multinomial(chances, len(self.dataset), replacement=True, generator=generator).tolist()
+        drawn: Counter[int] = Counter()
+        keys = []
+        for index in order:
+            keys.append((self.epoch, index, drawn[index]))
+            drawn[index] += 1
+        return iter(keys)
 
 
 def _fields_of_view(root: Path, names: list[str]) -> list[Path | None]:

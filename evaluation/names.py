@@ -42,6 +42,7 @@ METRICS: dict[MetricName, Metric] = {
     "assd": Metric("ASSD", 2, higher_is_better=False, unit="pixels"),
     "nsd": Metric("Surface Dice"),
     "betti0_error": Metric("Betti-0 error", 1, higher_is_better=False),
+    "thin_sensitivity": Metric("Sensitivity, thin"),
 }
 
 

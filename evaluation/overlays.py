@@ -3,9 +3,11 @@
 import math
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from data_transforms.data_transforms import resize_shape
 from utils.drawing import draw_caption
 from utils.files import atomic_path
 
@@ -48,6 +50,19 @@ def overlay(image: np.ndarray, truth: np.ndarray, pred: np.ndarray) -> np.ndarra
     gap = np.full((image.shape[0], GAP, 3), GAP_COLOUR, dtype=np.uint8)
     panels = [image, gap, mask_panel(truth), gap, mask_panel(pred), gap, _errors(image, truth, pred)]
     return np.concatenate(panels, axis=1)
+
+
+def small_overlay(image: np.ndarray, truth: np.ndarray, pred: np.ndarray, side: int = 160) -> np.ndarray:
+    """`overlay` with panels of at most `side` pixels along their longest side.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, of any size.
+        truth, pred: (h, w) bool, of the image at another size perhaps.
+    """
+    height, width = resize_shape(truth.shape, min(side, max(truth.shape)))
+    panel = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    masks = [cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) for mask in (truth, pred)]
+    return overlay(panel, masks[0] > 0, masks[1] > 0)
 
 
 def save_overlay(

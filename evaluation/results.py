@@ -20,8 +20,7 @@ from utils.files import atomic_path, write_json
 
 RESULTS_FILE = "results.json"
 PER_IMAGE_FILE = "per_image.csv"
-# Raised when a key changes its meaning; a new key has a default. Files without a version are of version 1: the same
-# keys.
+# Raised when a key changes its meaning; a new key has a default. Files without a version are of version 1: same keys.
 SCHEMA_VERSION = 2
 
 ImageKey = tuple[str, str]  # image file, label
@@ -95,6 +94,7 @@ class _Evaluation(Record):
     layer_ranks: dict[str, dict[str, int]] = Field(default={})
     prompt: str = "text"
     text_encoder: str | None = None
+    clicks: int | None = None
     weights: str | None = None
     dataset: str
     split: str = "test"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 SURFACE_METRICS = frozenset({"hd95", "assd", "nsd"})
-TOPOLOGY_METRICS = frozenset({"cldice", "betti0_error"})
+TOPOLOGY_METRICS = frozenset({"cldice", "betti0_error", "thin_sensitivity"})
 _EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
 
 
@@ -53,19 +53,26 @@ def _surfaces(pred: np.ndarray, truth: np.ndarray, tolerance: float) -> dict[str
     }
 
 
-def topology_metrics(pred: np.ndarray, truth: np.ndarray, names: Collection[str]) -> dict[str, float]:
+def topology_metrics(pred: np.ndarray, truth: np.ndarray, names: Collection[str]) -> dict[str, float | None]:
     """Those of `TOPOLOGY_METRICS` that `names` holds, of two bool masks (H, W).
 
     - `cldice`: the harmonic mean of the shares of the prediction's centre line that lie in the truth, and of the
       truth's that lie in the prediction (Shit et al., arXiv 2003.07311, eq. 1 and 2), with scikit-image's skeletons.
       Both masks empty: 1. Exactly one empty: 0.
     - `betti0_error`: the difference between the numbers of 8-connected pieces, without sign; defined for all masks.
+    - `thin_sensitivity`: the share of the truth's thin pixels that the prediction has. Thin are the pixels that an
+      opening with a square of 3 x 3 removes, so those of lines of one or two pixels. None where there are none.
     """
-    values: dict[str, float] = {}
+    values: dict[str, float | None] = {}
     if "cldice" in names:
         values["cldice"] = _cldice(pred, truth)
     if "betti0_error" in names:
         values["betti0_error"] = float(abs(_pieces(pred) - _pieces(truth)))
+    if "thin_sensitivity" in names:
+        from scipy import ndimage
+
+        thin = truth & ~ndimage.binary_opening(truth, _EIGHT_NEIGHBOURS)
+        values["thin_sensitivity"] = float(pred[thin].mean()) if thin.any() else None
     return values
 
 

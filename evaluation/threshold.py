@@ -37,6 +37,11 @@ class Threshold:
             return cls()
         return cls(settings.threshold)
 
+    @property
+    def words(self) -> str:
+        """The threshold for a reader: "0.5", or "0.3, where connected to 0.6"."""
+        return f"{self.high:g}" if self.low is None else f"{self.low:g}, where connected to {self.high:g}"
+
     def replacing(self, settings: EvaluationConfig) -> EvaluationConfig:
         """The settings with this threshold."""
         if self.low is None:

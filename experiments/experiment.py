@@ -14,6 +14,7 @@ from checkpointing import weights_file
 from datasets.data import GeneralDataset
 from datasets.split import Row, split_names
 from datasets.validation import run_rows, split_text
+from evaluation.rank_cut import RankCut
 from evaluation.results import (
     EpochScores,
     ImageScore,
@@ -217,7 +218,7 @@ class _Experiment:
             processes=self.processes.count,
             skipped_steps=progress.skipped_steps,
             ema_decay=self.config.training.ema_decay,
-            rank_cut=progress.cut,
+            rank_cut=RankCut.model_validate(progress.cut) if progress.cut else None,
             seconds=self.seconds,
             seconds_per_epoch=sum(progress.seconds) / len(progress.seconds) if progress.seconds else None,
             peak_memory_bytes=peak,

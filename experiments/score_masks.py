@@ -33,6 +33,7 @@ def score_masks(
     pattern: str | None = None,
     classes: Sequence[str] | None = None,
     threshold: float | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> CheckpointResults:
     """Scores every true mask's prediction, and writes results.json and per_image.csv to `output`.
 
@@ -43,6 +44,7 @@ def score_masks(
         pattern: TRUTH=PREDICTION, see `pair_by`; None proposes one.
         classes: names of colours or values, see `parse_classes`.
         threshold: predictions are probabilities, scaled to the whole range of their type; above it is foreground.
+        metrics: beside Dice and HD95, of those of masks.
 
     Raises: ConfigError for a bad option; UserError that names the file: a true mask without prediction, masks of
         different sizes, values that the truth does not have.
@@ -64,7 +66,7 @@ def score_masks(
         _check_values(predicted, predicted_path, names)
         name = true_path.relative_to(truth).as_posix()
         for value, label in names.items():
-            pair = score_pair(_is(predicted, value, names), _is(true, value, names))
+            pair = score_pair(_is(predicted, value, names), _is(true, value, names), metrics or ())
             scores.append(ImageScore(name, label, pair, pair))
     output.mkdir(parents=True, exist_ok=True)
     results = CheckpointResults(

@@ -25,8 +25,9 @@ from evaluation.results import (
     write_results,
 )
 from evaluation.threshold import Threshold
-from model import as_predictor, load_model, load_trained
+from model import as_predictor, load_model, load_trained, predictor_of
 from networks.base import SegmentationModel
+from networks.prompted import PromptedModel
 from networks.strategies import parameter_counts
 from prediction.ensemble import average
 from prediction.predictor import Predictor
@@ -36,7 +37,8 @@ from training.run_folder import RunFolder
 from utils.config import Config
 from utils.config.adapters import FtConfig
 from utils.config.evaluation import EvaluationConfig
-from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON
+from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON, MetricName
+from utils.errors import UserError
 from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture
@@ -56,12 +58,14 @@ RULE_KEYS: dict[str, set[str]] = {
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """How masks are predicted: as the options of the same names of `main.py predict`."""
+    """How masks are predicted: as the options of the same names of `main.py predict` and `test`."""
 
     tile: bool = False
     flips: bool = False
     threshold: Threshold | None = None  # None: the checkpoint's
     tile_overlap: float | None = None
+    prompt: str | None = None  # None: the checkpoint's
+    clicks: int | None = None
 
     @property
     def changes_logits(self) -> bool:
@@ -72,13 +76,15 @@ class PredictionOptions:
     def used(self) -> dict[str, Any]:
         """The options that differ from the defaults, for results.json."""
         chosen = (self.threshold.high, self.threshold.low) if self.threshold else (None, None)
-        used = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
+        used: dict[str, Any] = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
+        used |= {"prompt": self.prompt, "clicks": self.clicks}
         return {key: value for key, value in used.items() if value}
 
     @property
     def suffix(self) -> str:
         """The same for a folder's name: "_tile_flips_threshold_0.4", or ""."""
-        return "".join(f"_{key}" + ("" if value is True else f"_{value:g}") for key, value in self.used.items())
+        texts = {key: f"{value:g}" if isinstance(value, float) else value for key, value in self.used.items()}
+        return "".join(f"_{key}" + ("" if value is True else f"_{value}") for key, value in texts.items())
 
 
 def score_dataset(
@@ -102,6 +108,8 @@ def score_dataset(
             words: dict[str, Any] = {"name": score.name, "label": score.label, "dice": score.native.dice}
             save_overlay(pictures.overlays / name, dataset.native_image(index), truth, prediction, **words)
 
+    if native_logits is None and config.evaluation.flips:
+        native_logits = _native_logits(predictor_of(model.eval(), config, device), dataset, PredictionOptions())
     batch_size = max(1, config.training.batch_size // (processes.count if processes else 1))
     workers = config.require_data().num_workers
     on_prediction = partial(draw, pictures) if pictures else None
@@ -118,8 +126,11 @@ def evaluate_checkpoint(
     pretrained_path: Path | None = None,
     options: PredictionOptions = PredictionOptions(),
     others: Sequence[Path] = (),
+    metrics: Sequence[MetricName] | None = None,
 ) -> CheckpointResults:
     """Evaluates a weights file on a split of its own dataset, or of `data`'s; with `others`, their mean probability.
+
+    `metrics` are computed beside Dice and HD95, by default those of the training.
 
     Writes results.json, per_image.csv, overlays/ and predictions/ to <weights>_<dataset>_<split>/ beside it, with the
     options in the folder's name.
@@ -129,6 +140,11 @@ def evaluate_checkpoint(
         config = config.model_copy(update={"data": data.require_data()})
     if options.threshold:
         config = config.model_copy(update={"evaluation": options.threshold.replacing(config.evaluation)})
+    if metrics:
+        evaluation = config.evaluation.model_copy(update={"metrics": list(metrics)})
+        config = config.model_copy(update={"evaluation": evaluation})
+    if options.prompt or options.clicks:
+        _prompt_by(model, config, path, options)
     dataset = GeneralDataset(config, split, train=False)
     counted = result_metadata(config, model, split, path)
     native_logits = None
@@ -150,13 +166,24 @@ def evaluate_checkpoint(
     return results
 
 
+def _prompt_by(model: SegmentationModel, config: Config, path: Path, options: PredictionOptions) -> None:
+    prompt = options.prompt or model.prompt
+    if not isinstance(model, PromptedModel):
+        raise UserError(f"{path}: is a {config.arch}, which takes no prompts; leave out --prompt and --clicks")
+    if prompt != "text" and config.data_transforms.scale == "native":
+        raise UserError(f"{path}: sees windows (data_transforms.scale: native), which are prompted by text alone")
+    if prompt != "points" and options.clicks:
+        raise UserError(f"{path}: --clicks: is for --prompt points, and the prompt is {prompt}")
+    model.prompt_by(prompt, options.clicks)
+
+
 def _native_logits(predictor: Predictor, dataset: GeneralDataset, options: PredictionOptions) -> NativeLogits:
     """The function that predicts a sample as `main.py predict` does; an image's labels are predicted together."""
     labels = list(dict.fromkeys(sample.label_name for sample in dataset.samples))
 
     @lru_cache(maxsize=1)
     def of_image(path: Path) -> Tensor:
-        return predictor.logits(read_image(path), labels, tile=options.tile, flips=options.flips)
+        return predictor.array_logits(read_image(path), labels, tile=options.tile, flips=options.flips)
 
     def of_sample(index: int) -> Tensor:
         sample = dataset.samples[index]
@@ -185,7 +212,8 @@ def result_metadata(config: Config, model: SegmentationModel, split: str, weight
         if config.ft.rank_rule != "fixed"
         else {},
         "prompt": model.prompt,
-        "text_encoder": config.prompts.text_encoder if model.prompt == "text" else None,
+        "text_encoder": config.prompts.text_encoder if model.prompt in ("text", "mixed") else None,
+        "clicks": model.clicks if isinstance(model, PromptedModel) and model.prompt == "points" else None,
         "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
         "dataset": data.name,
         "split": split,

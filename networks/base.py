@@ -31,7 +31,7 @@ class SegmentationModel(nn.Module):
 
     Attributes:
         img_size: S, the side of the square images in pixels.
-        prompt: "text", "box_full" or "box_oracle" (`prompts.type`), or "none" for a network without prompts.
+        prompt: how the model is prompted (`prompts.type`), or "none" for a network without prompts.
         base_sha256: the hash of the base weights' file, "" for a start from random weights.
         text_encoder: turns labels into features, or None.
     """
@@ -44,21 +44,33 @@ class SegmentationModel(nn.Module):
         super().__init__()
         self.text_encoder: TextEncoder | None = None
 
-    def forward(self, images: Tensor, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
+    def forward(
+        self, images: Tensor, labels: Sequence[str], boxes: Tensor | None = None, encoded: Any = None
+    ) -> Tensor:
         """Mask logits of each image for its label.
 
         Args:
             images: (B, 3, S, S) float, normalized.
             labels: B label names; a box prompt does not look at them.
             boxes: (B, 4) x0, y0, x1, y1 in pixels of the square, where the prompt is a box; else None.
+            encoded: what `encode` gave for the images, where that is known already.
 
         Returns:
             (B, S, S) float logits.
         """
-        return self.decode(self.embed(images), labels, boxes)
+        embedded = self.embed(images) if encoded is None else self.embed_encoded(images, encoded)
+        return self.decode(embedded, labels, boxes)
 
     def embed(self, images: Tensor) -> Any:
         """Everything computed from (B, 3, S, S) images alone, before any prompt: tensors with B first."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The image encoder's output for (B, 3, S, S) images: tensors with B first. Baselines have none."""
+        raise NotImplementedError
+
+    def embed_encoded(self, images: Tensor, encoded: Sequence[Tensor]) -> Any:
+        """As `embed`, from what `encode` gave for the images."""
         raise NotImplementedError
 
     def decode(self, embedded: Any, labels: Sequence[str], boxes: Tensor | None = None) -> Tensor:
@@ -105,8 +117,8 @@ class SegmentationModel(nn.Module):
         """The mask decoder's parameters on which the output depends."""
         yield from ()
 
-    def text_parameters(self) -> Iterator[nn.Parameter]:
-        """The text prompt's own parameters."""
+    def prompt_parameters(self) -> Iterator[nn.Parameter]:
+        """The prompt's own parameters."""
         yield from ()
 
     def all_used_parameters(self) -> Iterator[nn.Parameter]:

@@ -1,9 +1,12 @@
 """Training strategies: the parameters that each one trains, and their counts."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import adapters
 from networks.base import SegmentationModel
+from utils.errors import ConfigError
 
 _BIAS_STRATEGIES = ("biastuning", "svdbiastuning")
 
@@ -16,7 +19,7 @@ def apply_strategy(model: SegmentationModel, strategy: str, decoder_training: bo
     if strategy == "full":
         trained = list(model.all_used_parameters())
     elif strategy == "decoder":
-        trained = [*model.decoder_parameters(), *model.text_parameters()]
+        trained = [*model.decoder_parameters(), *model.prompt_parameters()]
     else:
         trained = [*model.always_trained(), *adapters.adapter_parameters(model).values()]
         if strategy in _BIAS_STRATEGIES:
@@ -25,6 +28,25 @@ def apply_strategy(model: SegmentationModel, strategy: str, decoder_training: bo
             trained += list(model.decoder_parameters())
     for parameter in trained:
         parameter.requires_grad_(True)
+
+
+def freeze(model: SegmentationModel, patterns: Sequence[str]) -> None:
+    """Freezes the trained parameters whose names match one of `patterns` (with * and ?); call after `apply_strategy`.
+
+    Raises: ConfigError for a pattern that matches no trained parameter, or if none is left.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for pattern in patterns:
+        matching = [name for name in trained if fnmatchcase(name, pattern)]
+        if not matching:
+            raise ConfigError(
+                f"training.freeze: '{pattern}' matches no trained parameter; their names are such as "
+                f"'{next(iter(trained), '')}'"
+            )
+        for name in matching:
+            trained[name].requires_grad_(False)
+    if patterns and not any(p.requires_grad for p in trained.values()):
+        raise ConfigError(f"training.freeze: {', '.join(patterns)} leave nothing to train")
 
 
 def parameter_counts(model: SegmentationModel) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Several models as one predictor: the mean of their probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from networks.labels import label_indices
+from prediction.interaction import Prompt
 from prediction.predictor import Predictor
 from utils.errors import UserError
 
@@ -15,7 +16,7 @@ from utils.errors import UserError
 _SMALLEST = 1e-12
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ensemble(Predictor):
     """A predictor whose logits are those of the members' mean probability. Its other attributes are the first's.
 
@@ -25,15 +26,26 @@ class Ensemble(Predictor):
 
     members: Sequence[Predictor] = ()
 
-    def logits(
-        self, image: np.ndarray, labels: Sequence[str] | None = None, *, tile: bool = False, flips: bool = False
+    def __repr__(self) -> str:
+        return f"Ensemble of {len(self.members)}, the first is\n{super().__repr__()}"
+
+    def array_logits(
+        self,
+        image: np.ndarray,
+        labels: Sequence[str] | None = None,
+        *,
+        tile: bool = False,
+        flips: bool = False,
+        prompts: Mapping[str, Prompt] | None = None,
     ) -> Tensor:
         """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`."""
         labels = self.labels if labels is None else labels
         label_indices(labels, self.labels)
         total: Tensor | float = 0.0
         for member in self.members:
-            total = total + torch.sigmoid(member.logits(image, labels, tile=tile, flips=flips).double())
+            total = total + torch.sigmoid(
+                member.array_logits(image, labels, tile=tile, flips=flips, prompts=prompts).double()
+            )
         return torch.logit(torch.as_tensor(total) / len(self.members), eps=_SMALLEST).float()
 
 

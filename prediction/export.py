@@ -10,13 +10,22 @@ import adapters
 from checkpointing import weights_file
 from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict, write_tensors
 from networks.base import SegmentationModel
+from networks.hf_names import is_hf
 from networks.prompted import PromptedModel
+from prompt_adapted_segment_anything import GEOMETRIES, resized_state
 from utils.config import Config
 from utils.config.options import SAM2_ARCH
 from utils.errors import UserError
 
 
-def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, output: Path, half: bool = False) -> None:
+def export_sam(
+    model: SegmentationModel,
+    config: Config,
+    checkpoint: Path,
+    output: Path,
+    half: bool = False,
+    img_size: int | None = None,
+) -> dict[str, Tensor]:
     """Writes the merged model as an official state dict: the stock package, built at the same size, loads it strictly.
 
     For SAM2 the base file's memory modules come along, where it has them; its .pt holds {"model": state dict}, as the
@@ -27,6 +36,29 @@ def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, outpu
         checkpoint: the weights file that they come from.
         output: .safetensors, or .pth as segment_anything's own loader expects.
         half: store float16.
+        img_size: as for `official_state`.
+
+    Returns:
+        What was written, by official names.
+
+    Raises:
+        UserError: as `official_state` does.
+    """
+    state = official_state(model, config, checkpoint, img_size)
+    if config.arch == SAM2_ARCH and model.base_sha256 and config.pretrained_path is not None:
+        state = {**_memory(config.pretrained_path), **state}
+    state = halved(state) if half else state
+    write_tensors(output, state, None, {"model": state} if config.arch == SAM2_ARCH else state)
+    return state
+
+
+def official_state(
+    model: SegmentationModel, config: Config, checkpoint: Path, img_size: int | None = None
+) -> dict[str, Tensor]:
+    """The merged model under official names.
+
+    Args:
+        img_size: the image size that SAM's positions are resized to, by default the model's own. SAM2 resizes its own.
 
     Raises:
         UserError: the model attends as the released code does, which segment_anything's encoder cannot; it has a
@@ -50,10 +82,9 @@ def export_sam(model: SegmentationModel, config: Config, checkpoint: Path, outpu
             f"{checkpoint}: encoder_attention is '{config.sam.encoder_attention}', which segment_anything does not have"
         )
     state = model.base_state()
-    if config.arch == SAM2_ARCH and model.base_sha256 and config.pretrained_path is not None:
-        state = {**_memory(config.pretrained_path), **state}
-    state = _halved(state) if half else state
-    write_tensors(output, state, None, {"model": state} if config.arch == SAM2_ARCH else state)
+    if img_size is None or img_size == model.img_size or config.arch == SAM2_ARCH:
+        return state
+    return resized_state(state, GEOMETRIES[config.sam.sam_type], img_size, config.sam.pos_embed_resize)
 
 
 def export_full(model: SegmentationModel, config: Config, checkpoint: Path, output: Path, half: bool = False) -> None:
@@ -83,16 +114,17 @@ def export_full(model: SegmentationModel, config: Config, checkpoint: Path, outp
         "clip_sha256": model.clip_sha256,
         "epoch": epoch,
     }
-    weights_file.save_weights(output, _halved(state) if half else state, metadata)
+    weights_file.save_weights(output, halved(state) if half else state, metadata)
 
 
-def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
 
 
 def _memory(base: Path) -> dict[str, Tensor]:
-    """The keys of a SAM2 file that no image needs; none where the base is a weights file of this project."""
+    """The keys of a SAM2 file that no image needs; none where the base is no official file."""
     content, metadata = read_tensor_file(base)
     if weights_file.as_weights(content, metadata) is not None:
         return {}
-    return unwrapped_state_dict(content, base)
+    state = unwrapped_state_dict(content, base)
+    return {} if is_hf(state) else state

@@ -53,12 +53,14 @@ def export_onnx(predictor: Predictor, checkpoint: Path, output: Path) -> str:
         One line: the file, and what the check found.
 
     Raises:
-        UserError: the package onnx is missing; the model is prompted by boxes, or above 2 GB; the file does not give
+        UserError: the package onnx is missing; the model has no text prompt, or is above 2 GB; the file does not give
             PyTorch's probabilities to 1e-3 (it is not written then).
     """
     onnx = extra("onnx", "--format onnx")
-    if predictor.model.prompt not in ("text", "none"):
-        raise UserError(f"{checkpoint}: is prompted by boxes; only labels can be baked into an ONNX file")
+    if predictor.model.text_encoder is None and predictor.model.prompt != "none":
+        raise UserError(
+            f"{checkpoint}: is prompted by {predictor.model.prompt}; only labels can be baked into an ONNX file"
+        )
     if sum(p.numel() * p.element_size() for p in predictor.model.parameters()) > _MAX_BYTES:
         raise UserError(f"{checkpoint}: has more than the 2 GB of weights that one ONNX file holds")
     module = ImageToProbabilities(predictor).eval()

@@ -1,14 +1,16 @@
 """Predicts many files: skips those that cannot be read and, on request, those already predicted."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from networks.base import NonFiniteError
 from prediction.outputs import Outputs
+from prediction.prompt_file import ImagePrompts
 from prediction.sources import Source
 from utils.errors import ConfigError, UserError
 from utils.files import DiskError
@@ -18,10 +20,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Summary:
-    """The outcome: masks written, existing masks kept, and an error for each file that failed."""
+    """The outcome: masks written, existing masks kept, images without prompt, and an error for each that failed."""
 
     written: int = 0
     kept: int = 0
+    left_out: int = 0
     problems: list[UserError] = field(default_factory=list)
 
 
@@ -32,6 +35,7 @@ def predict_files(
     tile: bool = False,
     flips: bool = False,
     skip_existing: bool = False,
+    prompts: Mapping[Path, ImagePrompts] | None = None,
 ) -> Summary:
     """Predicts the files one by one and writes their masks; memory does not grow with the number of files.
 
@@ -40,6 +44,7 @@ def predict_files(
         outputs: writes the masks, and what else is wanted.
         tile, flips: see `Predictor`.
         skip_existing: skip images whose output files all exist.
+        prompts: what is shown of each image, by the name of its mask; images without are left out.
 
     Raises:
         UserError: a mask would replace a file that is none; nothing is written then.
@@ -47,11 +52,12 @@ def predict_files(
     """
     if not skip_existing:
         for source in sources:
-            outputs.check_replaceable(source.stem)
+            if prompts is None or source.stem in prompts:
+                outputs.check_replaceable(source.stem)
     summary = Summary()
     for source in tqdm(sources, desc="predict", unit="file", disable=None):
         try:
-            _predict_file(source, outputs, summary, tile, flips, skip_existing)
+            _predict_file(source, outputs, summary, tile, flips, skip_existing, prompts)
         except DiskError:  # the next file could not be written either
             raise
         except (ConfigError, NonFiniteError) as error:  # such as an intensity window that does not fit this image
@@ -65,17 +71,31 @@ def predict_files(
 
 
 def _predict_file(
-    source: Source, outputs: Outputs, summary: Summary, tile: bool, flips: bool, skip_existing: bool
+    source: Source,
+    outputs: Outputs,
+    summary: Summary,
+    tile: bool,
+    flips: bool,
+    skip_existing: bool,
+    prompts: Mapping[Path, ImagePrompts] | None,
 ) -> None:
     stems = source.stems()
-    if skip_existing and all(outputs.is_complete(stem) for stem in stems):
-        summary.kept += len(stems)
+    wanted = [stem for stem in stems if prompts is None or stem in prompts]
+    if not wanted:
+        summary.left_out += len(stems)
+        return
+    if skip_existing and all(outputs.is_complete(stem) for stem in wanted):
+        summary.kept += len(wanted)
         return
     count = 0
     for stem, image in zip(stems, source.images(outputs.predictor.transform), strict=False):
-        outputs.check_replaceable(stem)
-        outputs.write(stem, image, outputs.predictor.logits(image, tile=tile, flips=flips))
-        summary.written += 1
         count += 1
+        if stem not in wanted:
+            summary.left_out += 1
+            continue
+        outputs.check_replaceable(stem)
+        shown = None if prompts is None else prompts[stem].prompts(image.shape[:2])
+        outputs.write(stem, image, outputs.predictor.array_logits(image, tile=tile, flips=flips, prompts=shown))
+        summary.written += 1
     if count < len(stems):
         raise UserError(f"{source.path}: holds {count} of the {len(stems)} frames that it promises")

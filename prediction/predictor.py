@@ -1,6 +1,6 @@
 """Predicts masks with a trained model: takes numpy images, returns masks of the same size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,28 +12,35 @@ from datasets.cache import compact
 from evaluation.threshold import Threshold
 from networks.base import SegmentationModel, check_logits
 from networks.labels import label_indices
+from networks.prompted import PromptedModel
+from prediction.inputs import ImageInput, as_array
+from prediction.interaction import Interaction, Prompt
 from prediction.tiles import TILE_OVERLAP, Window, slide
 from utils.config.evaluation import EvaluationConfig
 from utils.errors import UserError
 
 DEFAULT_THRESHOLD = Threshold()
 _ROWS = 256
+_NOT_SHOWN = -100.0  # the logits of a label that no prompt shows
 # The axes of (H, W) along which each mirror image is flipped.
 _MIRROR_AXES = ((1,), (0,), (0, 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictor:
     """A trained model with its preprocessing; `model.load_model` makes it.
 
-    Images are numpy arrays (H, W), (H, W, 3) or, with alpha, (H, W, 4), uint8, uint16 or float32. They are prepared as
-    in the checkpoint's training. Every method takes two options:
+    Images are files, Pillow images, numpy arrays or tensors (see `prediction.inputs.as_array`). They are prepared as in
+    the checkpoint's training. Every method takes two options:
 
     tile: windows of the model's image size slide over the image at its own resolution, and their logits are blended.
         For images far larger than the model's: keeps details, but shows them larger than in training, where whole
         images were resized. An image that is not larger is predicted as a whole. A model trained at native scale
         (`data_transforms.scale`) always predicts by windows.
-    flips: averages the logits of the image and its three mirror images, which takes four times as long.
+    flips: averages the logits of the image and its three mirror images, which takes four times as long. A model trained
+        with `evaluation.tta: flips` always does.
+
+    A SAM or SAM2 can also be shown clicks or boxes, of a whole image, in place of its own prompt: see `Prompt`.
 
     Attributes:
         model: its adapters merged, in evaluation mode.
@@ -57,21 +64,39 @@ class Predictor:
                 "the model is prompted by the box around the true mask (box_oracle), which a new image lacks"
             )
 
+    def __repr__(self) -> str:
+        kind, size = type(self.model).__name__, self.model.img_size
+        weights = sum(parameter.numel() for parameter in self.model.parameters())
+        return (
+            f"{type(self).__name__}: {kind}, {weights:,} weights, on {self.device}\n"
+            f"labels {', '.join(self.labels)}; images of {size} x {size} pixels; threshold {self.threshold.words}"
+        )
+
     def predict(
-        self, image: np.ndarray, label: str, threshold: float | None = None, *, tile: bool = False, flips: bool = False
+        self,
+        image: ImageInput,
+        label: str,
+        threshold: float | None = None,
+        *,
+        tile: bool = False,
+        flips: bool = False,
+        prompt: Prompt | None = None,
     ) -> np.ndarray:
         """The mask of one label: (H, W) bool, where the probability is above `threshold` (between 0 and 1).
 
         None takes the checkpoint's own threshold, 0.5 unless its config says otherwise.
 
         Raises:
-            UserError: a label that the model does not know; NonFiniteError: its output is not finite.
+            UserError: a label that the model does not know; a prompt that it does not take; a file that cannot be read;
+                NonFiniteError: the model's output is not finite.
             ValueError: an image of another shape or type.
         """
-        return self._threshold(threshold).mask(self.logits(image, [label], tile=tile, flips=flips)[0]).numpy()
+        prompts = None if prompt is None else {label: prompt}
+        found = self.logits(image, [label], tile=tile, flips=flips, prompts=prompts)[0]
+        return self._threshold(threshold).mask(found).numpy()
 
     def predict_all(
-        self, image: np.ndarray, threshold: float | None = None, *, tile: bool = False, flips: bool = False
+        self, image: ImageInput, threshold: float | None = None, *, tile: bool = False, flips: bool = False
     ) -> np.ndarray:
         """The mask of all labels: (H, W) uint8, at each pixel the value of the likeliest label, or the background's.
 
@@ -79,25 +104,66 @@ class Predictor:
         """
         return index_map(self.logits(image, tile=tile, flips=flips), self.values, self._threshold(threshold))
 
-    def probabilities(self, image: np.ndarray, label: str, *, tile: bool = False, flips: bool = False) -> np.ndarray:
+    def probabilities(self, image: ImageInput, label: str, *, tile: bool = False, flips: bool = False) -> np.ndarray:
         """The probability of one label: (H, W) float32 in 0..1. Raises: as `predict`."""
         return torch.sigmoid(self.logits(image, [label], tile=tile, flips=flips)[0]).numpy()
 
-    @torch.no_grad()
     def logits(
-        self, image: np.ndarray, labels: Sequence[str] | None = None, *, tile: bool = False, flips: bool = False
+        self,
+        image: ImageInput,
+        labels: Sequence[str] | None = None,
+        *,
+        tile: bool = False,
+        flips: bool = False,
+        prompts: Mapping[str, Prompt] | None = None,
     ) -> Tensor:
-        """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`."""
+        """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`.
+
+        prompts: what is shown of each label; a label that is not among them has no pixel.
+        """
+        return self.array_logits(as_array(image, self.transform), labels, tile=tile, flips=flips, prompts=prompts)
+
+    @torch.no_grad()
+    def array_logits(
+        self,
+        image: np.ndarray,
+        labels: Sequence[str] | None = None,
+        *,
+        tile: bool = False,
+        flips: bool = False,
+        prompts: Mapping[str, Prompt] | None = None,
+    ) -> Tensor:
+        """As `logits`, of an array that `as_array` gave: its floats are in units of the checkpoint's a_min..a_max."""
         labels = self.labels if labels is None else labels
-        label_indices(labels, self.labels)  # raises for an unknown one
+        label_indices([*labels, *(prompts or ())], self.labels)  # raises for an unknown one
+        if prompts is not None:
+            if tile or flips:
+                raise UserError("clicks and boxes are for whole images: leave out --tile and --tta")
+            shown = self.interaction(image)
+            empty = torch.full(shown.size, _NOT_SHOWN)
+            return torch.stack([shown.logits(prompts[label]) if label in prompts else empty for label in labels])
+        if self.model.prompt in ("box", "points"):
+            raise UserError(f"the model is prompted by {self.model.prompt}: it needs clicks or boxes for this image")
         image = as_rgb(image)
         tile = (tile or self.transform.native) and max(image.shape[:2]) > self.model.img_size
         predict = self._tiled if tile else self._whole
         total = predict(image, labels)
-        mirrored = _MIRROR_AXES if flips else ()
+        mirrored = _MIRROR_AXES if flips or self.evaluation.flips else ()
         for axes in mirrored:
             total += predict(np.flip(image, axes), labels).flip([axis + 1 for axis in axes])
         return total.div_(1 + len(mirrored))
+
+    @torch.no_grad()
+    def interaction(self, image: np.ndarray) -> Interaction:
+        """An image to click on. Raises: UserError for a model without such prompts; ValueError as `predict`."""
+        if not isinstance(self.model, PromptedModel):
+            raise UserError("the model takes neither clicks nor boxes: it is no SAM")
+        if self.transform.native:
+            raise UserError("the model sees windows (data_transforms.scale: native), which take no clicks and no boxes")
+        image = as_rgb(image)
+        pixels, valid = self._prepared(image)
+        embedded = self.model.embed(pixels[None].to(self.device))
+        return Interaction(self.model, embedded, valid, image.shape[:2], self.device)
 
     def shown(self, image: np.ndarray) -> np.ndarray:
         """The image as the model sees it, at its own size: (H, W, 3) uint8, a_min..a_max stretched to 0..255."""

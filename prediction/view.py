@@ -1,27 +1,20 @@
-"""Serves a page: drop an image, see mask and overlay, move the threshold, compare two checkpoints.
+"""Serves a page: drop an image, see mask and overlay, click on it, move the threshold, compare two checkpoints.
 
 Gradio (an optional package) serves it to this machine only. Nothing is sent elsewhere, and dropped images are deleted
 when the command ends.
 """
 
+import json
 import logging
 import os
 import socket
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
-from evaluation.metrics import PAPER_METRICS, dice, score_pair
-from evaluation.names import metric_of
 from prediction.predictor import Predictor
-from prediction.sources import Source
-from utils.config.evaluation import EvaluationConfig
-from utils.drawing import draw_masks
+from prediction.viewed import Click, Viewed, clicked, pictures, view_file
 from utils.errors import UserError
 from utils.extras import extra
 
@@ -35,26 +28,37 @@ HOST = "127.0.0.1"
 # Another name in a request's Host header is another site's, whose name leads to this machine: DNS rebinding.
 _ALLOWED_HOSTS = [HOST, "localhost"]
 MAX_FILE_SIZE = "512mb"  # a 16-bit image of MAX_PIXELS pixels in colour
-_LONGEST_SHOWN = 1600  # pixels; a browser gains nothing from more
 _CSS = """
 .gradio-container {width: 100% !important; max-width: 1280px !important; margin: auto}
 #title h1 {margin-bottom: 0}
 .picture-title p {margin: 0; font-weight: 600}
+.clickable img {cursor: crosshair}
+#click {display: none}
 """
-
-
-@dataclass(frozen=True)
-class Viewed:
-    """An image and its probabilities, kept while the threshold moves.
-
-    image: (H, W, 3) uint8. probabilities: (H, W) float32, one a checkpoint. label: its place among the labels, which
-    decides its colour.
-    """
-
-    image: np.ndarray
-    probabilities: list[np.ndarray]
-    note: str
-    label: int = 0
+# Gradio tells where an image was clicked, but neither the button nor the shift key. The place goes, as a share of the
+# image's sides, into a text field that nobody sees. `contain` may leave room around the image in its element.
+_SCRIPT = """
+() => {
+  let count = 0;
+  const send = (event, positive) => {
+    const image = event.target;
+    const field = document.querySelector("#click textarea, #click input");
+    if (!field || !(image instanceof HTMLImageElement) || !image.closest(".clickable")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const box = image.getBoundingClientRect();
+    const scale = Math.min(box.width / image.naturalWidth, box.height / image.naturalHeight);
+    const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
+    const x = (event.clientX - box.left - (box.width - width) / 2) / width;
+    const y = (event.clientY - box.top - (box.height - height) / 2) / height;
+    if (x < 0 || y < 0 || x >= 1 || y >= 1) return;
+    field.value = JSON.stringify([x, y, positive, count++]);
+    field.dispatchEvent(new Event("input", {bubbles: true}));
+  };
+  document.addEventListener("click", (event) => send(event, !event.shiftKey), true);
+  document.addEventListener("contextmenu", (event) => send(event, false), true);
+}
+"""
 
 
 def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: int) -> None:
@@ -91,6 +95,7 @@ def serve(checkpoints: Sequence[Path], predictors: Iterable[Predictor], port: in
             footer_links=[],
             theme=theme,
             css=_CSS,
+            js=_SCRIPT,
         )
 
 
@@ -121,6 +126,23 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
         except UserError as error:
             raise gr.Error(str(error).replace(file, Path(file).name), print_exception=False) from error
 
+    def click(place: str, viewed: Viewed | None) -> Viewed | None:
+        if viewed is None or not place:
+            return viewed
+        x, y, positive, _ = json.loads(place)
+        return shown_again(viewed, [*viewed.clicks, (float(x), float(y), bool(positive))])
+
+    def undo(viewed: Viewed | None, *settings: Any) -> Viewed | None:
+        if viewed is None or len(viewed.clicks) <= 1:
+            return predict(*settings)
+        return shown_again(viewed, viewed.clicks[:-1])
+
+    def shown_again(viewed: Viewed, clicks: Sequence[Click]) -> Viewed:
+        try:
+            return clicked(viewed, clicks, predictors)
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
     def draw(viewed: Viewed | None, threshold: float) -> list:
         return pictures(viewed, threshold, len(predictors), predictors[0].evaluation)
 
@@ -135,20 +157,29 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
                 flips = gr.Checkbox(label="Average over mirror images", info="slower, often a little better")
                 tile = gr.Checkbox(label="Sliding window", info="for images far larger than the model's")
                 note = gr.Markdown(elem_id="note")
-                image = _picture("Image", "image")
+                image = _picture("Image", "image", clickable=True)
+                gr.Markdown("Click on what belongs to the label; right click, or shift and click, on what does not.")
+                with gr.Row():
+                    back = gr.Button("Undo click", size="sm", elem_id="undo")
+                    clear = gr.Button("Clear clicks", size="sm", elem_id="clear")
+                place = gr.Textbox(elem_id="click")
             with gr.Column(scale=3):
                 shown = []
                 for index, name in enumerate(names):
                     with gr.Row():
-                        shown += [_picture(f"{name}: {kind}", f"{kind}{index}") for kind in ("mask", "overlay")]
+                        for kind in ("mask", "overlay"):
+                            shown.append(_picture(f"{name}: {kind}", f"{kind}{index}", clickable=kind == "overlay"))
         outputs = [note, image, *shown]
-        changed = [file.change, label.change, flips.change, tile.change]
-        gr.on(changed, predict, [file, label, flips, tile], viewed).then(draw, [viewed, threshold], outputs)
+        settings = [file, label, flips, tile]
+        changed = [file.change, label.change, flips.change, tile.change, clear.click]
+        gr.on(changed, predict, settings, viewed).then(draw, [viewed, threshold], outputs)
+        place.input(click, [place, viewed], viewed).then(draw, [viewed, threshold], outputs)
+        back.click(undo, [viewed, *settings], viewed).then(draw, [viewed, threshold], outputs)
         threshold.change(draw, [viewed, threshold], outputs, show_progress="hidden", trigger_mode="always_last")
     return page
 
 
-def _picture(title: str, elem_id: str) -> "Picture":
+def _picture(title: str, elem_id: str, clickable: bool = False) -> "Picture":
     """A picture with its title above it: Gradio's own label lies on the picture and covers a small one."""
     import gradio as gr
 
@@ -156,53 +187,8 @@ def _picture(title: str, elem_id: str) -> "Picture":
         gr.Markdown(title, elem_classes="picture-title")
         return gr.Image(
             label=title, show_label=False, interactive=False, format="png", buttons=["download", "fullscreen"],
-            elem_id=elem_id,
+            elem_id=elem_id, elem_classes="clickable" if clickable else None,
         )  # fmt: skip
-
-
-def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bool, tile: bool) -> Viewed:
-    """Reads and predicts one file, of a DICOM file the first frame. Raises: UserError that names it."""
-    source = Source(path, Path(path.stem))
-    frames = len(source.stems())
-    images = [next(source.images(predictor.transform)) for predictor in predictors]  # each has its own window
-    found = [
-        predictor.probabilities(image, label, tile=tile, flips=flips)
-        for predictor, image in zip(predictors, images, strict=True)
-    ]
-    shown = predictors[0].shown(images[0])
-    height, width = shown.shape[:2]
-    size = f"{width} x {height} pixels" + (f", frame 1 of {frames}" if frames > 1 else "")
-    return Viewed(shown, found, f"**{path.name}**, {size}", predictors[0].labels.index(label))
-
-
-def pictures(
-    viewed: Viewed | None, threshold: float, checkpoints: int, settings: EvaluationConfig | None = None
-) -> list:
-    """Note (Markdown), image, and mask and overlay of each checkpoint; empty values without an image."""
-    if viewed is None:
-        return ["", None] + [None, None] * checkpoints
-    masks = [probability > threshold for probability in viewed.probabilities]
-    note = f"{viewed.note}. Mask: {', '.join(f'{100 * mask.mean():.1f}%' for mask in masks)} of it."
-    if len(masks) == 2:
-        note += f" Dice between the two: {dice(*masks):.3f}."
-        others = [name for name in settings.metrics if name not in PAPER_METRICS] if settings else []
-        if others and settings:
-            found = score_pair(masks[0], masks[1], others, nsd_tolerance=settings.nsd_tolerance).others
-            shown = {metric_of(name): value for name, value in found.items() if value is not None}
-            words = ", ".join(f"{metric.name} {metric.text(value)}" for metric, value in shown.items())
-            note += f" The first against the second: {words}."
-    drawn = []
-    for mask in masks:
-        overlay = draw_masks(viewed.image, mask[None], first=viewed.label)
-        drawn += [_reduced(mask.astype(np.uint8) * 255), _reduced(overlay)]
-    return [note, _reduced(viewed.image), *drawn]
-
-
-def _reduced(image: np.ndarray) -> np.ndarray:
-    """At most `_LONGEST_SHOWN` pixels long."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((_LONGEST_SHOWN, _LONGEST_SHOWN), Image.Resampling.BOX)
-    return np.asarray(picture)
 
 
 def _short_name(path: Path, among: Sequence[Path]) -> str:

@@ -45,6 +45,11 @@ class Sam2Parts:
     prompt_dim: int
 
 
+def yaml_of(sam_type: str) -> str:
+    """The package's SAM 2.1 config of a size."""
+    return _YAMLS[sam_type]
+
+
 def default_targets(method: str) -> Sequence[str]:
     """Name patterns of the layers that an adapter method replaces by default."""
     return _TRUNK_LAYERS if method == "salt" else _TRUNK_LAYERS + _NECK_LAYERS

@@ -6,6 +6,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport, load_keys
+from networks.hf_names import is_hf
+from prompt_adapted_SAM2.hf import HF_MEMORY, check_hf_config, from_hf
 from utils.errors import UserError
 
 # Our module names, and a SAM2 file's.
@@ -25,6 +27,7 @@ _MEMORY = (
     "no_obj_embed_spatial",
     "obj_ptr_proj.",
     "obj_ptr_tpos_proj.",
+    *HF_MEMORY,
 )
 # (width, number of blocks) of the trunk.
 _TRUNKS = {
@@ -42,20 +45,28 @@ def load_sam2(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Load
     It resizes nothing: the trunk interpolates its positions to the image size in every forward pass.
 
     Args:
-        path: the file that the state came from, for errors.
+        state: under the sam2 package's names, or those of transformers' Sam2Model or Sam2VideoModel.
+        path: the file that the state came from, for errors; transformers' config.json may lie beside it.
 
     Raises:
         UserError: the state is of another architecture (the message says which), or a key is missing, unexpected or of
             another shape.
     """
     target = official_names(model.state_dict())
+    copies: list[str] = []
+    if hugging_face := is_hf(state):
+        state, copies = from_hf(state, path)
     _check_architecture(state, target, path)
+    if hugging_face:
+        check_hf_config(path, model)
     ours = {theirs: mine for mine, theirs in _OFFICIAL_NAMES.items()}
     renamed = {_renamed(key, ours) or key: value for key, value in state.items()}
     wanted = {_renamed(key, ours) or key: value for key, value in target.items()}
-    return load_keys(
+    report = load_keys(
         model, renamed, wanted, path, is_unused=lambda key: key.startswith(_MEMORY), why_unused="the video memory"
     )
+    report.copies = copies
+    return report
 
 
 def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -84,7 +95,7 @@ def _check_architecture(state: Mapping[str, Tensor], target: Mapping[str, Tensor
         raise UserError(
             f"{path}: is a SAM2 of sam_type '{found}', the config asks for '{wanted}'; set sam.sam_type: {found}"
         )
-    if "image_encoder.pos_embed" in state:
+    if {"image_encoder.pos_embed", "vision_encoder.pos_embed"} & set(state):
         raise UserError(f"{path}: is a SAM file, the config asks for SAM2; set arch: Prompt Adapted SAM")
     first = next(iter(state))
     raise UserError(f"{path}: is no SAM2 weights file (its first key is '{first}')")

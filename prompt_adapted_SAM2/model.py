@@ -1,7 +1,8 @@
-"""Prompt_Adapted_SAM2: SAM2's image part prompted by a label's text."""
+"""Prompt_Adapted_SAM2: SAM2's image part prompted by a label's text, a box or clicks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from sam2.modeling.backbones.image_encoder import ImageEncoder
@@ -11,7 +12,15 @@ from torch import Tensor, nn
 
 from checkpointing.load_report import LoadReport
 from networks.prompted import PromptedModel
-from prompt_adapted_SAM2 import build_sam2_parts, decode_masks, default_targets, load_sam2, official_names
+from prompt_adapted_SAM2 import (
+    build_sam2_parts,
+    decode_masks,
+    default_targets,
+    hf_config,
+    load_sam2,
+    official_names,
+    to_hf,
+)
 from utils.config import Config
 
 
@@ -25,6 +34,7 @@ class Prompt_Adapted_SAM2(PromptedModel):
     prompt_encoder: PromptEncoder
     mask_decoder: MaskDecoder
     decode_masks = staticmethod(decode_masks)
+    pads_boxes = True
 
     def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
         super().__init__(config)
@@ -33,31 +43,45 @@ class Prompt_Adapted_SAM2(PromptedModel):
         self.prompt_encoder = parts.prompt_encoder
         self.mask_decoder = parts.mask_decoder
         self.mask_decoder.use_high_res_features = config.sam.high_res_features
-        # For a box, as in the package: where the single mask is unstable, take the best of the three others. Those are
-        # not trained, so text prompts always use the single mask.
-        self.mask_decoder.dynamic_multimask_via_stability = self.prompt != "text"
+        # For a box that is not trained with, as in the package: where the single mask is unstable, take the best of the
+        # three others. Training does not reach those, so the prompts that are trained with always use the single mask.
+        self.mask_decoder.dynamic_multimask_via_stability = self.prompt in ("box_full", "box_oracle")
         self.no_mem_embed = parts.no_mem_embed
         self.add_own_parts(config, labels, parts.prompt_dim, encode_text)
 
     def embed_image(self, images: Tensor) -> list[Tensor]:
         """Image embeddings (B, C, S / 16, S / 16), then features at S / 4 and S / 8 if the decoder uses them."""
+        return self.from_encoded(self.encode(images))
+
+    def encode(self, images: Tensor) -> list[Tensor]:
         features = self.image_encoder(images)["backbone_fpn"]  # strides 4, 8, 16
-        embedding = features[-1] + self.no_mem_embed.view(1, -1, 1, 1)
+        return features if self.mask_decoder.use_high_res_features else features[-1:]
+
+    def from_encoded(self, encoded: Sequence[Tensor]) -> list[Tensor]:
+        embedding = encoded[-1] + self.no_mem_embed.view(1, -1, 1, 1)
         if not self.mask_decoder.use_high_res_features:
             return [embedding]
-        return [embedding, self.mask_decoder.conv_s0(features[0]), self.mask_decoder.conv_s1(features[1])]
+        return [embedding, self.mask_decoder.conv_s0(encoded[0]), self.mask_decoder.conv_s1(encoded[1])]
 
     def box_tokens(self, boxes: Tensor) -> Tensor:
         """(B, 3, C): the corners as points of labels 2 and 3 and a padding token, as in the package's predictor."""
         corners = torch.tensor([2, 3], dtype=torch.int, device=boxes.device).expand(len(boxes), -1)
-        sparse, _ = self.prompt_encoder(points=(boxes.view(-1, 2, 2), corners), boxes=None, masks=None)
+        with torch.autocast(boxes.device.type, enabled=False):
+            sparse, _ = self.prompt_encoder(points=(boxes.view(-1, 2, 2), corners), boxes=None, masks=None)
         return sparse
+
+    def dense_prompt(self, low_res: Tensor | None) -> Tensor:
+        """As SAM's, of logits in the range to which the package's predictor limits a mask before it is shown again."""
+        return super().dense_prompt(None if low_res is None else low_res.clamp(-32, 32))
 
     def load_base(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
         return load_sam2(self, state, path)
 
     def base_state(self) -> dict[str, Tensor]:
         return official_names(self.state_dict())
+
+    def hf_model(self, state: Mapping[str, Tensor], img_size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return to_hf({key.removeprefix("sam_"): value for key, value in state.items()}), hf_config(self, img_size)
 
     def default_targets(self, method: str) -> Sequence[str]:
         return default_targets(method)

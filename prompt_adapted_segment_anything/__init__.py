@@ -9,7 +9,8 @@ from prompt_adapted_segment_anything.build import (
     build_prompt_encoder,
 )
 from prompt_adapted_segment_anything.decode import decode_masks
-from prompt_adapted_segment_anything.load import SAM_PREFIXES, load_sam
+from prompt_adapted_segment_anything.hf import hf_config, to_hf
+from prompt_adapted_segment_anything.load import SAM_PREFIXES, load_sam, resized_state
 
 __all__ = [
     "DEFAULT_TARGETS",
@@ -20,5 +21,8 @@ __all__ = [
     "build_mask_decoder",
     "build_prompt_encoder",
     "decode_masks",
+    "hf_config",
     "load_sam",
+    "resized_state",
+    "to_hf",
 ]

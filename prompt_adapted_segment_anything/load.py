@@ -7,7 +7,9 @@ from torch import Size, Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from checkpointing.load_report import LoadReport, load_keys
-from prompt_adapted_segment_anything.build import GEOMETRIES
+from networks.hf_names import is_hf
+from prompt_adapted_segment_anything.build import GEOMETRIES, SamGeometry
+from prompt_adapted_segment_anything.hf import check_hf_config, from_hf
 from utils.config.options import PosEmbedResize
 from utils.errors import UserError
 
@@ -22,15 +24,21 @@ def load_sam(
     It resizes pos_embed and the relative positions if the model's image size is not the state's.
 
     Args:
-        path: the file that the state came from, for errors.
+        state: under segment_anything's names, or those of transformers' SamModel.
+        path: the file that the state came from, for errors; transformers' config.json may lie beside it.
 
     Raises:
         UserError: the state is of another architecture (the message says which), or a key is missing, unexpected or of
             another shape.
     """
     target = {key: value for key, value in model.state_dict().items() if key.startswith(SAM_PREFIXES)}
+    copies: list[str] = []
+    if hugging_face := is_hf(state):
+        state, copies = from_hf(state, path)
     _check_architecture(state, target, path)
-    return load_keys(
+    if hugging_face and (sam_type := sam_type_of(target)):
+        check_hf_config(path, GEOMETRIES[sam_type])
+    report = load_keys(
         model,
         state,
         target,
@@ -39,6 +47,8 @@ def load_sam(
         is_unused=lambda key: ".rel_pos_" in key,
         why_unused="relative positions, encoder_attention: released",
     )
+    report.copies = copies
+    return report
 
 
 def sam_type_of(state: Mapping[str, Tensor]) -> str | None:
@@ -57,7 +67,7 @@ def _check_architecture(state: Mapping[str, Tensor], target: Mapping[str, Tensor
     found, wanted = sam_type_of(state), sam_type_of(target)
     if found == wanted:
         return
-    if found is None and "image_encoder.trunk.pos_embed" in state:
+    if found is None and {"image_encoder.trunk.pos_embed", "vision_encoder.backbone.pos_embed"} & set(state):
         raise UserError(f"{path}: is a SAM2 file, the config asks for SAM; set arch: Prompt Adapted SAM 2")
     if found is None:
         first = next(iter(state))
@@ -67,6 +77,22 @@ def _check_architecture(state: Mapping[str, Tensor], target: Mapping[str, Tensor
     raise UserError(
         f"{path}: is a SAM of sam_type '{found}', the config asks for '{wanted}'; set sam.sam_type: {found}"
     )
+
+
+def resized_state(
+    state: Mapping[str, Tensor], geometry: SamGeometry, img_size: int, pos_embed_resize: PosEmbedResize = "bicubic"
+) -> dict[str, Tensor]:
+    """A SAM's official state dict for images of `img_size`: its pos_embed and global relative positions resized."""
+    grid = img_size // geometry.patch_size
+    resized = dict(state)
+    resized["image_encoder.pos_embed"] = resize_pos_embed(
+        state["image_encoder.pos_embed"], (grid, grid), pos_embed_resize
+    )
+    for block in geometry.global_attn_indexes:
+        for axis in "hw":
+            key = f"image_encoder.blocks.{block}.attn.rel_pos_{axis}"
+            resized[key] = resize_rel_pos(state[key], 2 * grid - 1)
+    return resized
 
 
 def _fit(key: str, value: Tensor, shape: Size, pos_embed_resize: PosEmbedResize) -> Tensor:

@@ -1,8 +1,10 @@
-"""Prompt_Adapted_SAM: SAM prompted by a label's text."""
+"""Prompt_Adapted_SAM: SAM prompted by a label's text, a box or clicks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder
 from torch import Tensor, nn
 
@@ -16,7 +18,9 @@ from prompt_adapted_segment_anything import (
     build_mask_decoder,
     build_prompt_encoder,
     decode_masks,
+    hf_config,
     load_sam,
+    to_hf,
 )
 from utils.config import Config
 
@@ -31,7 +35,7 @@ class Prompt_Adapted_SAM(PromptedModel):
 
     def __init__(self, config: Config, labels: Sequence[str], encode_text: bool = True) -> None:
         super().__init__(config)
-        geometry = GEOMETRIES[config.sam.sam_type]
+        geometry = self.geometry = GEOMETRIES[config.sam.sam_type]
         self.image_encoder = build_image_encoder(geometry, self.img_size, config.sam.encoder_attention)
         self.prompt_encoder = build_prompt_encoder(geometry, self.img_size)
         self.mask_decoder = build_mask_decoder(geometry)
@@ -41,8 +45,15 @@ class Prompt_Adapted_SAM(PromptedModel):
         """Image embeddings (B, C, S / patch, S / patch)."""
         return self.image_encoder(images)
 
+    def encode(self, images: Tensor) -> list[Tensor]:
+        return [self.image_encoder(images)]
+
+    def from_encoded(self, encoded: Sequence[Tensor]) -> Tensor:
+        return encoded[0]
+
     def box_tokens(self, boxes: Tensor) -> Tensor:
-        sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
+        with torch.autocast(boxes.device.type, enabled=False):
+            sparse, _ = self.prompt_encoder(points=None, boxes=boxes, masks=None)  # (B, 2, C): the two corners
         return sparse
 
     def load_base(self, state: Mapping[str, Tensor], path: Path, config: Config) -> LoadReport:
@@ -50,6 +61,9 @@ class Prompt_Adapted_SAM(PromptedModel):
 
     def base_state(self) -> dict[str, Tensor]:
         return {key: value for key, value in self.state_dict().items() if key.startswith(SAM_PREFIXES)}
+
+    def hf_model(self, state: Mapping[str, Tensor], img_size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return to_hf(state), hf_config(self.geometry, img_size)
 
     def default_targets(self, method: str) -> Sequence[str]:
         return DEFAULT_TARGETS

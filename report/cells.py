@@ -91,7 +91,7 @@ class Row:
     @property
     def ranked(self) -> bool:
         """Whether the row may be the best; a row whose prompt is made from the truth may not."""
-        return self.key is not None and self.key.prompt != "box_oracle"
+        return self.key is not None and self.key.prompt not in ("box_oracle", "box", "points")
 
 
 def make_cell(

@@ -23,10 +23,18 @@ METHODS = {
 }
 SAM_NAMES = {"nano": "nano SAM", "base": "SAM ViT-B", "large": "SAM ViT-L", "huge": "SAM ViT-H"}
 SAM2_NAMES = {"base_plus": "SAM2 B+", "tiny": "SAM2 T", "small": "SAM2 S", "large": "SAM2 L", "nano": "nano SAM2"}
-PROMPTS = {"box_full": "box around the whole image", "box_oracle": "box from the truth"}
+PROMPTS = {
+    "box_full": "box around the whole image",
+    "box_oracle": "box from the truth",
+    "box": "trained with boxes, box from the truth",
+    "points": "clicks from the truth",
+    "mixed": "trained with text, boxes and clicks",
+}
 BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, SAM2)} | {
     "unetplusplus": "U-Net++",
     "segresnet": "SegResNet",
+    "dynunet": "DynUNet",
+    "detail_head": "detail head alone",
 }
 RANK_WORDS = {"svd_rank_linear": "top", "svd_rank_conv2d": "neck", "svd_ratio": "top", "r_lora": "LoRA"}
 # Of rules that choose ranks; each takes its keys out of the values.
@@ -95,7 +103,7 @@ def row_key(results: RunResults) -> RowKey:
         results.method,
         json.dumps(ranks, sort_keys=True),
         results.prompt if prompted else "",
-        (results.text_encoder or "") if prompted and results.prompt == "text" else "",
+        (results.text_encoder or "") if prompted and results.prompt in ("text", "mixed") else "",
         results.profile,
         results.img_size,
         "random" if prompted and results.weights == "random" else "",
@@ -121,7 +129,7 @@ def _matches(row: PaperRow, results: RunResults) -> bool:
         return False
     if row.prompt == "box":
         # The official SAM with a box prompt is no row of the paper.
-        return results.prompt.startswith("box") and not _OFFICIAL_SAM.search(results.weights or "")
+        return results.prompt in ("box_full", "box_oracle") and not _OFFICIAL_SAM.search(results.weights or "")
     return row.prompt == results.prompt
 
 

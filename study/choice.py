@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from evaluation.results import read_run_results
-from experiments.sweep import SweepPlan
-from study.plan import DATASET, Study, choice_plan, choice_row
+from experiments.sweep_plan import SweepPlan
+from study.plan import Study, choice_plan, choice_row
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Choice:
     """The learning rates tried for one row.
 
     Attributes:
-        dice: Dice on the validation images at their own size, by learning rate in ascending order.
+        dice: Dice on the validation images at their own size, the mean over the datasets, by learning rate in
+            ascending order.
     """
 
     row: str
@@ -62,12 +64,13 @@ def _rates_beyond(choice: Choice, ladder: list[float]) -> list[float]:
 
 
 def _validation_dice(study: Study, name: str, rate: float) -> float:
-    return read_run_results(choice_folder(study, name, rate)).last.native.dice.mean
+    folders = [choice_folder(study, name, rate, dataset) for dataset in study.choice_datasets]
+    return fmean(read_run_results(folder).last.native.dice.mean for folder in folders)
 
 
-def choice_folder(study: Study, name: str, rate: float) -> Path:
-    """The folder of the run that tried one learning rate for one row."""
-    return study.output / "choice" / choice_row(name, rate) / DATASET / str(study.seeds[0])
+def choice_folder(study: Study, name: str, rate: float, dataset: str) -> Path:
+    """The folder of the run that tried one learning rate for one row on one dataset."""
+    return study.output / "choice" / choice_row(name, rate) / dataset / str(study.seeds[0])
 
 
 def chosen_rates(choices: Iterable[Choice]) -> dict[str, float]:

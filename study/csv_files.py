@@ -70,12 +70,17 @@ def read_checks_csv(path: Path, claims: Iterable[Claim]) -> list[ClaimCheck]:
 def per_image_csv(results: Iterable[Result]) -> str:
     """The scores of every test image in every run, with the weights after the last epoch."""
     rows = (
-        [result.name, run.results.seed, *image, *(f"{run.images['last'][image][column]:.6f}" for column in SCORES)]
+        [result.name, dataset, run.results.seed, *image, *(_text(run.images["last"][image], key) for key in SCORES)]
         for result in results
-        for run in result.runs
-        for image in result.images
+        for dataset, runs in result.runs.items()
+        for run in runs
+        for image in result.images(dataset)
     )
-    return csv_text(("row", "seed", "image", "label", *SCORES), rows)
+    return csv_text(("row", "dataset", "seed", "image", "label", *SCORES), rows)
+
+
+def _text(scores: Mapping[str, float], column: str) -> str:
+    return f"{scores[column]:.6f}" if column in scores else ""
 
 
 def _order(line: Mapping[str, str]) -> tuple[str, str, str]:

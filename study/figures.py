@@ -31,13 +31,13 @@ PIXELS = 1400  # width of a picture
 
 def family_section(title: str, results: Sequence[Result]) -> Section:
     """Rows of one family at the images' own size, as a section of a report."""
-    columns = list(dict.fromkeys(run.column for result in results for run in result.runs))
-    rows = [Row(r.label, r.key, None, dict.fromkeys(columns, r.native)) for r in results]
+    rows = [Row(r.label, r.key, None, {dataset: r.cell(dataset) for dataset in r.datasets}) for r in results]
+    columns = results[0].datasets if results else []
     return Section(title, columns, (), "", rows, run_tests(rows, columns))
 
 
 def draw_predictions(name: str, title: str, results: Sequence[Result], folder: Path) -> list[Path]:
-    """The test image whose Dice is SALT's median, with the predictions of the rows that are `pictured`."""
+    """The test image of each dataset whose Dice is SALT's median, with the predictions of the `pictured` rows."""
     section = family_section(title, [result for result in results if result.pictured])
     with tempfile.TemporaryDirectory() as temporary:
         drawn = draw_grid(Table("last", "native", [section]), Path(temporary))
@@ -50,22 +50,26 @@ def draw_predictions(name: str, title: str, results: Sequence[Result], folder: P
 def draw_learning(
     name: str, study: Study, results: Sequence[Result], choices: Sequence[Choice], folder: Path
 ) -> Path | None:
-    """Training Dice by epoch, validation Dice by epoch with the chosen rate, and validation Dice by learning rate."""
+    """Training Dice by epoch, validation Dice by epoch with the chosen rate, and validation Dice by learning rate.
+
+    The curves are those of the first dataset that learning rates were chosen on.
+    """
+    dataset = study.choice_datasets[0]
     tuned = {choice.row: choice for choice in choices}
-    rows = [result for result in results if result.name in tuned]
+    rows = [result for result in results if result.name in tuned and dataset in result.runs]
     if not rows:
         return None
     with figure(PAGE_WIDTH, 2.5 + 0.17 * ceil(len(rows) / 4)) as drawing:
         training, validation, rates = drawing.subplots(1, 3)
         for index, result in enumerate(rows):
             style, choice = line_style(index), tuned[result.name]
-            curves = [_curve(run.folder, "train") for run in result.runs]
-            _plot(training, np.mean(curves, axis=0), result.label, style)
-            _plot(validation, _curve(choice_folder(study, result.name, choice.best), "val"), "", style)
+            curves = [_curve(run.folder, "train") for run in result.runs[dataset]]
+            _plot(training, curves, result.label, style)
+            _plot(validation, [_curve(choice_folder(study, result.name, choice.best, dataset), "val")], "", style)
             rates.plot(list(choice.dice), list(choice.dice.values()), marker="o", markersize=2.5, linewidth=1, **style)
             rates.plot([choice.best], [choice.dice[choice.best]], marker="o", markersize=5, color=style["color"])
-        training.set(title="training Dice, mean over seeds", xlabel="epoch")
-        validation.set(title="Dice of the images set aside", xlabel="epoch, with the chosen rate")
+        training.set(title=f"training Dice on {dataset}, mean over seeds", xlabel="epoch")
+        validation.set(title=f"images of {dataset} set aside", xlabel="epoch, with the chosen rate")
         rates.set(title="Dice of the images set aside", xlabel="learning rate (large: chosen)", xscale="log")
         for axis in (training, validation, rates):
             axis.grid(True)
@@ -101,13 +105,16 @@ def save_for_page(drawing: "Figure", path: Path) -> Path:
         return _shrink(save(drawing, Path(temporary), path.stem, "", "", "").png, path)
 
 
-def _curve(folder: Path, part: str) -> list[float]:
-    """ "train" or "val" Dice, epoch by epoch."""
-    return [float(record[part]["dice"]) for record in read_metrics(RunFolder(folder).metrics)]
+def _curve(folder: Path, part: str) -> dict[int, float]:
+    """ "train" or "val" Dice by epoch, of the epochs that have it."""
+    records = read_metrics(RunFolder(folder).metrics)
+    return {int(record["epoch"]): float(record[part]["dice"]) for record in records if part in record}
 
 
-def _plot(axis: "Axes", curve: Sequence[float] | np.ndarray, label: str, style: dict[str, Any]) -> None:
-    axis.plot(range(1, len(curve) + 1), curve, label=label or None, linewidth=1.2, **style)
+def _plot(axis: "Axes", curves: Sequence[dict[int, float]], label: str, style: dict[str, Any]) -> None:
+    """The mean of curves with the same epochs."""
+    mean = np.mean([list(curve.values()) for curve in curves], axis=0)
+    axis.plot(list(curves[0]), mean, label=label or None, linewidth=1.2, **style)
 
 
 def _shrink(source: Path, path: Path, palette: int | None = None) -> Path:

@@ -1,15 +1,17 @@
-"""Writes docs/study from finished runs: the page with its figures and CSV files. A person's reading is inserted."""
+"""Writes a study's page from finished runs: the text with its figures and CSV files. A person's reading is inserted."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from evaluation.names import metric_of
 from report.markdown import escape
 from study.choice import Choice, chosen_rates
 from study.claims import Claim, find_claims
+from study.cross_set import test_across
 from study.csv_files import (
     CHOICES,
     CLAIMS,
@@ -22,10 +24,11 @@ from study.csv_files import (
 )
 from study.figures import draw_ablations, draw_learning, draw_predictions
 from study.plan import Study, final_plan, plan_text, variant_plan
-from study.results import Result, read_results
-from study.tables import methods_table, rates_table, tests_table, variants_table
+from study.results import METRICS, Result, read_results
+from study.tables import cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table
 from utils.files import write_text
 
+TABLES = (cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table)
 PAGE, READING, TEMPLATE = "README.md", "reading.md", "page.md.j2"
 
 
@@ -64,9 +67,9 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
     for name, make in {"plan_final.yaml": final_plan, "plan_variants.yaml": variant_plan}.items():
         if plan := make(study, chosen, study.seeds):
             write_text(folder / name, plan_text(plan))
+    finished = {(r.name, name, run.results.seed) for r in results.values() for name in r.runs for run in r.runs[name]}
     missing = {
-        name: [str(seed) for seed in study.seeds if name not in results or seed not in results[name].seeds]
-        for name in study.rows | study.variants
+        name: [run for run in wanted if (name, *run) not in finished] for name, wanted in study.expected_runs.items()
     }
     reading = _sections(folder / READING)
     environment = Environment(
@@ -74,23 +77,35 @@ def write_page(study: Study, choices: Sequence[Choice], folder: Path) -> Path:
     )
     text = environment.get_template(TEMPLATE).render(
         study=study,
-        found=sum(len(result.runs) for result in results.values()),
-        expected=len(study.seeds) * len(missing),
-        missing=[f"{name} ({', '.join(seeds)})" for name, seeds in missing.items() if seeds],
+        found=sum(len(result.all_runs) for result in results.values()),
+        expected=sum(map(len, study.expected_runs.values())),
+        missing=[
+            f"{name} ({', '.join(f'{of} {seed}' for of, seed in runs)})" for name, runs in missing.items() if runs
+        ],
+        images=_test_images(results.values()),
         families=families,
         ablations=ablations,
         ablations_picture=draw_ablations([(group.title, group.rows) for group in ablations], folder),
         choices=choices,
         rates=chosen,
         at_edge=[choice.row for choice in choices if choice.at_edge],
+        metrics=METRICS,
+        metric_of=metric_of,
+        cross_set=test_across(study, results),
+        labels={name: escape(result.label) for name, result in results.items()},
         checks=read_checks_csv(folder / OTHER_SEEDS, claims),
         reading=lambda title: reading.pop(title, ""),
         remaining=lambda: list(reading),
         listed=lambda rates: ", ".join(f"{rate:g}" for rate in rates),
-        **{table.__name__: table for table in (methods_table, rates_table, tests_table, variants_table)},
+        **{table.__name__: table for table in TABLES},
     )
     write_text(folder / PAGE, re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
     return folder / PAGE
+
+
+def _test_images(results: Iterable[Result]) -> int:
+    """The number of test images of all datasets."""
+    return max((sum(len(result.images(dataset)) for dataset in result.runs) for result in results), default=0)
 
 
 def _family(
@@ -101,7 +116,7 @@ def _family(
         if picture := draw_learning(f"{number}", study, rows, choices, folder):
             pictures.append((picture, "Learning curves and learning rates"))
         for picture in draw_predictions(f"{number}", title, rows, folder):
-            pictures.append((picture, "Predictions on one test image"))
+            pictures.append((picture, "Predictions on a test image of each dataset"))
     return Group(title, rows, find_claims(title, rows), pictures)
 
 
@@ -110,16 +125,19 @@ def _ablations(study: Study, results: Mapping[str, Result]) -> list[Group]:
 
     The noise from seed to seed is that of all ablations' rows.
     """
+    groups = []
     rows_by_title = {
         ablation.title: [results[name].with_label(label) for name, label in ablation.rows.items() if name in results]
         for ablation in study.ablations
     }
     rows_by_title = {title: rows for title, rows in rows_by_title.items() if len(rows) > 1}
     all_rows = list({row.name: row for rows in rows_by_title.values() for row in rows}.values())
-    return [
-        Group(title, rows, find_claims(title, all_rows, [(rows[0].name, row.name) for row in rows[1:]]))
-        for title, rows in rows_by_title.items()
-    ]
+    for title, rows in rows_by_title.items():
+        shared = set.intersection(*(set(row.datasets) for row in rows))
+        rows = [row.on(shared) for row in rows]
+        others = [row.on(shared) for row in all_rows if shared <= set(row.datasets)]
+        groups.append(Group(title, rows, find_claims(title, others, [(rows[0].name, row.name) for row in rows[1:]])))
+    return groups
 
 
 def _sections(path: Path) -> dict[str, str]:

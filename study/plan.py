@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from datasets.split import read_split
-from experiments.sweep import RowPlan, SweepPlan
+from experiments.sweep_plan import Names, RowPlan, SweepPlan
 from report.csv_table import csv_text
 from utils.config import load_config
 from utils.config.errors import read_as
@@ -17,8 +17,20 @@ from utils.config.schema import Section
 from utils.config.sources import dump_yaml
 from utils.errors import UserError
 
-DATASET = "drive"  # the name of the data in the runs' folders
 Rates = Annotated[list[Positive], Field(min_length=1)]
+
+
+class StudySet(Section):
+    """A dataset with splits train and test.
+
+    `validation_images` says how many training images are set aside to choose learning rates on; 0: none are chosen on
+    it. `overrides` are for its runs alone, such as its number of epochs, and `choice_overrides` for those that choose.
+    """
+
+    data_config: FilePath
+    validation_images: Annotated[int, Field(ge=0)]
+    overrides: list[str] = Field([])
+    choice_overrides: list[str] = Field([])
 
 
 class StudyRow(Section):
@@ -27,6 +39,7 @@ class StudyRow(Section):
     Attributes:
         label: its name on the page, for a row of a family.
         lr_of: the row whose learning rate a variant uses.
+        datasets: of a variant that runs on some of the datasets alone; all by default.
         trained: false for a row that trains nothing and has no learning rate.
         pictured: false for a row that is left out of the pictures of predictions.
     """
@@ -35,6 +48,7 @@ class StudyRow(Section):
     label: str = ""
     overrides: list[str] = Field([])
     lr_of: str | None = None
+    datasets: Names | None = None
     trained: bool = True
     pictured: bool = True
 
@@ -50,31 +64,33 @@ class Study(Section):
     """The plan of a study.
 
     Attributes:
+        title: of the page.
+        command: what a reader types to run it.
         output: folder of all runs.
-        data_config: the dataset, with splits train and test.
+        datasets: by the names of their runs' folders.
         seeds: of the final runs; the learning rates are chosen with the first one.
         learning_rates: the ladder, in ascending order. Each method tries `first_rates`, then further rates of the
             ladder while its best is the lowest or highest tried.
-        validation_images: how many training images are set aside to choose the learning rate on.
         bases: model config, weights and overrides that rows share.
         overrides: for all runs.
-        choice_overrides: for the runs that choose the learning rate.
         families: the methods that are compared with each other, by the title of their table.
         variants: rows that appear in ablations only.
+        cross_set: rows whose models are tested on the other datasets as well.
     """
 
+    title: str
+    command: str
     output: FilePath
-    data_config: FilePath
+    datasets: Annotated[dict[str, StudySet], Field(min_length=1)]
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     learning_rates: Rates
     first_rates: Rates
-    validation_images: Annotated[int, Field(ge=1)]
     overrides: list[str] = Field([])
-    choice_overrides: list[str] = Field([])
     bases: dict[str, RowPlan]
     families: Annotated[dict[str, dict[str, StudyRow]], Field(min_length=1)]
     variants: dict[str, StudyRow] = Field({})
     ablations: list[Ablation] = Field([])
+    cross_set: list[str] = Field([])
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
@@ -84,6 +100,8 @@ class Study(Section):
         places = [ladder.index(rate) if rate in ladder else -1 for rate in self.first_rates]
         if -1 in places or places != list(range(places[0], places[0] + len(places))):
             raise ValueError("first_rates must be neighbours in learning_rates")
+        if not self.choice_datasets:
+            raise ValueError("datasets: one of them must have validation_images, to choose learning rates on")
         if len(self.rows) != sum(map(len, self.families.values())):
             raise ValueError("two families must not share the name of a row")
         if both := set(self.rows) & set(self.variants):
@@ -91,9 +109,15 @@ class Study(Section):
         for name, row in (self.rows | self.variants).items():
             if row.base not in self.bases:
                 raise ValueError(f"row {name}: no base {row.base}; there are {', '.join(self.bases)}")
+            if unknown := set(row.datasets or ()) - set(self.datasets):
+                raise ValueError(f"row {name}: no dataset {sorted(unknown)[0]}; there are {', '.join(self.datasets)}")
+        if limited := [name for name, row in self.rows.items() if row.datasets]:
+            raise ValueError(f"row {limited[0]}: only variants have datasets of their own")
         for name, row in self.variants.items():
             if row.lr_of not in self.rows or not self.rows[row.lr_of].trained:
                 raise ValueError(f"variants.{name}.lr_of must name a trained row of a family")
+        if unknown := set(self.cross_set) - set(self.rows):
+            raise ValueError(f"cross_set: no row {sorted(unknown)[0]}")
         for ablation in self.ablations:
             if unknown := set(ablation.rows) - set(self.rows) - set(self.variants):
                 raise ValueError(f"ablation '{ablation.title}': no row {sorted(unknown)[0]}")
@@ -105,9 +129,21 @@ class Study(Section):
         return {name: row for rows in self.families.values() for name, row in rows.items()}
 
     @property
-    def split_file(self) -> Path:
+    def expected_runs(self) -> dict[str, list[tuple[str, int]]]:
+        """The dataset and seed of each run of a row or variant."""
+        return {
+            name: [(dataset, seed) for dataset in row.datasets or self.datasets for seed in self.seeds]
+            for name, row in (self.rows | self.variants).items()
+        }
+
+    @property
+    def choice_datasets(self) -> list[str]:
+        """The datasets that learning rates are chosen on."""
+        return [name for name, dataset in self.datasets.items() if dataset.validation_images]
+
+    def split_file(self, dataset: str) -> Path:
         """The split that learning rates are chosen with."""
-        return self.output / "choice" / "split.csv"
+        return self.output / "choice" / f"{dataset}.csv"
 
 
 def read_study(path: Path) -> Study:
@@ -115,19 +151,17 @@ def read_study(path: Path) -> Study:
     return read_as(Study, path)
 
 
-def choice_split(study: Study) -> str:
+def choice_split(study: Study, dataset: str) -> str:
     """The CSV of the split that learning rates are chosen with: the training images alone, some of them as test images.
 
     Raises:
         UserError: the data is missing or has too few training images.
     """
-    config = load_config(None, study.data_config)
-    train = sorted(read_split(config.require_data())["train"])
-    if len(train) <= study.validation_images:
-        raise UserError(
-            f"{study.data_config}: {len(train)} training images, of which {study.validation_images} cannot be set aside"
-        )
-    aside = set(random.Random(0).sample(train, study.validation_images))
+    path, count = study.datasets[dataset].data_config, study.datasets[dataset].validation_images
+    train = sorted(read_split(load_config(None, path).require_data())["train"])
+    if len(train) <= count:
+        raise UserError(f"{path}: {len(train)} training images, of which {count} cannot be set aside")
+    aside = set(random.Random(0).sample(train, count))
     return csv_text(("imgs", "split"), ((name, "test" if name in aside else "train") for name in train))
 
 
@@ -137,15 +171,22 @@ def choice_row(name: str, rate: float) -> str:
 
 
 def choice_plan(study: Study, rates: Mapping[str, Iterable[float]]) -> SweepPlan:
-    """The runs that try the `rates` of each row, on the split of `choice_split`."""
+    """The runs that try the `rates` of each row, on the splits of `choice_split`."""
     rows = {
         choice_row(name, rate): _row(study, study.rows[name], [f"training.lr={rate:g}"])
         for name, tried in rates.items()
         for rate in tried
     }
-    name = load_config(None, study.data_config).require_data().name
-    split = [f"data.data_split_csv={study.split_file}", f"data.name={name}-choice", "data.val=test"]
-    return _plan(study, "choice", rows, study.seeds[:1], [*split, *study.choice_overrides])
+    of_datasets = {
+        name: [
+            *study.datasets[name].choice_overrides,
+            f"data.data_split_csv={study.split_file(name)}",
+            f"data.name={name}-choice",
+            "data.val=test",
+        ]
+        for name in study.choice_datasets
+    }
+    return _plan(study, "choice", rows, study.seeds[:1], of_datasets)
 
 
 def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
@@ -175,16 +216,24 @@ def plan_text(plan: SweepPlan) -> str:
 
 def _row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:
     base = study.bases[row.base]
-    return base.model_copy(update={"overrides": [*base.overrides, *row.overrides, *more]})
+    overrides = [*base.overrides, *row.overrides, *more]
+    return base.model_copy(update={"overrides": overrides, "datasets": row.datasets})
 
 
 def _plan(
-    study: Study, part: str, rows: Mapping[str, RowPlan], seeds: Sequence[int], more: Sequence[str] = ()
+    study: Study,
+    part: str,
+    rows: Mapping[str, RowPlan],
+    seeds: Sequence[int],
+    of_datasets: Mapping[str, Sequence[str]] | None = None,
 ) -> SweepPlan:
+    """A plan on the datasets of `of_datasets` (all by default), with its overrides after the datasets' own."""
+    more = dict.fromkeys(study.datasets, ()) if of_datasets is None else of_datasets
     return SweepPlan(
         output=study.output / part,
         seeds=list(seeds),
-        datasets={DATASET: study.data_config},
+        datasets={name: study.datasets[name].data_config for name in more},
         rows=dict(rows),
-        overrides=[*study.overrides, *more],
+        overrides=study.overrides,
+        dataset_overrides={name: [*study.datasets[name].overrides, *own] for name, own in more.items()},
     )

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, default=Path("docs/study"), help="folder of page, figures and CSV files")
     parser.add_argument("--workers", type=int, default=2, help="parallel runs, each with one thread")
     parser.add_argument("--seeds", type=int, nargs="+", help="other seeds to check the page's claims with")
-    parser.add_argument("--page_only", action="store_true", help="write the page from the finished runs")
+    parser.add_argument("--page_only", action="store_true", help="write a page from the finished runs")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _study(study: Study, page: Path, workers: int) -> None:
     """Runs one family after the other, so that an unfinished study has complete tables; then the ablations."""
-    write_text(study.split_file, choice_split(study))
+    for dataset in study.choice_datasets:
+        write_text(study.split_file(dataset), choice_split(study, dataset))
     choices: list[Choice] = []
     for number, rows in enumerate(study.families.values(), start=1):
         of_family = choose(study, rows, partial(run_plan, file=study.output / f"choice_{number}.yaml", workers=workers))
@@ -67,7 +68,7 @@ def _run_part(study: Study, part: str, choices: Sequence[Choice], workers: int) 
 
 
 def _page_only(study: Study, page: Path) -> None:
-    """Writes the page from the finished runs, and names the rows that have not tried all their learning rates."""
+    """Writes a page from the finished runs, and names the rows that have not tried all their learning rates."""
     choices: list[Choice] = []
     for name in study.rows:
         try:

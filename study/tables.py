@@ -3,44 +3,65 @@
 from collections.abc import Mapping, Sequence
 
 from evaluation.metrics import bootstrap_interval
+from evaluation.names import metric_of
 from report.cells import Cell
 from report.markdown import escape, markdown_table
 from report.numbers import cell_text, p_text, signed
 from report.statistics import holm, wilcoxon_test
 from study.choice import Choice
-from study.results import Result, shared_dice
+from study.results import METRICS, Result, shared_dice
+from utils.config.options import Size
 
 
 def methods_table(results: Sequence[Result], rates: Mapping[str, float]) -> str:
-    """A row for each method: what it trains, its learning rate, its scores and its seconds per epoch."""
-    head = ["Method", "Trained", "Learning rate", "Dice", "HD95", "Dice at the model's size", "s per epoch", "Seeds"]
+    """A row for each method: what it trains, its learning rate, and how long."""
     rows = [
         [
             escape(result.label),
-            f"{result.runs[0].results.trainable:,} ({result.percent:.1f}%)",
+            f"{result.all_runs[0].results.trainable:,} ({result.percent:.1f}%)",
             f"{rates[result.name]:g}" if result.name in rates else "-",
-            _score(result.native, "dice"),
-            _score(result.native, "hd95"),
-            _score(result.at_size, "dice"),
-            f"{seconds:.1f}" if (seconds := result.seconds) is not None else "-",
-            str(len(result.runs)),
+            f"{minutes:.1f}" if (minutes := result.minutes) is not None else "-",
+            str(len(result.seeds)),
         ]
         for result in results
     ]
-    return "\n".join(markdown_table(head, rows))
+    return "\n".join(markdown_table(["Method", "Trained", "Learning rate", "Minutes a run", "Seeds"], rows))
+
+
+def scores_table(results: Sequence[Result], metric: str, size: Size = "native") -> str:
+    """A row for each method: a metric on each dataset and their mean; "" where no run has it."""
+    datasets = results[0].datasets
+    head = ["Method", *map(escape, datasets), *(["Average"] if len(datasets) > 1 else [])]
+    rows = []
+    for result in results:
+        cells = [result.cell(dataset, size) for dataset in datasets]
+        cells += [result.average(size)] if len(datasets) > 1 else []
+        rows.append([escape(result.label), *(_score(cell, metric) for cell in cells)])
+    return "\n".join(markdown_table(head, rows)) if any(any(row[1:]) for row in rows) else ""
+
+
+def cross_set_table(scores: Mapping[tuple[str, str], float]) -> str:
+    """Dice by (trained on, tested on): a row for each dataset trained on."""
+    datasets = list(dict.fromkeys(trained_on for trained_on, _ in scores))
+    rows = [[escape(of), *(f"{scores[of, tested_on]:.3f}" for tested_on in datasets)] for of in datasets]
+    return "\n".join(markdown_table(["Trained on", *(f"tested on {escape(name)}" for name in datasets)], rows))
 
 
 def variants_table(results: Sequence[Result]) -> str:
-    """A row for each variant of an ablation."""
+    """A row for each variant of an ablation: the mean over its datasets."""
+    cells = [r.cell(r.datasets[0]) if len(r.datasets) == 1 else r.average() for r in results]
+    metrics = [metric for metric in METRICS if any(metric in cell.scores for cell in cells)]
     rows = [
-        [escape(r.label), f"{r.percent:.1f}%", _score(r.native, "dice"), _score(r.native, "hd95"), str(len(r.runs))]
-        for r in results
+        [escape(r.label), f"{r.percent:.1f}%", *(_score(cell, metric) for metric in metrics), str(len(r.seeds))]
+        for r, cell in zip(results, cells, strict=True)
     ]
-    return "\n".join(markdown_table(["Variant", "Trained", "Dice", "HD95", "Seeds"], rows))
+    head = ["Variant", "Trained", *(metric_of(metric).name for metric in metrics), "Seeds"]
+    return "\n".join(markdown_table(head, rows))
 
 
 def tests_table(results: Sequence[Result]) -> str:
     """The SALT row of the highest LoRA rank against every other row, over the seeds that all share; "" without them."""
+    results = [result for result in results if result.seeds]
     salts = [result for result in results if result.key.method == "salt"]
     others = [result for result in results if result not in salts[-1:]]
     dice = {name: of_row.mean(axis=0) for name, of_row in shared_dice(results).items() if len(of_row)}
@@ -69,6 +90,9 @@ def rates_table(choices: Sequence[Choice]) -> str:
 
 
 def _score(cell: Cell, metric: str) -> str:
+    """Mean, deviation and interval; "" where the runs lack the metric or there is none."""
+    if metric not in cell.scores:
+        return ""
     text = cell_text(cell, metric)
     spread = f" ± {text.std}" if text.std else ""
-    return f"{text.mean}{spread} {text.interval}" + (f"; {text.empty}" if text.empty else "")
+    return f"{text.mean}{spread} {text.interval}".rstrip() + (f"; {text.empty}" if text.empty else "")

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from experiments.sweep import SweepPlan, SweepRun, SweepStoppedError, sweep_runs
+from experiments.sweep import SweepStoppedError
+from experiments.sweep_plan import SweepPlan, SweepRun, sweep_runs
 from study.plan import plan_text
 from training.signals import forwarded_stop_signals
 from utils.config.differences import check_config

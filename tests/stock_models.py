@@ -13,8 +13,8 @@ from prompt_adapted_SAM2 import build_sam2_parts
 Stock = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def stock_sam(state: Mapping[str, Tensor], img_size: int) -> Stock:
-    """segment_anything's Sam, loaded strictly."""
+def stock_nano_sam(state: Mapping[str, Tensor], img_size: int) -> Sam:
+    """segment_anything's Sam of the nano model's sizes, loaded strictly."""
     grid = (img_size // 8, img_size // 8)
     encoder = ImageEncoderViT(
         img_size=img_size, patch_size=8, embed_dim=128, depth=4, num_heads=4, out_chans=128, window_size=8,
@@ -22,8 +22,15 @@ def stock_sam(state: Mapping[str, Tensor], img_size: int) -> Stock:
     )  # fmt: skip
     transformer = TwoWayTransformer(depth=2, embedding_dim=128, mlp_dim=512, num_heads=4)
     decoder = MaskDecoder(transformer_dim=128, transformer=transformer, iou_head_depth=3, iou_head_hidden_dim=128)
-    sam = Sam(encoder, PromptEncoder(128, grid, (img_size, img_size), mask_in_chans=16), decoder).eval()
+    parts = encoder, PromptEncoder(128, grid, (img_size, img_size), mask_in_chans=16), decoder
+    sam = Sam(*parts, pixel_mean=[123.675, 116.28, 103.53], pixel_std=[58.395, 57.12, 57.375]).eval()
     sam.load_state_dict(state, strict=True)
+    return sam
+
+
+def stock_sam(state: Mapping[str, Tensor], img_size: int) -> Stock:
+    """Image embeddings and masks of segment_anything's Sam."""
+    sam = stock_nano_sam(state, img_size)
 
     def run(pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         embedded = sam.image_encoder(pixels)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.sweep import read_plan, sweep_runs
+from experiments.sweep_plan import read_plan, sweep_runs
 from main import main
 from model import load_trained
 from training.run_weights import weights_of

@@ -14,6 +14,7 @@ from main import main
 from model import load_model
 
 NATIVE = "data_transforms.scale=native"
+FLIPS = "evaluation.tta=flips"
 
 
 @pytest.mark.parametrize("size", [(48, 40), (20, 70), (20, 24)])
@@ -45,14 +46,30 @@ def test_outside_training_every_pixel_is_kept():
     assert not pixels[:, 20:].any()
 
 
-@pytest.mark.parametrize("size", [(48, 40), (20, 70), (20, 24)])
-def test_the_dice_of_test_is_the_dice_of_the_masks_that_predict_writes(workspace, draw_dataset, tmp_path, size):
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ((48, 40), [NATIVE]),
+        ((20, 70), [NATIVE]),
+        ((20, 24), [NATIVE]),
+        ((48, 40), [NATIVE, FLIPS]),
+        ((48, 40), [FLIPS]),
+    ],
+)
+def test_the_dice_of_test_is_the_dice_of_the_masks_that_predict_writes(
+    workspace, draw_dataset, tmp_path, size, options
+):
     data = tmp_path / "native"
     draw_dataset(data, {"train": 4, "val": 1, "test": 3}, size)
-    more = ("--set", NATIVE, f"data.root_path={data}", "sam.mask_head=detail", "training.lr=1e-2")
+    more = ("--set", *options, f"data.root_path={data}", "sam.mask_head=detail", "training.lr=1e-2")
     assert main([*workspace.train_arguments("run/m.safetensors", *more)]) == 0
     checkpoint = workspace.folder / "run" / "m.safetensors"
-    assert load_model(checkpoint).transform.native
+    predictor = load_model(checkpoint)
+    assert predictor.transform.native == (NATIVE in options)
+    if FLIPS in options:  # the mean over mirror images: the mirrored image has the mirrored logits
+        image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+        mirrored = predictor.logits(image[:, ::-1].copy()).flip(2)
+        torch.testing.assert_close(predictor.logits(image), mirrored, atol=1e-4, rtol=1e-4)
     images = sorted((data / "images").glob("test*.png"))
     arguments = ["predict", "--checkpoint", str(checkpoint), "--images", str(data / "images"), "--device", "cpu"]
     assert main([*arguments, "--output", str(tmp_path / "masks")]) == 0

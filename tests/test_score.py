@@ -59,17 +59,22 @@ def test_another_tools_masks(masks, capsys):
 def test_predictions_of_this_project_score_what_test_says(workspace):
     assert main(workspace.train_arguments("run/m.safetensors", "--set", "training.num_epochs=1")) == 0
     checkpoint, masks = ["--checkpoint", str(workspace.folder / "run")], workspace.folder / "masks"
+    metrics = ["--metrics", "cldice", "precision"]
+    assert main(["test", *checkpoint, *metrics, "--device", "cpu"]) == 0
     truth = workspace.folder / "truth"
     truth.mkdir()
     for path in (workspace.data / "masks").glob("test*"):
         path.rename(truth / path.name)
     images = [str(path) for path in sorted((workspace.data / "images").glob("test*"))]
     assert main(["predict", *checkpoint, "--images", *images, "--output", str(masks), "--device", "cpu"]) == 0
-    assert score("--predictions", masks, "--truth", truth, "--output", workspace.folder / "s") == 0
+    assert score("--predictions", masks, "--truth", truth, "--output", workspace.folder / "s", *metrics) == 0
     scored = json.loads((workspace.folder / "s" / "results.json").read_text())["native"]
     before = json.loads((workspace.folder / "run" / "results.json").read_text())["last"]["native"]
     assert scored["dice"] == before["dice"]
     assert scored["hd95"] == before["hd95"]
+    tested = json.loads((workspace.folder / "run" / "m_set_test" / "results.json").read_text())["native"]
+    assert set(scored["others"]) == {"cldice", "precision"}
+    assert scored["others"] == tested["others"]
 
 
 def test_several_labels_by_value_and_by_name(tmp_path, capsys):

@@ -69,16 +69,16 @@ class Processes:
         return self.index == 0
 
     def prepare(
-        self, objective: nn.Module, optimizer: torch.optim.Optimizer
+        self, objective: nn.Module, optimizer: torch.optim.Optimizer, some_unused: bool = False
     ) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Wraps both in Accelerate's classes: averaged gradients, mixed precision, the fp16 scaler.
 
-        What was prepared before is forgotten.
+        `some_unused`: a step may leave some trained parameters out. What was prepared before is forgotten.
         """
         self.accelerator.free_memory()
         # Parameters without elements (SALT's X and Y where every singular value is on the diagonal) get no gradient.
         empty = any(p.requires_grad and not p.numel() for p in objective.parameters())
-        self.accelerator.ddp_handler.find_unused_parameters = empty
+        self.accelerator.ddp_handler.find_unused_parameters = empty or some_unused
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
             return self.accelerator.prepare(objective, optimizer)

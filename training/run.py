@@ -7,16 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import adapters
 from datasets.data import GeneralDataset
 from networks.base import SegmentationModel
+from networks.prompted import PromptedModel
 from training.batch_norm import sync_batch_norm
 from training.data_digest import DataDigest, data_digest
+from training.embeddings import EmbeddingCache
 from training.optimizer import build_optimizer
 from training.processes import Processes
+from training.prompts import prediction_rounds
 from training.run_folder import RunFolder
 from training.signals import StopRequests
 from training.weight_average import WeightAverage
@@ -66,15 +70,23 @@ class Objective(nn.Module):
         self.model, self.loss, self.reg_multiplier = model, loss, reg_multiplier
 
     def forward(
-        self, images: torch.Tensor, labels: list[str], masks: torch.Tensor
+        self, images: torch.Tensor, labels: list[str], masks: torch.Tensor, encoded: list[torch.Tensor] | None = None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Logits (B, S, S), and the losses by name with their sum "total", in float32 whatever the precision."""
+        """Logits (B, S, S), and the losses by name with their sum "total", in float32 whatever the precision.
+
+        With clicks, the logits are those after the last one, and the losses the means over all of them.
+        """
         regularization = None
         if self.reg_multiplier:  # first, so that its gradients come last, when the activations are freed
             with torch.autocast(images.device.type, enabled=False):
                 regularization = adapters.regularization_loss(self.model)
-        logits = self.model(images, labels)
-        losses = self.loss.parts(logits, masks)
+        if isinstance(self.model, PromptedModel) and self.model.prompt != "text":
+            rounds = prediction_rounds(self.model, images, labels, masks, encoded)
+        else:
+            rounds = [self.model(images, labels) if encoded is None else self.model(images, labels, encoded=encoded)]
+        logits = rounds[-1]
+        parts = [self.loss.parts(each, masks) for each in rounds]
+        losses = {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
         if regularization is not None:
             losses["regularization"] = regularization
             losses["total"] = losses["total"] + self.reg_multiplier * regularization
@@ -97,6 +109,7 @@ class Run:
     train_set: GeneralDataset
     val_set: GeneralDataset
     progress: Progress = field(default_factory=Progress)
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)  # of the last epoch, if it was the best so far
 
     def __post_init__(self) -> None:
         training = self.config.training
@@ -108,10 +121,12 @@ class Run:
         """Makes objective, optimizer and moving average of the model's parameters; again after these were replaced."""
         training = self.config.training
         self.average = WeightAverage(self.model, training.ema_decay) if training.ema_decay else None
+        size = training.cache_embeddings
+        self.embeddings = EmbeddingCache(self.model, self.processes, size) if size else None
         loss = SegmentationLoss.of(training)
         objective = Objective(self.model, loss, training.reg_multiplier)
         optimizer = build_optimizer(self.model, training)
-        self.objective, self.optimizer = self.processes.prepare(objective, optimizer)
+        self.objective, self.optimizer = self.processes.prepare(objective, optimizer, self.model.prompt == "mixed")
 
     @cached_property
     def data(self) -> DataDigest:

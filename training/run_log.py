@@ -1,14 +1,18 @@
-"""The log of a run: one JSON line per epoch in metrics.jsonl, and the same numbers for TensorBoard."""
+"""The log of a run: one JSON line per epoch in metrics.jsonl, and the same numbers for the trackers."""
 
 import json
 import logging
 import math
 import numbers
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from training.trackers import Trackers
+from utils.config.options import TrackerName
 from utils.errors import UserError
 from utils.files import disk_errors, write_text
 
@@ -27,18 +31,28 @@ class RunLog:
     Args:
         folder: the run's folder, made if missing.
         resume: continue the files that are there. Without it a log with lines in it is refused, never overwritten.
+        trackers: where the numbers go beside metrics.jsonl (`training.trackers`).
+        config: the run's settings, for the trackers that show them.
 
     Raises:
         UserError: the folder holds the log of an earlier run and `resume` is False, or the log is damaged.
     """
 
-    def __init__(self, folder: Path, resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume: bool = False,
+        trackers: Sequence[TrackerName] = ("tensorboard",),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.path = self.folder / METRICS_FILE
         if not resume and self.path.exists() and self.path.stat().st_size > 0:
             raise UserError(f"{self.path}: holds an earlier run's log; use --resume, or another --save_path")
         self.folder.mkdir(parents=True, exist_ok=True)
         self._writer: SummaryWriter | None = None
+        self._with_tensorboard = "tensorboard" in trackers
+        self._trackers = Trackers(trackers, self.folder, config or {}, resume)
         self._purge_step: int | None = None  # TensorBoard hides what an earlier process wrote from this step on
         if self.path.exists():
             records = read_metrics(self.path)
@@ -74,10 +88,22 @@ class RunLog:
                 file.write(line + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            writer = self._tensorboard()
-            for name, value in scalars(record):
-                writer.add_scalar(name, value, step)
-            writer.flush()
+            if self._with_tensorboard:
+                writer = self._tensorboard()
+                for name, value in scalars(record):
+                    writer.add_scalar(name, value, step)
+                writer.flush()
+        self._trackers.epoch(dict(scalars(record)), step)
+
+    def pictures(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
+        """Show pictures (H, W, 3) uint8 by name. Raises: DiskError as `epoch`."""
+        if self._with_tensorboard and pictures:
+            with disk_errors(self.path, "its lines are whole"):
+                writer = self._tensorboard()
+                for name, picture in pictures.items():
+                    writer.add_image(name, picture, step, dataformats="HWC")
+                writer.flush()
+        self._trackers.pictures(pictures, step)
 
     def truncate_after(self, epoch: int) -> None:
         """Drop the lines of epochs beyond `epoch`, which a resumed run writes again; TensorBoard hides them too."""
@@ -91,8 +117,9 @@ class RunLog:
         self._purge_step = epoch + 1
 
     def close(self) -> None:
-        """Finish the TensorBoard file; the log may still be appended to."""
+        """Finish the TensorBoard file and the trackers; the log itself may still be appended to."""
         self._close_tensorboard()
+        self._trackers.close()
 
     def _rewrite(self, records: list[dict]) -> None:
         write_text(self.path, "".join(json.dumps(record) + "\n" for record in records))
@@ -124,6 +151,9 @@ class NoLog:
         """Does nothing."""
 
     def truncate_after(self, epoch: int) -> None:
+        """Does nothing."""
+
+    def pictures(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
         """Does nothing."""
 
 

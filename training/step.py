@@ -69,7 +69,8 @@ def _forward_and_backward(run: Run, batch: dict[str, Any], share: float) -> dict
     device, accelerator = run.processes.device, run.processes.accelerator
     images = batch["image"].to(device, non_blocking=True)
     masks = batch["mask"].to(device, non_blocking=True)
-    logits, losses = run.objective(images, batch["label"], masks)
+    encoded = run.embeddings.encoded(images, batch["name"]) if run.embeddings else None
+    logits, losses = run.objective(images, batch["label"], masks, encoded)
     # Accelerate divides by the number of micro-batches, and the processes' gradients are averaged.
     weight = share * accelerator.gradient_accumulation_steps * run.processes.count
     accelerator.backward(losses["total"] * weight if weight != 1 else losses["total"])

@@ -1,5 +1,6 @@
 """The machine and software of a run, its device, its peak memory and its seeds."""
 
+import logging
 import os
 import platform
 import random
@@ -17,6 +18,8 @@ import torch
 from utils.cores import usable_cores
 from utils.errors import ConfigError
 from utils.files import PROJECT_ROOT
+
+logger = logging.getLogger(__name__)
 
 # The packages that results depend on; the last three build the traditional networks.
 PACKAGES = (
@@ -73,21 +76,26 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device for "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "cuda:N".
+    """The device for "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:N", or "mps" (untested).
 
     With several processes on a machine (torchrun), "auto" and "cuda" give each process its own GPU, by LOCAL_RANK.
 
     Raises:
-        ConfigError: another name; no CUDA; an N that does not exist, or that several processes would share.
+        ConfigError: another name; no CUDA or MPS; an N that does not exist, or that several processes would share.
     """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise ConfigError("device: 'mps' asks for Apple's GPU, which torch does not find here; use cpu or auto")
+        logger.warning("device mps is passed to torch as it is: nothing here was ever run on it")
+        return torch.device("mps")
     kind, _, index = name.partition(":")
     if kind != "cuda" or (name != "cuda" and not index.isdecimal()):
-        raise ConfigError(f"device: {name!r} is not known, use auto, cpu or cuda:N")
+        raise ConfigError(f"device: {name!r} is not known, use auto, cpu, cuda:N or mps")
     if not torch.cuda.is_available():
         raise ConfigError(f"device: {name!r} asks for CUDA, which torch does not find here; use cpu or auto")
     if several and index:

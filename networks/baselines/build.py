@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from torch import nn
 
 from networks.baselines.base import PaddedNetwork, padded_side
-from networks.baselines.monai_networks import build_regunet, build_segresnet, build_unet, build_unetr
+from networks.baselines.detail_head_alone import build_detail_head
+from networks.baselines.monai_networks import (
+    build_dynunet,
+    build_regunet,
+    build_segresnet,
+    build_unet,
+    build_unetr,
+)
 from networks.baselines.segnet import build_segnet
 from networks.baselines.smp_networks import build_deeplabv3plus, build_segformer, build_unetplusplus
 from utils.config.options import NetworkSize
@@ -50,6 +57,8 @@ BASELINES: dict[str, Baseline] = {
         "U-Net++", 67_977_873, build_unetplusplus, 32, encoder_weights="resnet101", in_paper=False
     ),
     "segresnet": Baseline("SegResNet", 6_299_073, build_segresnet, 8, in_paper=False),
+    "dynunet": Baseline("DynUNet", 20_611_713, build_dynunet, 32, in_paper=False),
+    "detail_head": Baseline("detail head alone", 104_580, build_detail_head, 4, in_paper=False),
 }
 
 

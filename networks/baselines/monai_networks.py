@@ -1,4 +1,4 @@
-"""U-Net, UNETR, RegUNet and SegResNet, from MONAI."""
+"""U-Net, UNETR, RegUNet, SegResNet and DynUNet, from MONAI."""
 
 from typing import Any
 
@@ -18,6 +18,7 @@ _UNETR: dict[NetworkSize, dict[str, Any]] = {
 }
 _REGUNET: dict[NetworkSize, dict[str, Any]] = {"paper": {"num_channel_initial": 64}, "nano": {"num_channel_initial": 8}}
 _SEGRESNET: dict[NetworkSize, dict[str, Any]] = {"paper": {"init_filters": 32}, "nano": {"init_filters": 8}}
+_DYNUNET: dict[NetworkSize, tuple[int, ...]] = {"paper": (32, 64, 128, 256, 512, 512), "nano": (16, 32, 64, 64)}
 
 
 def build_unet(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
@@ -68,6 +69,21 @@ def build_segresnet(out_channels: int, img_size: int, size: NetworkSize) -> nn.M
         blocks_down=(1, 2, 2, 4),
         blocks_up=(1, 1, 1),
         **_SEGRESNET[size],
+    )
+
+
+def build_dynunet(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
+    """nnU-Net's plain U-Net (arXiv 1809.10486) without deep supervision: its first level has the image's resolution."""
+    filters = _DYNUNET[size]
+    deeper = len(filters) - 1
+    return _networks().DynUNet(
+        spatial_dims=2,
+        in_channels=IMAGE_CHANNELS,
+        out_channels=out_channels,
+        kernel_size=[3] * len(filters),
+        strides=[1] + [2] * deeper,
+        upsample_kernel_size=[2] * deeper,
+        filters=filters,
     )
 
 

@@ -42,6 +42,20 @@ def test_export_does_not_replace_what_it_exports(sam_weights, tmp_path, capsys, 
     assert contents(tmp_path) == before
 
 
+def test_export_replaces_only_the_folder_of_an_earlier_export(sam_weights, tmp_path, capsys):
+    arguments = ["export", "--checkpoint", str(sam_weights), "--output", str(tmp_path / "hf"), "--format", "hf"]
+    for _ in range(2):
+        assert main(arguments) == 0
+    assert {path.name for path in (tmp_path / "hf").iterdir()} == {
+        "config.json", "model.safetensors", "preprocessor_config.json"
+    }  # fmt: skip
+    (tmp_path / "hf" / "model.safetensors").write_bytes(sam_weights.read_bytes())
+    before = contents(tmp_path)
+    assert main(arguments) == 1
+    assert "model.safetensors: exists, and no export wrote it; give another --output" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize("added", ["notes.txt", "images/mine.png", "runs/a/results.json"])
 def test_prepare_does_not_remove_what_was_added_to_a_set(tmp_path, capsys, added):
     arguments = ["prepare", "synthetic", "--count", "8", "--size", "64", "--output", str(tmp_path / "set")]

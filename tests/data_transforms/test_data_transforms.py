@@ -14,7 +14,7 @@ MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
 def settings(**changes) -> DataTransformsConfig:
     """At 64 pixels with strong augmentation, and 0..1 where a real config normalizes."""
-    ranges = {"rotation_angle": 40.0, "saturation": 0.5, "brightness": 0.5, "random_scale": [0.5, 1.5]}
+    ranges = {"rotation_angle": 40.0, "saturation": 0.5, "brightness": 0.5, "random_scale": [0.5, 1.5], "elastic": 60.0}
     unit = {"pixel_mean": [0.0] * 3, "pixel_std": [255.0] * 3}
     return transform_settings(**({"img_size": 64} | ranges | unit | changes))
 
@@ -32,7 +32,9 @@ def centre(values: torch.Tensor) -> torch.Tensor:
     return torch.stack([(values * y).sum(), (values * x).sum()]) / values.sum()
 
 
-MOVES = ["use_rotation", "use_horizontal_flip", "use_vertical_flip", "use_random_scale", "use_random_crop"]
+MOVES = [
+    "use_rotation", "use_horizontal_flip", "use_vertical_flip", "use_random_scale", "use_random_crop", "use_elastic",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("switches", [*([s] for s in MOVES), MOVES])
@@ -231,3 +233,33 @@ def test_integer_images_give_the_same_bits_as_float_images(dtype, channels):
         results.append(transform.finish(image, mask)[0])
         np.testing.assert_array_equal(image, before)  # what is kept in memory must stay as it is
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("key", ["brightness", "saturation", "contrast", "gamma", "blur"])
+def test_changes_of_intensities_leave_the_mask(key):
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(60, 190, (64, 48, 3), dtype=np.uint8), rng.integers(0, 2, (64, 48), dtype=np.uint8)
+    plain, plain_mask, _ = Data_Transform(settings(), train=True)(image, mask)
+    transform = Data_Transform(settings(**{f"use_{key}": True}), train=True)
+    torch.manual_seed(0)
+    changed = set()
+    for _ in range(8):
+        out, out_mask, _ = transform(image, mask)
+        assert torch.equal(out_mask, plain_mask)
+        assert not out[:, :, 48:].any()
+        changed.add(float((out - plain).abs().max()))
+    assert len(changed) > 2
+
+
+def test_gamma_is_the_exponent_of_the_intensities():
+    image = np.full((64, 64, 3), 51, np.uint8)  # 0.2
+    transform = Data_Transform(settings(use_gamma=True, gamma=[0.5, 2.0]), train=True)
+    torch.manual_seed(0)
+    exponents = []
+    for _ in range(50):
+        out = transform(image)[0]
+        assert out.amax() == out.amin()
+        exponents.append(float(torch.log(out[0, 0, 0]) / np.log(0.2)))
+    assert 0.5 <= min(exponents) < 0.7
+    assert 1.6 < max(exponents) <= 2.0
+    assert 0.8 < np.median(exponents) < 1.25

@@ -74,7 +74,8 @@ def test_several_labels_move_with_the_image_and_keep_their_values():
     for label, corner in ((1, 6), (2, 14), (250, 22)):
         mask[corner : corner + 6, 12:18] = label
         image[corner : corner + 6, 12:18] = label
-    changes = EVERYTHING | {"use_saturation": False, "use_brightness": False, "random_scale": [0.9, 1.3]}
+    intensities = ("use_saturation", "use_brightness", "use_contrast", "use_gamma", "use_blur")
+    changes = EVERYTHING | dict.fromkeys(intensities, False) | {"random_scale": [0.9, 1.3], "elastic": 30.0}
     plain = {"pixel_mean": [0.0] * 3, "pixel_std": [1.0] * 3}
     transform = Data_Transform(settings(**changes, **plain), train=True)
     torch.manual_seed(0)

@@ -88,6 +88,9 @@ def direct_shapes(pred, truth, tolerance):
     distances = cdist(edges(pred), edges(truth))
     there, back = distances.min(axis=1), distances.min(axis=0)
     both = np.concatenate([there, back])
+    squares = np.lib.stride_tricks.sliding_window_view(np.pad(truth, 2), (3, 3)).all(axis=(2, 3))  # by their corners
+    covered = np.lib.stride_tricks.sliding_window_view(squares, (3, 3)).any(axis=(2, 3))
+    thin = truth & ~covered  # in no square of the truth
     precision = np.mean([truth[tuple(point)] for point in np.argwhere(skeletonize(pred))])
     sensitivity = np.mean([pred[tuple(point)] for point in np.argwhere(skeletonize(truth))])
     return {
@@ -96,6 +99,7 @@ def direct_shapes(pred, truth, tolerance):
         "nsd": (both <= tolerance).mean(),
         "cldice": 2 * precision * sensitivity / (precision + sensitivity),
         "betti0_error": abs(flooded(pred) - flooded(truth)),
+        "thin_sensitivity": pred[thin].mean(),
     }
 
 
@@ -170,8 +174,8 @@ FAR = np.zeros((6, 8), bool)
 FAR[5, 7] = True
 PERFECT = dict.fromkeys(NAMES, 1.0) | {"hd95": 0.0, "assd": 0.0, "betti0_error": 0.0, "ece": 0.0}
 WRONG = dict.fromkeys(NAMES, 0.0) | {"hd95": 10.0, "assd": 10.0}
-NO_FOREGROUND = {"sensitivity": None, "average_precision": None, "mcc": None, "auc_roc": None}
-NO_BACKGROUND = {"specificity": None, "mcc": None, "auc_roc": None}
+NO_FOREGROUND = {"sensitivity": None, "thin_sensitivity": None, "average_precision": None, "mcc": None, "auc_roc": None}
+NO_BACKGROUND = {"specificity": None, "thin_sensitivity": None, "mcc": None, "auc_roc": None}
 # Of prediction and truth: what differs from PERFECT or WRONG. The diagonal of 6 x 8 pixels is 10.
 CASES = {
     "both empty": (EMPTY, EMPTY, PERFECT, {"precision": None, **NO_FOREGROUND}),

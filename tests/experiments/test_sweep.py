@@ -14,7 +14,7 @@ import pytest
 import yaml
 from lock_holder import held
 
-from experiments.sweep import read_plan, sweep_runs
+from experiments.sweep_plan import read_plan, sweep_runs
 from main import main
 from utils.config import load_config
 from utils.config.resolve import PROFILES
@@ -259,3 +259,17 @@ def test_the_miniature_of_table_1_from_sweep_to_page(workspace):
         assert name in page
     figures = {figure.stem.split("_")[0] for figure in (report / "figures").glob("*.png")}
     assert figures == {"qualitative", "curves", "ranks", "spectra"}
+
+
+def test_the_override_of_a_dataset_counts_before_the_plans_and_a_rows_before_both(plan, workspace, capsys):
+    config = str(workspace.model_config)
+    rows = {
+        "plain": {"model_config": config},
+        "own": {"model_config": config, "overrides": ["training.num_epochs=5"]},
+    }
+    datasets = dict.fromkeys(("bars", "again"), str(workspace.data_config))
+    path = plan(rows=rows, datasets=datasets, seeds=[0], dataset_overrides={"again": ["training.num_epochs=3"]})
+    epochs = {each.name: each.config().training.num_epochs for each in sweep_runs(read_plan(path))}
+    assert epochs == {"plain/bars/0": 1, "own/bars/0": 5, "plain/again/0": 3, "own/again/0": 5}
+    assert run(plan(dataset_overrides={"agian": []}), "--dry_run") == 2
+    assert "dataset_overrides: no dataset agian; the plan has bars" in capsys.readouterr().err

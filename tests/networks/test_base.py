@@ -15,7 +15,7 @@ GROUPS = (
     "always_trained",
     "encoder_biases",
     "decoder_parameters",
-    "text_parameters",
+    "prompt_parameters",
     "all_used_parameters",
     "uncounted_parameters",
 )
@@ -67,7 +67,7 @@ def test_every_group_holds_the_models_own_parameters_once(tmp_path, kind):
         assert len(set(ids)) == len(ids), group
         assert set(ids) <= own, group
     used = {id(p) for p in model.all_used_parameters()}
-    for group in ("always_trained", "decoder_parameters", "text_parameters"):
+    for group in ("always_trained", "decoder_parameters", "prompt_parameters"):
         assert {id(p) for p in getattr(model, group)()} <= used, group
 
 

@@ -53,7 +53,7 @@ class FakeModel(SegmentationModel):
     def decoder_parameters(self):
         yield self.mask_decoder.used
 
-    def text_parameters(self):
+    def prompt_parameters(self):
         yield self.text.affine
 
     def uncounted_parameters(self):

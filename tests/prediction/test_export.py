@@ -12,8 +12,8 @@ from stock_models import stock_sam, stock_sam2
 
 import adapters
 from main import main
-from model import build_model, load_model, load_trained
-from prompt_adapted_segment_anything import SAM_PREFIXES
+from model import Prompt_Adapted_SAM, build_model, load_model, load_trained
+from prompt_adapted_segment_anything import SAM_PREFIXES, load_sam
 from utils.config import load_config
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "using.md"
@@ -22,6 +22,11 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (50, 40, 3), dtype=np.uint8)
 
 def export(checkpoint, output, kind, *more):
     return main(["export", "--checkpoint", str(checkpoint), "--output", str(output), "--format", kind, *more])
+
+
+def python_blocks():
+    """The examples of docs/using.md."""
+    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
 def seen_by_the_model(predictor):
@@ -55,6 +60,103 @@ def test_a_pth_file_is_what_the_packages_own_loaders_expect(make_weights, tmp_pa
     state, expected = content["model"] if kind == "sam2" else content, load_file(tmp_path / "m.safetensors")
     assert set(state) == set(expected)
     assert all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+def test_positions_are_resized_on_the_way_out(sam_weights, tmp_path, capsys):
+    """As for a base file of another size: the stock package opens the file at that size, strictly."""
+    own, larger = tmp_path / "own.pth", tmp_path / "larger.pth"
+    assert export(sam_weights, own, "sam") == 0
+    assert export(sam_weights, larger, "sam", "--img_size", "64") == 0
+    state = torch.load(larger, weights_only=True)
+    stock_sam(state, 64)
+    (tmp_path / "m.yaml").write_text("sam: {sam_type: nano, img_size: 64}\nprompts: {text_encoder: learned}\n")
+    expected = Prompt_Adapted_SAM(load_config(tmp_path / "m.yaml"), ["Vein"])
+    load_sam(expected, torch.load(own, weights_only=True), own)
+    assert state["image_encoder.pos_embed"].shape == (1, 8, 8, 128)
+    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in state.items())
+    assert "nano is a size of this project alone" in capsys.readouterr().out
+
+
+def run_printed_lines(text):
+    """Runs what a command printed after the line of the file; the names that it sets."""
+    names = {}
+    exec("\n".join(text.splitlines()[1:]), names)
+    return names
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
+def test_an_official_file_through_training_to_the_registry(workspace, tmp_path, capsys, monkeypatch):
+    """ViT-B: at 1024 by the printed lines, at its own size by those of docs/using.md; all loading is strict."""
+    monkeypatch.chdir(tmp_path)
+    base, checkpoint = registry_file(tmp_path), tmp_path / "run" / "m.safetensors"
+    size = ["sam.sam_type=base", "sam.img_size=64", "sam.weights=pretrained", "training.num_epochs=1", "ft.r_lora=1"]
+    arguments = ["--pretrained_path", str(base), "--training_strategy", "lora", "--set", *size, "training.lr=0.01"]
+    assert main(workspace.train_arguments("run/m.safetensors", *arguments)) == 0
+    capsys.readouterr()
+    for name in ("m.pth", "m.safetensors"):
+        assert export(checkpoint, Path(name), "sam", "--img_size", "1024") == 0
+        sam = run_printed_lines(capsys.readouterr().out)["sam"]
+        ours = load_model(checkpoint).model
+        assert sam.image_encoder.pos_embed.shape == (1, 64, 64, 768)
+        assert torch.equal(sam.image_encoder.blocks[0].attn.qkv.weight, ours.image_encoder.blocks[0].attn.qkv.weight)
+    assert export(checkpoint, Path("salt_64.pth"), "sam") == 0
+    assert "and this file is for 64: add --img_size 1024" in capsys.readouterr().out
+    block = next(block for block in python_blocks() if "sam_model_registry" in block)
+    names = {}
+    exec(block.replace("512", "64"), names)
+    image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    names["predictor"].set_image(image)
+    box = [4, 6, 50, 40]
+    masks, _, _ = names["predictor"].predict(box=np.array(box), multimask_output=False, return_logits=True)
+    pixels, _, _ = load_model(checkpoint).transform(image)
+    with torch.no_grad():
+        expected = ours(pixels[None], ["Bar"], torch.tensor([box]).float())
+    torch.testing.assert_close(torch.from_numpy(masks), expected, atol=1e-3, rtol=1e-3)
+
+
+def registry_file(folder):
+    """A file of ViT-B's official format with random weights, positions included."""
+    from segment_anything import sam_model_registry
+
+    torch.manual_seed(0)
+    sam = sam_model_registry["vit_b"]()
+    for name, parameter in sam.named_parameters():
+        if "pos" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    torch.save(sam.state_dict(), folder / "sam_vit_b.pth")
+    return folder / "sam_vit_b.pth"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["sam2", "sam2.1"])
+@pytest.mark.usefixtures("no_pictures")
+def test_an_official_sam2_file_through_training_to_the_package(workspace, tmp_path, capsys, monkeypatch, version):
+    """By the printed lines, with its video memory."""
+    from sam2.build_sam import build_sam2
+
+    monkeypatch.chdir(tmp_path)
+    stock = build_sam2(f"configs/{version}/{version}_hiera_t.yaml", device="cpu")
+    torch.save({"model": stock.state_dict()}, tmp_path / "base.pt")
+    size = [
+        "arch=Prompt Adapted SAM 2",
+        "sam.sam_type=tiny",
+        "sam.img_size=64",
+        "sam.weights=pretrained",
+        "ft.r_lora=1",
+    ]
+    arguments = ["--pretrained_path", "base.pt", "--training_strategy", "lora", "--set", *size, "training.num_epochs=1"]
+    assert main(workspace.train_arguments("run/m.safetensors", *arguments, "ft.r_lora=1")) == 0
+    capsys.readouterr()
+    for name in ("m.pt", "m.safetensors"):
+        assert export(tmp_path / "run" / "m.safetensors", Path(name), "sam") == 0
+        names = run_printed_lines(capsys.readouterr().out)
+        model = names["sam2"] if name == "m.pt" else names["model"]
+        assert model.image_size == 64
+        memory = {key: value for key, value in model.state_dict().items() if key.startswith("memory")}
+        assert all(torch.equal(value, stock.state_dict()[key]) for key, value in memory.items())
+        changed = "image_encoder.trunk.blocks.0.attn.qkv.weight"
+        assert not torch.equal(model.state_dict()[changed], stock.state_dict()[changed])
 
 
 @pytest.mark.parametrize("kind", ["sam", "sam2", "unet"])
@@ -142,7 +244,7 @@ def test_onnxruntime_gives_the_same_masks(make_weights, tmp_path, capsys, monkey
     Image.fromarray(IMAGE).save(tmp_path / "eye.png")
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[0], names)
+    exec(next(block for block in python_blocks() if "onnxruntime" in block), names)
     assert names["masks"].shape == (2, height, width)
     assert (names["masks"] == (expected[:, :height, :width] > 0.5)).mean() > 0.97  # Pillow's resize rounds to 8 bits
 
@@ -166,7 +268,15 @@ def test_what_cannot_be_exported_is_named(make_weights, sam_weights, tmp_path, c
     assert refused(make_weights("unet"), "m.pth", "sam") == (1, Holding("which has no official format"))
     assert refused(sam_weights, "m.pth", "full") == (2, Holding("must be a file name that ends in .safetensors"))
     assert refused(sam_weights, "m.pth", "onnx") == (2, Holding("must be a file name that ends in .onnx"))
-    assert refused(sam_weights, "m.onnx", "onnx", "--half") == (2, Holding("--half: is for the formats sam and full"))
+    assert refused(sam_weights, "m.onnx", "onnx", "--half") == (
+        2,
+        Holding("is for the formats sam, hf and full"),
+    )
+    assert refused(sam_weights, "m.pth", "sam", "--img_size", "100") == (2, Holding("must be a multiple of 16"))
+    assert refused(sam_weights, "m.onnx", "onnx", "--img_size", "64") == (2, Holding("is for the formats sam and hf"))
+    assert refused(make_weights("sam2"), "m.pt", "sam", "--img_size", "64") == (2, Holding("leave it out"))
+    assert refused(sam_weights, "m.pth", "hf") == (2, Holding("must be a folder's name"))
+    assert refused(make_weights("unet"), "m", "hf") == (1, Holding("which has no official format"))
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     assert refused(sam_weights, "m.onnx", "onnx") == (1, Holding("pip install onnx"))
 

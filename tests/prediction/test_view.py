@@ -1,5 +1,6 @@
 """The page to look at results: what it draws, and the whole of it in a headless browser."""
 
+import io
 import os
 import signal
 import socket
@@ -16,9 +17,12 @@ from PIL import Image
 
 from main import main
 from model import load_model
-from prediction.view import HOST, Viewed, pictures, view_file
+from prediction.interaction import Prompt
+from prediction.view import HOST
+from prediction.viewed import Viewed, clicked, pictures, view_file
 from utils.config.evaluation import EvaluationConfig
 from utils.drawing import label_colour
+from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +61,41 @@ def test_a_file_is_read_as_predict_reads_it(sam_weights, tmp_path):
     assert np.array_equal(viewed.probabilities[0], predictor.probabilities(values, "Vein"))
     assert viewed.note == "**deep.png**, 40 x 30 pixels"
     assert viewed.image.dtype == np.uint8
+
+
+def test_clicks_take_the_place_of_the_text_and_are_drawn(sam_weights, tmp_path):
+    """Places are shares of the sides, since a large picture is shown smaller."""
+    image = np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "eye.png")
+    predictor = load_model(sam_weights)
+    viewed = view_file(tmp_path / "eye.png", [predictor], "Vein", flips=False, tile=False)
+    clicks = [(0.25, 0.5, True), (0.75, 0.1, False)]
+    again = clicked(clicked(viewed, clicks[:1], [predictor]), clicks, [predictor])
+    prompt = Prompt([(10.0, 15.0, True), (30.0, 3.0, False)])
+    assert np.array_equal(again.probabilities[0] > 0.5, predictor.predict(image, "Vein", prompt=prompt))
+    assert not np.array_equal(again.probabilities[0], viewed.probabilities[0])
+    note, picture, mask, overlay = pictures(again, 0.5, 1)
+    assert note.endswith("% of it. Clicks: 2, 1 of them negative.")
+    for drawn in (picture, overlay):
+        assert drawn[15, 10].tolist() == [60, 220, 60]
+        assert drawn[3, 30].tolist() == [240, 50, 50]
+    assert set(np.unique(mask)) <= {0, 255}
+
+
+def test_a_model_of_clicks_waits_for_the_first(make_weights, tmp_path):
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / "eye.png")
+    predictor = load_model(make_weights("sam", ("Vein",), ("prompts.type=points",)))
+    viewed = view_file(tmp_path / "eye.png", [predictor], "Vein", flips=False, tile=False)
+    assert not viewed.probabilities[0].any()
+    assert clicked(viewed, [(0.5, 0.5, True)], [predictor]).probabilities[0].any()
+
+
+def test_a_network_without_prompts_names_what_it_lacks(make_weights, tmp_path):
+    Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / "eye.png")
+    predictor = load_model(make_weights("unet"))
+    viewed = view_file(tmp_path / "eye.png", [predictor], "Vein", flips=False, tile=False)
+    with pytest.raises(UserError, match="it is no SAM"):
+        clicked(viewed, [(0.5, 0.5, True)], [predictor])
 
 
 def test_without_gradio_the_extra_is_named(sam_weights, capsys, monkeypatch):
@@ -148,6 +187,45 @@ def test_the_page_in_a_browser(served, chromium, tmp_path):
     expect(page.get_by_text("bad.png: not a readable image").first).to_be_visible()
     hosts = {address.split("/")[2] for address in requests if address.startswith("http")}
     assert hosts == {f"{HOST}:{served}"}
+
+
+@pytest.mark.slow
+def test_clicks_in_a_browser(served, chromium, tmp_path):
+    """A left click is positive, a right click and one with shift are negative, where they were made."""
+    from playwright.sync_api import expect
+
+    values = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "eye.png")
+    page = chromium.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(120_000)
+    expect.set_options(timeout=120_000)
+    page.goto(f"http://{HOST}:{served}")
+    page.set_input_files("#upload input[type=file]", tmp_path / "eye.png")
+    note, image = page.locator("#note"), page.locator("#image img")
+    expect(image).to_have_js_property("naturalWidth", 80)
+    alone = note.inner_text()
+
+    def click(place, share, **how):
+        box = page.locator(f"#{place} img").bounding_box()
+        scale = min(box["width"] / 80, box["height"] / 60)
+        left, top = (box["width"] - 80 * scale) / 2, (box["height"] - 60 * scale) / 2
+        position = {"x": left + share[0] * 80 * scale, "y": top + share[1] * 60 * scale}
+        page.locator(f"#{place} img").click(position=position, force=True, **how)
+
+    click("image", (0.25, 0.5))
+    expect(note).to_contain_text("Clicks: 1, 0 of them negative.")
+    expect(image).to_have_js_property("complete", True)
+    shown = Image.open(io.BytesIO(page.request.get(image.get_attribute("src")).body())).convert("RGB")
+    assert shown.getpixel((20, 30)) == (60, 220, 60)
+    click("overlay0", (0.75, 0.5), button="right")
+    expect(note).to_contain_text("Clicks: 2, 1 of them negative.")
+    click("image", (0.5, 0.9), modifiers=["Shift"])
+    expect(note).to_contain_text("Clicks: 3, 2 of them negative.")
+    click("mask0", (0.5, 0.5))  # no place to click
+    page.locator("#undo").click()
+    expect(note).to_contain_text("Clicks: 2, 1 of them negative.")
+    page.locator("#clear").click()
+    expect(note).to_have_text(alone)
 
 
 @pytest.mark.slow

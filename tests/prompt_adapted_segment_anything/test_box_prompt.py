@@ -10,10 +10,10 @@ from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import ImageEncoderViT, Sam
 
 from data_transforms.data_transforms import Data_Transform, to_native
+from evaluation.prompts import prompt_boxes
 from main import main
 from model import build_model
 from prompt_adapted_segment_anything import GEOMETRIES, build_mask_decoder, build_prompt_encoder
-from test import prompt_boxes
 from utils.config import load_config
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

@@ -18,13 +18,19 @@ def plan(workspace):
     def write(**changes):
         content = {
             "output": str(workspace.folder / "runs"),
-            "data_config": str(workspace.data_config),
+            "title": "A small study",
+            "command": "make study",
+            "datasets": {
+                "drive": {
+                    "data_config": str(workspace.data_config),
+                    "validation_images": 1,
+                    "choice_overrides": ["training.num_epochs=1"],
+                }
+            },
             "seeds": [0, 1, 2],
             "learning_rates": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
             "first_rates": [3e-4, 1e-3, 3e-3],
-            "validation_images": 1,
             "overrides": ["training.num_epochs=2"],
-            "choice_overrides": ["training.num_epochs=1"],
             "bases": {"sam": {"model_config": str(workspace.model_config), "overrides": ["ft.r_lora=1"]}},
             "families": {
                 "Nano": {
@@ -56,8 +62,8 @@ METHODS = {"none": "none", "lora": "lora"}
 def finish(study):
     """finish(row, seed, native Dice of each image) writes a finished run of the small study."""
 
-    def write(row, seed, dice, part="final"):
-        folder = study.output / part / row / "drive" / str(seed)
+    def write(row, seed, dice, part="final", dataset="drive"):
+        folder = study.output / part / row / dataset / str(seed)
         folder.mkdir(parents=True)
 
         def spread(values):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.sweep import sweep_runs
+from experiments.sweep_plan import sweep_runs
 from study.choice import choose, chosen_rates
 from study.csv_files import choices_csv, read_choices_csv
 from utils.errors import UserError

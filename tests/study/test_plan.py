@@ -7,36 +7,54 @@ from pathlib import Path
 import pytest
 
 from datasets.split import read_rows
-from experiments.sweep import read_plan, sweep_runs
+from experiments.sweep_plan import read_plan, sweep_runs
 from study.plan import choice_plan, choice_row, choice_split, final_plan, plan_text, read_study, variant_plan
 from utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def two_sets(workspace, **of_the_first):
+    """Two datasets of the same images; rates are chosen on the first, which trains longer."""
+    data = {"data_config": str(workspace.data_config), "validation_images": 0}
+    return {"drive": data | {"validation_images": 1, "overrides": ["training.num_epochs=4"]} | of_the_first, "b": data}
+
+
+def test_each_dataset_has_its_own_overrides_and_rates_are_chosen_where_images_are_set_aside(plan, workspace):
+    study = read_study(plan(datasets=two_sets(workspace, choice_overrides=["training.num_epochs=3"])))
+    found = {run.name: run.config() for run in sweep_runs(final_plan(study, {"salt": 1e-3}, [0]))}
+    assert {name: config.training.num_epochs for name, config in found.items()} == {
+        "none/drive/0": 4, "salt/drive/0": 4, "none/b/0": 2, "salt/b/0": 2,
+    }  # fmt: skip
+    study.split_file("drive").parent.mkdir(parents=True)
+    study.split_file("drive").write_text(choice_split(study, "drive"))
+    [choosing] = sweep_runs(choice_plan(study, {"salt": [1e-3]}))
+    assert (choosing.name, choosing.config().training.num_epochs) == ("salt_lr0.001/drive/0", 3)
+
+
 def test_the_choice_sees_training_images_alone(study, workspace):
-    rows = list(csv.DictReader(io.StringIO(choice_split(study))))
+    rows = list(csv.DictReader(io.StringIO(choice_split(study, "drive"))))
     train = {row.image for row in read_rows(workspace.data / "data_split.csv") if row.split == "train"}
     assert {row["imgs"] for row in rows} == train
-    assert [row["split"] for row in rows].count("test") == study.validation_images
+    assert [row["split"] for row in rows].count("test") == study.datasets["drive"].validation_images
     assert {row["split"] for row in rows} == {"train", "test"}
-    assert choice_split(study) == choice_split(study)
+    assert choice_split(study, "drive") == choice_split(study, "drive")
 
 
-def test_at_least_one_image_is_left_to_train_on(plan):
+def test_at_least_one_image_is_left_to_train_on(plan, workspace):
     with pytest.raises(UserError, match="4 training images, of which 4 cannot be set aside"):
-        choice_split(read_study(plan(validation_images=4)))
+        choice_split(read_study(plan(datasets=two_sets(workspace, validation_images=4))), "drive")
 
 
 def test_each_rate_tried_is_a_run_on_the_split_of_the_choice(study):
-    study.split_file.parent.mkdir(parents=True)
-    study.split_file.write_text(choice_split(study))
+    study.split_file("drive").parent.mkdir(parents=True)
+    study.split_file("drive").write_text(choice_split(study, "drive"))
     found = sweep_runs(choice_plan(study, {"lora": [1e-3, 3e-3], "salt": [1e-4]}))
     assert [run.name for run in found] == ["lora_lr0.001/drive/0", "lora_lr0.003/drive/0", "salt_lr0.0001/drive/0"]
     config = found[1].config()
     assert (config.strategy, config.training.lr, config.training.num_epochs, config.ft.r_lora) == ("lora", 3e-3, 1, 1)
-    assert config.data.data_split_csv == study.split_file
-    assert config.data.name == "set-choice"
+    assert config.data.data_split_csv == study.split_file("drive")
+    assert config.data.name == "drive-choice"
     assert config.data.val == "test"
 
 
@@ -76,6 +94,15 @@ def test_a_plan_is_what_the_sweep_reads(study, tmp_path):
         ({"variants": {"salt": {"base": "sam", "lr_of": "salt"}}}, "row salt is in a family and in variants"),
         ({"variants": {"relu": {"base": "sam2", "lr_of": "salt"}}}, "row relu: no base sam2; there are sam"),
         ({"ablations": [{"title": "R", "rows": {"salt": "a", "typo": "b"}}]}, "ablation 'R': no row typo"),
+        (
+            {"datasets": {"a": {"data_config": "a.yaml", "validation_images": 0}}},
+            "one of them must have validation_images",
+        ),
+        (
+            {"variants": {"r": {"base": "sam", "lr_of": "salt", "datasets": ["b"]}}},
+            "row r: no dataset b; there are drive",
+        ),
+        ({"cross_set": ["typo"]}, "cross_set: no row typo"),
         ({"ablation": []}, "unknown key ablation; did you mean ablations"),
     ],
 )

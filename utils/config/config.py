@@ -73,15 +73,20 @@ class Config(Section):
         return dump_yaml(self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
-    def from_yaml(cls, text: str, origin: str) -> Self:
+    def from_yaml(cls, text: str, origin: str, overrides: Sequence[str] = ()) -> Self:
         """Reads a config from YAML text, such as a checkpoint's metadata; `origin` names it in errors.
+
+        `overrides` are as for `load_config`.
 
         Raises:
             ConfigError: a bad key or value, or two that contradict each other.
         """
         draft = Draft()
         draft.add(parse_yaml(text, origin), origin)
-        return cls._from_draft(draft, draft.get(("strategy",)), draft.get(("ft", "type")))
+        strategy, ft_type = draft.get(("strategy",)), draft.get(("ft", "type"))
+        for override in overrides:
+            draft.set(*parse_override(override), COMMAND_LINE)
+        return cls._from_draft(draft, strategy, ft_type)
 
     @classmethod
     def from_resolved(cls, text: str, origin: str) -> Self:

@@ -10,6 +10,8 @@ from utils.files import portable_path
 
 # They say when training ends. A run may go on with more epochs, and then with any patience.
 EPOCHS, PATIENCE = "training.num_epochs", "training.patience"
+# They change nothing that a run computes.
+_FREE = {"training.trackers"}
 
 
 def check_config(origin: Path, saved: str, config: Config, config_file: Path, longer: bool = False) -> bool:
@@ -23,7 +25,7 @@ def check_config(origin: Path, saved: str, config: Config, config_file: Path, lo
     """
     before = flat(Config.from_resolved(saved, str(origin)))  # keys that are newer than the run get their defaults
     now = flat(config)
-    keys = sorted({key for key in before | now if not _same(before.get(key), now.get(key))})
+    keys = sorted({key for key in before | now if not _same(before.get(key), now.get(key))} - _FREE)
     more = longer and now[EPOCHS] > before[EPOCHS]
     if more:
         keys = [key for key in keys if key not in (EPOCHS, PATIENCE)]

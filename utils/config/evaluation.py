@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from utils.config.options import Metrics, NotNegative, ProbabilityThreshold
+from utils.config.options import Metrics, NotNegative, ProbabilityThreshold, TestTimeAugmentation
 from utils.config.schema import Section
 
 _Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -35,6 +35,12 @@ class EvaluationConfig(Section):
     nsd_tolerance: NotNegative = 2.0
     threshold: ProbabilityThreshold = 0.5
     hysteresis: Hysteresis | None = None
+    tta: TestTimeAugmentation = "none"
+
+    @property
+    def flips(self) -> bool:
+        """Whether logits are averaged over mirror images."""
+        return self.tta == "flips"
 
     @field_validator("hysteresis")
     @classmethod

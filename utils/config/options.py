@@ -9,7 +9,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 from adapters.registry import METHODS
 from utils.files import portable_path
 
-BaselineArch = Literal["unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet"]
+BaselineArch = Literal[
+    "unet", "unetr", "regunet", "segnet", "deeplabv3plus", "segformer", "unetplusplus", "segresnet", "dynunet",
+    "detail_head",
+]  # fmt: skip
 Architecture = Literal["Prompt Adapted SAM", "Prompt Adapted SAM 2", BaselineArch]
 SAM_ARCH: Literal["Prompt Adapted SAM"] = "Prompt Adapted SAM"
 SAM2_ARCH: Literal["Prompt Adapted SAM 2"] = "Prompt Adapted SAM 2"
@@ -47,10 +50,12 @@ Relu = Literal["core", "diagonal", "none"]
 
 EncoderAttention = Literal["official", "released"]
 PosEmbedResize = Literal["bicubic", "avg_pool"]
+TestTimeAugmentation = Literal["none", "flips"]
 Scale = Literal["fit", "native"]  # the longest side becomes img_size, or every pixel stays one
 MaskHead = Literal["official", "detail"]
 BaseWeights = Literal["pretrained", "random"]
-PromptType = Literal["text", "box_full", "box_oracle"]
+TrainedPrompt = Literal["text", "box", "points", "mixed"]
+PromptType = Literal[TrainedPrompt, "box_full", "box_oracle"]
 TextEncoderType = Literal["clip", "learned"]
 TextAffineNorm = Literal["layernorm", "batchnorm"]
 
@@ -62,11 +67,14 @@ Size = Literal["img_size", "native"]  # scored at the model's image size (the pa
 Region = Literal["whole", "fov"]  # the whole image, or the field of view alone
 MetricName = Literal[
     "dice", "iou", "sensitivity", "specificity", "precision", "accuracy", "mcc", "auc_roc", "average_precision", "ece",
-    "cldice", "hd95", "assd", "nsd", "betti0_error",
+    "cldice", "hd95", "assd", "nsd", "betti0_error", "thin_sensitivity",
 ]  # fmt: skip
+# Those that need no probability.
+MASK_METRIC_NAMES = [name for name in get_args(MetricName) if name not in ("auc_roc", "average_precision", "ece")]
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["step", "multistep", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "fp16"]
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "comet"]
 LossPart = Literal["focal", "dice", "bce", "cldice", "tversky", "focal_tversky", "boundary"]
 FocalInput = Literal["logits", "probabilities"]
 
@@ -182,6 +190,7 @@ ProbabilityThreshold = Annotated[
     float | Literal["val"],
     BeforeValidator(_threshold),
 ]
+TrackerNames = Annotated[list[TrackerName], _rule(_are_distinct, "must not repeat a tracker")]
 Epochs = Annotated[list[Count], _rule(lambda epochs: sorted(set(epochs)) == epochs, "must list epochs in rising order")]
 Loss = Annotated[str, AfterValidator(lambda loss: loss_parts(loss) and loss)]
 FocalGamma = Annotated[

@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
-from adapters.registry import METHODS
 from utils.config.options import ADAPTER_TYPE, BASELINE_ARCHS, SAM2_ARCH, SAM_ARCH, SAM_TYPES, UNUSED_KEYS
+from utils.config.rules import check
 from utils.config.sources import COMMAND_LINE, Draft, KeyPath, dotted, show
 from utils.errors import ConfigError
 
@@ -48,12 +48,7 @@ def resolve(draft: Draft, file_strategy: Any, file_type: Any) -> None:
     _share_image_size(draft)
     _count_classes(draft)
     _match_strategy_and_type(draft, file_strategy, file_type)
-    _check_rank_rule(draft)
-    _check_use_salt(draft)
-    _check_weights(draft)
-    _check_clip_path(draft)
-    _check_box_prompt(draft)
-    _check_threshold(draft)
+    check(draft)
 
 
 def _drop_unused(draft: Draft) -> None:
@@ -177,68 +172,3 @@ def _match_strategy_and_type(draft: Draft, file_strategy: Any, file_type: Any) -
         )
     draft.set(("strategy",), strategy, strategy_origin)
     draft.set(("ft", "type"), wanted, type_origin)
-
-
-def _check_rank_rule(draft: Draft) -> None:
-    rule, strategy = draft.get(("ft", "rank_rule")), draft.get(("strategy",))
-    if rule in (None, "fixed"):
-        return
-    method = METHODS.get(ADAPTER_TYPE[strategy] or "")
-    if method is None or "svd_rank" not in method.ranks or (rule == "prune" and not method.prunable):
-        raise ConfigError(
-            f"{draft.origin(('ft', 'rank_rule'))}: ft.rank_rule = {rule}, but strategy {strategy} has no ranks that it "
-            "could choose; leave it out, or give --training_strategy salt"
-        )
-
-
-def _check_use_salt(draft: Draft) -> None:
-    use_salt, strategy = draft.get(("use_salt",)), draft.get(("strategy",))
-    if use_salt is not None and use_salt != (strategy == "salt"):
-        origin = draft.origin(("use_salt",))
-        logger.warning("%s: use_salt = %s has no effect, the strategy is %s", origin, show(use_salt), strategy)
-
-
-def _check_weights(draft: Draft) -> None:
-    path = draft.get(("pretrained_path",))
-    if path is not None and draft.get(("sam", "weights")) == "random":
-        raise ConfigError(
-            f"{draft.origin(('sam', 'weights'))}: sam.weights = random, but pretrained_path = {path} "
-            f"({draft.origin(('pretrained_path',))}); remove one of them"
-        )
-
-
-def _check_clip_path(draft: Draft) -> None:
-    if draft.get(("prompts", "clip_path")) is not None and draft.get(("prompts", "text_encoder")) == "learned":
-        origin = draft.origin(("prompts", "clip_path"))
-        logger.warning("%s: prompts.clip_path has no effect, prompts.text_encoder is learned", origin)
-
-
-def _check_box_prompt(draft: Draft) -> None:
-    prompt, strategy = draft.get(("prompts", "type")), draft.get(("strategy",))
-    if prompt in (None, "text"):
-        return
-    if draft.get(("data_transforms", "scale")) == "native":
-        raise ConfigError(
-            f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt}, but the windows of "
-            "data_transforms.scale = native are prompted by text alone; set scale: fit"
-        )
-    if strategy == "none":
-        return
-    raise ConfigError(
-        f"{draft.origin(('prompts', 'type'))}: prompts.type = {prompt} is only for evaluation, but the strategy is "
-        f"{strategy or 'salt'}; give --training_strategy none"
-    )
-
-
-def _check_threshold(draft: Draft) -> None:
-    path = ("evaluation", "threshold")
-    if draft.get(path) != "val":
-        return
-    origin = draft.origin(path)
-    if draft.get(("data", "val")) == "test":
-        raise ConfigError(
-            f"{origin}: evaluation.threshold = val, but data.val = test ({draft.origin(('data', 'val'))}), and a "
-            "threshold chosen on test images would falsify the scores; leave data.val out"
-        )
-    if draft.get(("strategy",)) == "none":
-        raise ConfigError(f"{origin}: evaluation.threshold = val, but strategy none trains nothing; give a number")

@@ -25,6 +25,7 @@ from utils.config.options import (
     Loss,
     MaskHead,
     Mean,
+    Name,
     NetworkSize,
     NotBuiltUnlessFalse,
     NotNegative,
@@ -44,6 +45,7 @@ from utils.config.options import (
     Templates,
     TextAffineNorm,
     TextEncoderType,
+    TrackerNames,
     Workers,
     only,
     to_path,
@@ -74,6 +76,14 @@ class DataTransformsConfig(Section):
     saturation: NotNegative = 0.2
     use_brightness: bool = False
     brightness: NotNegative = 0.2
+    use_contrast: bool = False
+    contrast: NotNegative = 0.2
+    use_gamma: bool = False
+    gamma: ScaleRange = [0.7, 1.5]
+    use_blur: bool = False
+    blur: ScaleRange = [0.3, 1.0]
+    use_elastic: bool = False
+    elastic: Positive = 100.0
     use_horizontal_flip: bool = False
     use_vertical_flip: bool = False
     use_random_scale: bool = False
@@ -151,9 +161,10 @@ class BaselineConfig(Section):
 
 
 class PromptsConfig(Section):
-    """The prompt: a label's text or, only for evaluation, a box. The last three keys are accepted and unused.
+    """The prompt: a label's text, a box around it, or clicks. The last three keys are accepted and unused.
 
-    `type` box_full prompts with the whole image, box_oracle with the box around the true mask.
+    `type` mixed trains with all three, one drawn for each sample, and is evaluated by text. Two are only for
+    evaluation: box_full prompts with the whole image, box_oracle with the box around the true mask.
     """
 
     USE_TEXT_PROMPT: Annotated[bool, only(True)] = True
@@ -161,6 +172,7 @@ class PromptsConfig(Section):
     USE_IMAGE_PROMPT: NotBuiltUnlessFalse = False
     USE_SLICE_NUM: NotBuiltUnlessFalse = False
     type: PromptType = "text"
+    clicks: Count = 3
     text_encoder: TextEncoderType = "clip"
     clip_path: FilePath | None = None
     templates: Templates = ["{label}"]
@@ -176,6 +188,9 @@ class TrainingConfig(Section):
     `schedule_step`, `steps` and `patience` count epochs, `warmup_steps` optimizer steps. Training ends after `patience`
     epochs without a better validation Dice. `batch_size` is the number of samples in one optimizer step over all
     processes; each process computes its share in `accumulate_steps` micro-batches.
+
+    `label_weights` sets how often each label's samples are drawn, in an epoch of as many samples. `freeze` takes
+    parameters that match a pattern out of what the strategy trains. `cache_embeddings` is for a frozen image encoder.
     """
 
     optimizer: OptimizerName = "adamw"
@@ -200,6 +215,9 @@ class TrainingConfig(Section):
     clip_grad_norm: Positive | None = None
     val_every: Count = 1
     patience: Count | None = None
+    label_weights: dict[str, Positive] = {}
+    freeze: list[Name] = []
+    cache_embeddings: NotNegative = 0
     precision: Precision = "fp32"
     accumulate_steps: Count = 1
     gradient_checkpointing: bool = False
@@ -207,6 +225,7 @@ class TrainingConfig(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     sync_batch_norm: bool = True
     deterministic: bool = False
+    trackers: TrackerNames = ["tensorboard"]
 
     @field_validator("accumulate_steps")
     @classmethod

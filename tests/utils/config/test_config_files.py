@@ -9,7 +9,7 @@ from utils.config import Config, load_config
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
-PLANS = ("sweep", "sweep_released", "miniature")  # of several runs: tests/test_sweep.py loads them
+PLANS = ("sweep", "sweep_released", "miniature", "nano")  # of several runs: their own tests load them
 FOLDERS = [ROOT / "configs" / name for name in ("model", "table1", "table1/beyond", "ablation")]
 SHIPPED = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.stem not in PLANS]
 

@@ -1,0 +1,52 @@
+"""Models trained on one dataset and tested on the others, by `main.py test`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from itertools import permutations
+
+from evaluation.results import RESULTS_FILE, CheckpointResults, read_results
+from study.plan import Study
+from study.results import Result
+from study.workers import ROOT
+from training.run_folder import RunFolder
+from utils.config import load_config
+from utils.errors import UserError
+
+Scores = dict[tuple[str, str], float]  # Dice at the images' own size, by (trained on, tested on)
+
+
+def test_across(study: Study, results: Mapping[str, Result]) -> dict[str, Scores]:
+    """The Dice of each row of `study.cross_set`: its first run of each dataset on the test images of every dataset.
+
+    Tests whose results exist are not run again. Raises: UserError for a test that fails.
+    """
+    found: dict[str, Scores] = {}
+    for name in study.cross_set:
+        result = results.get(name)
+        if result is None or not result.seeds:
+            continue
+        scores: Scores = {}
+        for dataset in result.datasets:
+            scores[dataset, dataset] = result.runs[dataset][0].results.last.native.dice.mean
+        for trained_on, tested_on in permutations(result.datasets, 2):
+            run = RunFolder(result.runs[trained_on][0].folder)
+            scores[trained_on, tested_on] = _dice(study, run, tested_on)
+        found[name] = scores
+    return found
+
+
+def _dice(study: Study, run: RunFolder, dataset: str) -> float:
+    path = study.datasets[dataset].data_config
+    folder = run.path / f"model_{load_config(None, path).require_data().name}_test"
+    if not (folder / RESULTS_FILE).is_file():
+        command = [sys.executable, str(ROOT / "main.py"), "test", "--checkpoint", str(run.path / "model.safetensors")]
+        command += ["--data_config", str(path), "--device", "cpu"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(f"{run.path}: test on {dataset} failed: {done.stderr.strip().splitlines()[-1]}")
+    results = read_results(folder / RESULTS_FILE)
+    assert isinstance(results, CheckpointResults)
+    return results.native.dice.mean
