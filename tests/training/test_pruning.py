@@ -10,6 +10,7 @@ import train
 from adapters import adapted_layers
 from main import main
 from model import build_model, load_trained
+from networks.strategies import parameter_counts
 from utils.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -27,7 +28,12 @@ def loaded_ranks(path):
     return {name: layer.ranks for name, layer in adapted_layers(model)}
 
 
-def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspace, caplog):
+def salt_parameters(workspace):
+    model = build_model(config_of(workspace, strategy="salt"), counted_only=True)
+    return parameter_counts(model)["trainable"]
+
+
+def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspace, caplog, capsys):
     caplog.set_level("INFO")
     results = salt(workspace, "r", *PRUNE)
     cut = results.rank_cut
@@ -47,6 +53,10 @@ def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspac
     assert results.best_val.epoch >= 1
     stored = json.loads((workspace.folder / "r" / "results.json").read_text())
     assert stored["rank_cut"]["layers"].keys() == stored["layer_ranks"].keys() == ranks.keys()
+    assert main(["params", "--json", "--checkpoint", str(workspace.folder / "r")]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["layer_ranks"] == ranks
+    assert counts["trainable"] == results.trainable < salt_parameters(workspace)
     assert main(["test", "--checkpoint", str(workspace.folder / "r"), "--device", "cpu"]) == 0
     again = json.loads((workspace.folder / "r" / "m_set_test" / "results.json").read_text())
     assert again["native"]["dice"]["mean"] == pytest.approx(results.last.native.dice.mean, abs=1e-6)
