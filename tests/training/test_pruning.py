@@ -16,7 +16,9 @@ from utils.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 # 2 epochs of 2 steps; the cut is at the end of the first.
-PRUNE = ("ft.rank_rule=prune", "ft.rank_penalty=0.5", "ft.relu=none", "training.lr=0.01")
+# 4.02% are trained beside the adapters, 4.50% with them all. Random weights have gradients so small that AdamW's steps
+# are shorter than the learning rate, so that the penalty is too.
+PRUNE = ("ft.rank_rule=prune", "ft.rank_penalty=0.001", "ft.rank_budget=0.043", "ft.relu=none", "training.lr=0.01")
 
 
 def salt(workspace, name, *overrides):
@@ -43,11 +45,19 @@ def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspac
     assert all(
         layer.before == {"svd_rank": 4 if "neck" in name else 8, "r_lora": 2} for name, layer in cut.layers.items()
     )
-    left = sum(layer["svd_rank"] for layer in ranks.values())
-    assert 0 < left < sum(layer.before["svd_rank"] for layer in cut.layers.values())
+    left, before = (
+        [sum(of[key] for of in layers) for key in ("svd_rank", "r_lora")]
+        for layers in (ranks.values(), [layer.before for layer in cut.layers.values()])
+    )
+    assert 0 < left[0] <= before[0]
+    assert 0 < left[1] < before[1]
+    assert cut.error > 0
     assert 0 <= cut.error <= cut.bound * (1 + 1e-4) + 1e-5
-    assert results.percent == pytest.approx(cut.percent)
-    assert f"epoch 1: ranks cut: {left} of " in caplog.text
+    assert 4.29 < results.percent == pytest.approx(cut.percent) <= 4.3  # the budget
+    assert (
+        f"epoch 1: ranks cut: {left[0]} of {before[0]} scaled singular values and {left[1]} of {before[1]} "
+        in caplog.text
+    )
     for weights in ("m.safetensors", "best_val.safetensors"):
         assert loaded_ranks(workspace.folder / "r" / weights) == ranks
     assert results.best_val.epoch >= 1
@@ -72,10 +82,7 @@ def test_a_fixed_run_says_nothing_of_it(workspace):
     assert results.rank_cut is None
 
 
-def test_the_budget_is_a_share_of_all_parameters(workspace):
-    """4.02% are trained beside the adapters, 4.50% with them all."""
-    results = salt(workspace, "r", *PRUNE, "ft.rank_penalty=0", "ft.rank_budget=0.043")
-    assert 4.29 < results.percent <= 4.3
+def test_a_budget_that_cannot_be_kept_is_refused(workspace):
     with pytest.raises(ConfigError, match=r"ft.rank_budget = 0.001: what is trained beside the adapters"):
         salt(workspace, "none", *PRUNE, "ft.rank_budget=0.001")
 
