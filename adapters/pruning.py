@@ -67,7 +67,9 @@ def cut_ranks(module: nn.Module, budget: int | None = None) -> dict[str, LayerCu
 
 
 def _layers(module: nn.Module) -> dict[str, SALTLayer]:
-    return {name: layer for name, layer in adapted_layers(module) if isinstance(layer, SALTLayer)}
+    """The layers whose ranks may be cut; those that are frozen as a whole stay as they are."""
+    layers = {name: layer for name, layer in adapted_layers(module) if isinstance(layer, SALTLayer)}
+    return {name: layer for name, layer in layers.items() if any(p.requires_grad for p in layer.parameters())}
 
 
 def _costs(layers: dict[str, SALTLayer]) -> Sequence[Tensor]:

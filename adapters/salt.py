@@ -199,7 +199,11 @@ class SALTLayer(SpectralLayer):
         """Puts new parameters in the place of those that have another shape."""
         for key, old in self.adapter_parameters().items():
             if new[key].shape != old.shape:
-                setattr(self, key, nn.Parameter(new[key].to(old).clone(), old.requires_grad))
+                setattr(
+                    self,
+                    key,
+                    nn.Parameter(new[key].to(old).clone(memory_format=torch.contiguous_format), old.requires_grad),
+                )
             else:
                 old.data.copy_(new[key])
         self._cached_weight = None

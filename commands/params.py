@@ -24,12 +24,14 @@ def run(args: argparse.Namespace) -> None:
     """Prints trainable and total parameters and each adapted layer's ranks, as tables or JSON."""
     config = _config(args)
     from adapters import adapted_layers
-    from model import build_model
+    from model import build_model, load_trained
     from networks.strategies import parameter_counts
 
-    # Only ranks that follow from singular values need the base weights.
-    counted_only = config.ft.rank_rule not in ("energy", "stable_rank")
-    model = build_model(config, counted_only, encode_text=False)
+    rule = config.ft.rank_rule
+    if args.checkpoint and rule != "fixed":  # the file alone has its ranks
+        model, _ = load_trained(checkpoint_file(args.checkpoint))
+    else:  # only ranks that follow from singular values need the base weights
+        model = build_model(config, counted_only=rule not in ("energy", "stable_rank"), encode_text=False)
     counts = parameter_counts(model)
     ranks = {name: layer.ranks for name, layer in adapted_layers(model) if layer.ranks}
     if args.json:
@@ -41,8 +43,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"{counts['percent']:.2f}% trainable")
     for line in _rank_lines(ranks):
         print(line)
-    if config.ft.rank_rule == "prune":
-        print("These ranks are those before the cut; a run's results.json holds those after it, as layer_ranks.")
+    if rule == "prune" and not args.checkpoint:
+        print("These ranks are those before the cut; params --checkpoint shows those after it.")
 
 
 def _config(args: argparse.Namespace) -> Config:

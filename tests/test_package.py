@@ -81,13 +81,13 @@ def fresh_python(tmp_path_factory):
         inside = {name.partition("/")[0] for name in archive.namelist()}
         assert "salt_adapters/py.typed" in archive.namelist()
     assert {name for name in inside if not name.endswith(".dist-info")} == {"salt_adapters"}
-    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
     where = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(where, check=True, capture_output=True, text=True).stdout.strip())
     (packages / "outside.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    # Without --no-deps: pip finds torch and safetensors there.
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-index", wheel], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel]
+    subprocess.run(pip, check=True)
     return python
 
 

@@ -82,8 +82,9 @@ def parameter_budget(model: SegmentationModel, share: float | None) -> int | Non
     if share is None:
         return None
     counts = parameter_counts(model)
-    of_adapters = sum(parameter.numel() for parameter in adapters.adapter_parameters(model).values())
-    others, rest = counts["trainable"] - of_adapters, counts["total"] - of_adapters
+    of_adapters = [p for p in adapters.adapter_parameters(model).values() if p.requires_grad]
+    size = sum(parameter.numel() for parameter in of_adapters)
+    others, rest = counts["trainable"] - size, counts["total"] - size
     if others > share * rest:
         raise ConfigError(
             f"ft.rank_budget = {share:g}: what is trained beside the adapters (norms, positions, prompt) is already "

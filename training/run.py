@@ -124,6 +124,7 @@ class Run:
         size = training.cache_embeddings
         self.embeddings = EmbeddingCache(self.model, self.processes, size) if size else None
         loss = SegmentationLoss.of(training)
+        vars(self).pop("objective", None)  # DistributedDataParallel frees its hooks before it is made anew
         objective = Objective(self.model, loss, training.reg_multiplier)
         optimizer = build_optimizer(self.model, training)
         self.objective, self.optimizer = self.processes.prepare(objective, optimizer, self.model.prompt == "mixed")

@@ -10,12 +10,15 @@ import train
 from adapters import adapted_layers
 from main import main
 from model import build_model, load_trained
+from networks.strategies import parameter_counts
 from utils.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 # 2 epochs of 2 steps; the cut is at the end of the first.
-PRUNE = ("ft.rank_rule=prune", "ft.rank_penalty=0.5", "ft.relu=none", "training.lr=0.01")
+# 4.02% are trained beside the adapters, 4.50% with them all. Random weights have gradients so small that AdamW's steps
+# are shorter than the learning rate, so that the penalty is too.
+PRUNE = ("ft.rank_rule=prune", "ft.rank_penalty=0.001", "ft.rank_budget=0.043", "ft.relu=none", "training.lr=0.01")
 
 
 def salt(workspace, name, *overrides):
@@ -27,7 +30,12 @@ def loaded_ranks(path):
     return {name: layer.ranks for name, layer in adapted_layers(model)}
 
 
-def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspace, caplog):
+def salt_parameters(workspace):
+    model = build_model(config_of(workspace, strategy="salt"), counted_only=True)
+    return parameter_counts(model)["trainable"]
+
+
+def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspace, caplog, capsys):
     caplog.set_level("INFO")
     results = salt(workspace, "r", *PRUNE)
     cut = results.rank_cut
@@ -37,16 +45,28 @@ def test_a_pruned_run_says_what_it_cut_and_its_weights_have_these_ranks(workspac
     assert all(
         layer.before == {"svd_rank": 4 if "neck" in name else 8, "r_lora": 2} for name, layer in cut.layers.items()
     )
-    left = sum(layer["svd_rank"] for layer in ranks.values())
-    assert 0 < left < sum(layer.before["svd_rank"] for layer in cut.layers.values())
+    left, before = (
+        [sum(of[key] for of in layers) for key in ("svd_rank", "r_lora")]
+        for layers in (ranks.values(), [layer.before for layer in cut.layers.values()])
+    )
+    assert 0 < left[0] <= before[0]
+    assert 0 < left[1] < before[1]
+    assert cut.error > 0
     assert 0 <= cut.error <= cut.bound * (1 + 1e-4) + 1e-5
-    assert results.percent == pytest.approx(cut.percent)
-    assert f"epoch 1: ranks cut: {left} of " in caplog.text
+    assert 4.29 < results.percent == pytest.approx(cut.percent) <= 4.3  # the budget
+    assert (
+        f"epoch 1: ranks cut: {left[0]} of {before[0]} scaled singular values and {left[1]} of {before[1]} "
+        in caplog.text
+    )
     for weights in ("m.safetensors", "best_val.safetensors"):
         assert loaded_ranks(workspace.folder / "r" / weights) == ranks
     assert results.best_val.epoch >= 1
     stored = json.loads((workspace.folder / "r" / "results.json").read_text())
     assert stored["rank_cut"]["layers"].keys() == stored["layer_ranks"].keys() == ranks.keys()
+    assert main(["params", "--json", "--checkpoint", str(workspace.folder / "r")]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["layer_ranks"] == ranks
+    assert counts["trainable"] == results.trainable < salt_parameters(workspace)
     assert main(["test", "--checkpoint", str(workspace.folder / "r"), "--device", "cpu"]) == 0
     again = json.loads((workspace.folder / "r" / "m_set_test" / "results.json").read_text())
     assert again["native"]["dice"]["mean"] == pytest.approx(results.last.native.dice.mean, abs=1e-6)
@@ -62,10 +82,7 @@ def test_a_fixed_run_says_nothing_of_it(workspace):
     assert results.rank_cut is None
 
 
-def test_the_budget_is_a_share_of_all_parameters(workspace):
-    """4.02% are trained beside the adapters, 4.50% with them all."""
-    results = salt(workspace, "r", *PRUNE, "ft.rank_penalty=0", "ft.rank_budget=0.043")
-    assert 4.29 < results.percent <= 4.3
+def test_a_budget_that_cannot_be_kept_is_refused(workspace):
     with pytest.raises(ConfigError, match=r"ft.rank_budget = 0.001: what is trained beside the adapters"):
         salt(workspace, "none", *PRUNE, "ft.rank_budget=0.001")
 

@@ -16,6 +16,7 @@ from utils.config import options
     ("option", "own"),
     [
         (options.RLoraAboveRank, adapters.ranks.AboveRank),
+        (options.RankChoice, adapters.ranks.RankChoice),
         (options.SaltInit, adapters.salt.SaltInit),
         (options.Relu, adapters.salt.Relu),
     ],
