@@ -30,7 +30,7 @@ def dice(path):
 
 
 def draw_two_objects(folder, splits, size=64):
-    """Images of `prepare shapes`, and as labels their two largest blobs or textures, by size: nothing tells which is which."""
+    """Images of `prepare shapes`, and as labels their two largest blobs or textures: nothing else tells them apart."""
     rows, seed = ["imgs,split"], 0
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
