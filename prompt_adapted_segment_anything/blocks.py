@@ -46,12 +46,12 @@ class EncoderBlock(nn.Module):
         return attn.proj(window_unpartition(out, window, padded_size, (H, W)))
 
 
-def pad_with(fill: Tensor, x: Tensor, below: int, right: int) -> Tensor:
-    """Pads a grid x (B, H, W, C) by rows below and columns at the right of `fill` (C,)."""
-    B, H, W, _ = x.shape
+def pad_with(fill: Tensor | None, x: Tensor, below: int, right: int) -> Tensor:
+    """Pads a grid x (B, H, W, C) by rows below and columns at the right of `fill` (C,), or of zeros."""
+    B, H, W, C = x.shape
     if not (below or right):
         return x
-    fill = fill.to(x.dtype)
+    fill = x.new_zeros(C) if fill is None else fill.to(x.dtype)
     x = torch.cat([x, fill.expand(B, H, right, -1)], dim=2)
     return torch.cat([x, fill.expand(B, below, W + right, -1)], dim=1)
 

@@ -80,6 +80,21 @@ def test_adapted_projections_keep_windows_right():
         assert torch.allclose(ours(x), stock(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["ssf", "adaptformer", "dora", None])
+@pytest.mark.parametrize("bias", [True, False])
+def test_padding_tokens_are_what_the_adapted_projection_makes_of_zeros(method, bias):
+    """The stock block pads before the projection, whatever that is; windows of 3 don't divide the grid."""
+    stock = Block(16, 2, qkv_bias=bias, window_size=3).double()
+    if method:
+        adapters.inject(stock, method, ["attn.qkv"], adapters.RankRule(r_lora=2))
+        with torch.no_grad():
+            for parameter in adapters.adapter_parameters(stock).values():
+                parameter.add_(torch.randn_like(parameter))
+    stock.eval()
+    x = torch.randn(1, 5, 7, 16, dtype=torch.float64)
+    assert torch.allclose(EncoderBlock(stock)(x), stock(x), atol=1e-10)
+
+
 def block_pair(window, table_size=None, use_rel_pos=True, dtype=torch.float64, dim=32):
     """A stock block with random tables of relative positions, and ours with a copy of its modules."""
     stock = Block(dim, 2, use_rel_pos=use_rel_pos, window_size=window, input_size=table_size)
