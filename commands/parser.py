@@ -42,8 +42,8 @@ COMMANDS: dict[str, Command] = {
 START = """SALT: parameter-efficient fine-tuning of SAM for medical images. From your own images to masks:
 
   python main.py prepare folder --images DIR --masks DIR --output data/MINE
-  python main.py train --data_config data/MINE/data.yaml --model_config configs/model/nano_salt.yaml \\
-      --pretrained_path weights/nano_sam.safetensors --save_path runs/MINE/model.safetensors
+  python main.py train --data_config data/MINE/data.yaml --model_config configs/model/nano_sam2_detail.yaml \\
+      --pretrained_path weights/nano_sam2.safetensors --save_path runs/MINE/model.safetensors
   python main.py predict --checkpoint runs/MINE --images DIR --output masks
 
 All commands: python main.py --help. One: python main.py prepare --help. README.md and docs/ have the rest."""

@@ -11,7 +11,7 @@ from utils.files import in_project
 HELP = "bring a dataset into this project's layout"
 
 # nano SAM needs no download and trains on a CPU in minutes. SAM's weights go in its place.
-_MODEL_CONFIG, _WEIGHTS = "configs/model/nano_salt.yaml", "weights/nano_sam.safetensors"
+_MODEL_CONFIG, _WEIGHTS = "configs/model/nano_sam2_detail.yaml", "weights/nano_sam2.safetensors"
 
 # name: (help text, argparse's settings). A converter accepts an option by having a parameter of that name; for other
 # datasets the option is an error. Each may be spelled with underscores or hyphens.

@@ -10,7 +10,7 @@ from utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 PLANS = ("sweep", "sweep_released", "miniature", "nano")  # of several runs: their own tests load them
-FOLDERS = [ROOT / "configs" / name for name in ("model", "table1", "table1/beyond", "ablation")]
+FOLDERS = [ROOT / "configs" / name for name in ("model", "baseline", "table1", "table1/beyond", "ablation")]
 SHIPPED = [path for folder in FOLDERS for path in sorted(folder.glob("*.yaml")) if path.stem not in PLANS]
 
 # Every key of the published files, with values of the kinds that users of the released code have in theirs.
