@@ -31,7 +31,7 @@ def one_layer():
     return m, weight + layer.U @ core @ layer.Vh, directions
 
 
-def train(m, target, penalty=1.0, steps=600, lr=0.01, period=50):
+def train(m, target, penalty=2.0, steps=600, lr=0.01, period=50):
     """Adam on noisy batches, with a proximal step after each period of its steps."""
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(m.parameters(), lr)
