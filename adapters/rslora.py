@@ -9,9 +9,9 @@ ALPHA = 16.0
 class RsLoRALayer(LoRALayer):
     """LoRA with the scale alpha / sqrt(d) in place of alpha / d.
 
-    Without an alpha it is 16 (ours), which makes the scale 1 at rank 256. down starts Kaiming-uniform, since the
-    analysis asks for a spread that does not depend on the rank, as our LoRA's 1/d does. up starts as zero, so that the
-    layer equals the wrapped one. Limits as for LoRA.
+    Without an alpha it is 16 (ours), which makes the scale 1 at rank 256. down starts Kaiming-uniform: the analysis
+    asks for a spread that does not depend on the rank, unlike our LoRA's 1/d. up starts as zero, so that the layer
+    equals the wrapped one. Limits as for LoRA.
     Source: Kalajdzievski 2023 (arXiv 2312.03732).
     """
 
