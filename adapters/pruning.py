@@ -36,7 +36,7 @@ def proximal_step(module: nn.Module, step: float) -> None:
     It is the proximal map of an l1 penalty on the changes of the scaled singular values and on the singular values of
     X Y. Each is weighted by how far a step of the optimizer moves it, so that one `step` fits all of them. n steps of
     Adam with the learning rate lr, on gradients that are noise, move an element by about lr * sqrt(n). So after every
-    n steps, with `step` = 2 * lr * sqrt(n), what only noise has moved goes back to 0, and what the loss goes on pushing
+    n steps, with `step` = lr * sqrt(n), what only noise has moved goes back to 0, and what the loss goes on pushing
     to one side does not. For a rate that changes, lr * sqrt(n) is the root of the sum of its squares.
     """
     if step > 0:

@@ -70,7 +70,8 @@ def _draw(run: Run, title: str, folder: Path, name: str, drawn: Drawn) -> None:
 def _finish(axis: "Axes", title: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axis.set(title=title, xlabel="block of the encoder", ylabel="rank")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylim(bottom=0)
+    axis.set(title=title, xlabel="block of the encoder; its neck follows", ylabel="rank")
+    axis.set_ylim(0, max(1.0, axis.get_ylim()[1]))
+    for of_axis in (axis.xaxis, axis.yaxis):
+        of_axis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(True)

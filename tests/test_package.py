@@ -35,7 +35,7 @@ assert salt_adapters.load_adapters(base, "saved") == [name for name, _ in salt_a
 with torch.no_grad():
     expected = call(model.eval())
     assert torch.equal(call(base.eval()), expected)
-    assert not torch.allclose(call(other.eval()), expected, atol=1e-3)
+    assert not torch.allclose(call(other.eval()), expected, rtol=1e-2, atol=0)
     salt_adapters.merge(base)
     assert not list(salt_adapters.adapted_layers(base))
     torch.testing.assert_close(call(base), expected, atol=1e-4, rtol=1e-4)

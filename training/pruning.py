@@ -70,6 +70,12 @@ def cut_ranks(run: Run) -> None:
     run.start_optimizer()
     if run.processes.is_main:
         log.info("epoch %d: %s", epoch, _words(run.progress.cut))
+        if not any(cut.svd_rank or cut.r_lora for cut in layers.values()):
+            log.warning(
+                "epoch %d: no adapter is left; to keep some, lower ft.rank_penalty, or training.reg_multiplier, which "
+                "holds at 0 what the loss pulls less",
+                epoch,
+            )
 
 
 def parameter_budget(model: SegmentationModel, share: float | None) -> int | None:

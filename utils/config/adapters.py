@@ -50,7 +50,7 @@ class FtConfig(Section):
     rank_pattern: dict[str, RankPattern] = Field(default={})
     rank_rule: RankChoice = "fixed"
     rank_energy: Annotated[float, Field(gt=0, le=1)] = 0.9
-    rank_penalty: NotNegative = 2.0
+    rank_penalty: NotNegative = 1.0
     rank_cut_at: Annotated[float, Field(gt=0, le=1)] = 0.5
     rank_budget: Annotated[float, Field(gt=0, lt=1)] | None = None
     targets: Annotated[list[Name], Field(min_length=1)] | None = None
