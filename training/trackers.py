@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from utils.config.options import TrackerName
 from utils.extras import extra
@@ -63,7 +64,9 @@ class Trackers:
         for name, picture in pictures.items() if "comet" in self._open else ():
             self._guarded(
                 "comet",
-                lambda name=name, picture=picture: self._open["comet"].tracker.log_image(picture, name, step=step),
+                lambda name=name, picture=picture: self._open["comet"].tracker.log_image(
+                    Image.fromarray(picture), name, step=step
+                ),
             )
 
     def close(self) -> None:
