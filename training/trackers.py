@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from utils.config.options import TrackerName
 from utils.extras import extra
@@ -58,11 +59,9 @@ class Trackers:
 
     def pictures(self, pictures: Mapping[str, np.ndarray], step: int) -> None:
         """Sends pictures (H, W, 3) uint8 by name, to wandb and Comet."""
-        if "wandb" in self._open:
-            values = {name: [picture] for name, picture in pictures.items()}
-            self._guarded("wandb", lambda: self._open["wandb"].log_images(values, step=step))
-        for name, picture in pictures.items() if "comet" in self._open else ():
-            self._guarded("comet", partial(self._open["comet"].tracker.log_image, picture, name, step=step))
+        for name, send in {"wandb": _to_wandb, "comet": _to_comet}.items():
+            if tracker := self._open.get(name):
+                self._guarded(name, partial(send, tracker, pictures, step))
 
     def close(self) -> None:
         """Ends the trackers' runs."""
@@ -117,6 +116,15 @@ class Trackers:
             reason = " ".join(str(error).split()) or type(error).__name__
             log.warning("tracker %s: %s; the run goes on without it", name, reason)
             self._open.pop(name, None)
+
+
+def _to_wandb(tracker: "GeneralTracker", pictures: Mapping[str, np.ndarray], step: int) -> None:
+    tracker.log_images({name: [picture] for name, picture in pictures.items()}, step=step)
+
+
+def _to_comet(tracker: "GeneralTracker", pictures: Mapping[str, np.ndarray], step: int) -> None:
+    for name, picture in pictures.items():
+        tracker.tracker.log_image(Image.fromarray(picture), name, step=step)
 
 
 def _package(name: str) -> ModuleType:

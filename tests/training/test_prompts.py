@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 SAMS = ("sam", "sam2")
 PROMPTS = ("box", "points", "mixed")
-FAST = {("nano SAM", "mixed"), ("nano SAM2", "points")}
+FAST = {("nano SAM", "mixed")}  # the others are slow
 
 
 def build(folder, kind, *overrides, strategy="lora"):
