@@ -327,3 +327,5 @@ def test_the_processor_prepares_images_as_this_project_does(make_weights, tmp_pa
     pixels, _, _ = load_model(checkpoint).transform(image)
     torch.testing.assert_close(given["pixel_values"][0], pixels, atol=1e-5, rtol=0)
     assert given["input_boxes"].tolist() == [[[0.0, 0.0, 9.0, 9.0]]]
+    written = json.loads((output / "config.json").read_text())
+    assert written["mask_decoder_config"]["layer_norm_eps"] == 1e-5  # segment_anything's, not transformers' default
