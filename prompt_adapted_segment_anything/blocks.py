@@ -39,7 +39,6 @@ class EncoderBlock(nn.Module):
         if window == 0:
             return attn.proj(attend(qkv, attn.num_heads, rel_pos))
         fill = attn.qkv.output_at_zero() if isinstance(attn.qkv, AdaptedLayer) else attn.qkv.bias
-        assert isinstance(fill, Tensor)
         qkv = pad_with(fill, qkv, -H % window, -W % window)
         windows, padded_size = window_partition(qkv, window)  # (B * windows, window, window, 3 * C)
         out = attend(windows, attn.num_heads, rel_pos)

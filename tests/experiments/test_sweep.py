@@ -200,6 +200,7 @@ def test_the_plan_of_table_1_names_every_row_of_the_paper():
         "sweep",
         "sweep_released",
         "miniature",
+        "nano",
         "salt_256_detail",  # beyond the paper
         "sam2_salt_256_detail",
     }
