@@ -173,7 +173,7 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
         settings = [file, label, flips, tile]
         changed = [file.change, label.change, flips.change, tile.change, clear.click]
         gr.on(changed, predict, settings, viewed).then(draw, [viewed, threshold], outputs)
-        place.input(click, [place, viewed], viewed).then(draw, [viewed, threshold], outputs)
+        place.change(click, [place, viewed], viewed).then(draw, [viewed, threshold], outputs)
         back.click(undo, [viewed, *settings], viewed).then(draw, [viewed, threshold], outputs)
         threshold.change(draw, [viewed, threshold], outputs, show_progress="hidden", trigger_mode="always_last")
     return page
