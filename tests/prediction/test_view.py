@@ -216,7 +216,7 @@ def test_clicks_in_a_browser(served, chromium, tmp_path):
     expect(note).to_contain_text("Clicks: 1, 0 of them negative.")
     expect(image).to_have_js_property("complete", True)
     shown = Image.open(io.BytesIO(page.request.get(image.get_attribute("src")).body())).convert("RGB")
-    assert shown.getpixel((20, 30)) == (60, 220, 60)
+    assert (60, 220, 60) in {shown.getpixel((20, row)) for row in (29, 30, 31)}  # browsers round to their own pixels
     click("overlay0", (0.75, 0.5), button="right")
     expect(note).to_contain_text("Clicks: 2, 1 of them negative.")
     click("image", (0.5, 0.9), modifiers=["Shift"])
