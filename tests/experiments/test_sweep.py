@@ -14,6 +14,7 @@ import pytest
 import yaml
 from lock_holder import held
 
+from experiments import sweep
 from experiments.sweep_plan import read_plan, sweep_runs
 from main import main
 from utils.config import load_config
@@ -260,6 +261,14 @@ def test_the_miniature_of_table_1_from_sweep_to_page(workspace):
         assert name in page
     figures = {figure.stem.split("_")[0] for figure in (report / "figures").glob("*.png")}
     assert figures == {"qualitative", "curves", "ranks", "spectra"}
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_no_failure(plan, monkeypatch, caplog):
+    real = sweep._run
+    monkeypatch.setattr(sweep, "_run", lambda run, device: real(run, device) or 1)  # ours came second, and was refused
+    caplog.set_level("INFO")
+    assert run(plan(seeds=[0]), "--only", "none/*") == 0
+    assert "none/bars/0: another process runs it" in caplog.text
 
 
 def test_the_override_of_a_dataset_counts_before_the_plans_and_a_rows_before_both(plan, workspace, capsys):

@@ -141,7 +141,7 @@ def served(make_weights, sam_weights):
         _wait_for_page(process, port)
         yield port
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) in (0, 3)
+        assert process.wait(120) in (0, 3)
     finally:
         process.kill()
 
