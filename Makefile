@@ -80,7 +80,7 @@ study: setup
 # docs/table1-nano from four real sets in DATA: some five hours on two cores, goes on where it was stopped.
 DATA := ../shared/data
 PREPARE := $(PY) main.py prepare
-FOLDER_OF = folder --images $(DATA)/$(1)/images --masks $(DATA)/$(1)/masks --test_fraction $(2) --val_fraction 0 --output data/$(1)
+FOLDER_OF = folder --images $(DATA)/$(1)/images --masks $(DATA)/$(1)/masks --threshold 127 --test_fraction $(2) --output data/$(1)
 
 table1-nano-data: setup
 	@test -e data/DRIVE || $(PREPARE) drive --source $(DATA)/DRIVE --output data/DRIVE

@@ -84,6 +84,11 @@ def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
+def same_tensors(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Whether both have the same keys and values, to the bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None, content: Any) -> None:
     """Writes `tensors` with `metadata` as safetensors, or `content` by torch.save if the name ends in .pth or .pt.
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from checkpointing import weights_file
+from checkpointing.tensor_files import same_tensors
 from datasets.data import GeneralDataset
 from datasets.split import Row, split_names
 from datasets.validation import run_rows, split_text
@@ -81,7 +82,8 @@ def train_and_evaluate(
         ):
             with stop.at_once("before training began"):
                 processes = Processes(device, training.precision, training.accumulate_steps)
-                _check_batch_size(config, processes)
+                if config.strategy != "none":
+                    processes.check_batch_size(training.batch_size)
                 processes.on_main(lambda: held.enter_context(folder.locked(save_path)))
                 start = processes.on_main(lambda: decide_start(folder, save_path, config, resume))
             if start == "finished":
@@ -134,10 +136,14 @@ class _Experiment:
             if run:
                 best = weights_file.read_weights(self.folder.best_weights)
                 run.progress.best_epoch = int(best.metadata["epoch"])
-                weights_file.load_trained_state(model, best.tensors, everything=self.config.pretrained_path is None)
-                configs["best_val"] = chosen_config(self.config, model, run)
+                configs["best_val"], scores["best_val"] = configs["last"], scores["last"]
+                everything = self.config.pretrained_path is None
+                final = weights_file.trained_state(model, everything)
+                if not self.processes.on_main(lambda: same_tensors(best.tensors, final)):
+                    weights_file.load_trained_state(model, best.tensors, everything)
+                    configs["best_val"] = best_config = chosen_config(self.config, model, run)
+                    scores["best_val"] = score_dataset(model, test_set, best_config, device, None, self.processes)
                 self.processes.on_main(lambda: keep_config(configs["best_val"], best, self.folder.best_weights))
-                scores["best_val"] = score_dataset(model, test_set, configs["best_val"], device, None, self.processes)
             peak = max(self.processes.gather([peak_memory_bytes(self.processes.device)]))
             progress = run.progress if run else Progress()
             return self.processes.on_main(lambda: self._write_results(model, progress, scores, configs, peak))
@@ -225,16 +231,6 @@ class _Experiment:
         )
         write_results(self.folder.path, results)
         return results
-
-
-def _check_batch_size(config: Config, processes: Processes) -> None:
-    training = config.training
-    if config.strategy != "none" and training.batch_size % (processes.count * training.accumulate_steps):
-        micro_batches = f" x {training.accumulate_steps} accumulate_steps" if training.accumulate_steps > 1 else ""
-        raise ConfigError(
-            f"training.batch_size = {training.batch_size}: must be divisible by "
-            f"{processes.count} processes{micro_batches}"
-        )
 
 
 def _training_sets(config: Config) -> TrainingSets:

@@ -20,11 +20,15 @@ Names = Annotated[list[str], Field(min_length=1)]
 
 
 class RowPlan(Section):
-    """A row: its model config, its base weights, overrides of its own, and datasets where it has not all of them."""
+    """A row: its model config, its base weights, and datasets where it has not all of them.
+
+    `overrides` are its own, `dataset_overrides` its own on one dataset.
+    """
 
     model_config_path: Annotated[FilePath, Field(alias="model_config")]
     pretrained_path: FilePath | None = None
     overrides: list[str] = Field([])
+    dataset_overrides: dict[str, list[str]] = Field({})
     datasets: Names | None = None
 
 
@@ -108,7 +112,8 @@ class SweepRun:
     def overrides(self) -> list[str]:
         """What `--set` gets: of two values for one key the last counts."""
         of_dataset = self.plan.dataset_overrides.get(self.dataset, [])
-        return [*self.plan.overrides, *of_dataset, *self.plan.rows[self.row].overrides]
+        row = self.plan.rows[self.row]
+        return [*self.plan.overrides, *of_dataset, *row.overrides, *row.dataset_overrides.get(self.dataset, [])]
 
     def config(self) -> Config:
         """The resolved config of this run. Raises: ConfigError, or UserError for missing weights, as the run would."""
@@ -135,7 +140,7 @@ def sweep_runs(plan: SweepPlan, only: Sequence[str] = ()) -> list[SweepRun]:
 
     Raises: ConfigError for a pattern without match, or a row with a dataset that the plan does not have.
     """
-    named = {f"row {name}": set(row.datasets or ()) for name, row in plan.rows.items()}
+    named = {f"row {name}": {*(row.datasets or ()), *row.dataset_overrides} for name, row in plan.rows.items()}
     for name, datasets in {**named, "dataset_overrides": set(plan.dataset_overrides)}.items():
         if unknown := datasets - set(plan.datasets):
             raise ConfigError(f"{name}: no dataset {sorted(unknown)[0]}; the plan has {', '.join(plan.datasets)}")

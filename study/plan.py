@@ -39,6 +39,7 @@ class StudyRow(Section):
     Attributes:
         label: its name on the page, for a row of a family.
         lr_of: the row whose learning rate a variant uses.
+        dataset_overrides: those of its final runs on one dataset.
         datasets: of a variant that runs on some of the datasets alone; all by default.
         trained: false for a row that trains nothing and has no learning rate.
         pictured: false for a row that is left out of the pictures of predictions.
@@ -47,6 +48,7 @@ class StudyRow(Section):
     base: str
     label: str = ""
     overrides: list[str] = Field([])
+    dataset_overrides: dict[str, list[str]] = Field({})
     lr_of: str | None = None
     datasets: Names | None = None
     trained: bool = True
@@ -109,7 +111,7 @@ class Study(Section):
         for name, row in (self.rows | self.variants).items():
             if row.base not in self.bases:
                 raise ValueError(f"row {name}: no base {row.base}; there are {', '.join(self.bases)}")
-            if unknown := set(row.datasets or ()) - set(self.datasets):
+            if unknown := {*(row.datasets or ()), *row.dataset_overrides} - set(self.datasets):
                 raise ValueError(f"row {name}: no dataset {sorted(unknown)[0]}; there are {', '.join(self.datasets)}")
         if limited := [name for name, row in self.rows.items() if row.datasets]:
             raise ValueError(f"row {limited[0]}: only variants have datasets of their own")
@@ -192,7 +194,7 @@ def choice_plan(study: Study, rates: Mapping[str, Iterable[float]]) -> SweepPlan
 def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
     """The final runs with each row's chosen learning rate. A row without one is left out; None if no row is left."""
     rows = {
-        name: _row(study, row, [f"training.lr={chosen[name]:g}"] if row.trained else [])
+        name: _final_row(study, row, [f"training.lr={chosen[name]:g}"] if row.trained else [])
         for name, row in study.rows.items()
         if name in chosen or not row.trained
     }
@@ -202,7 +204,7 @@ def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) 
 def variant_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
     """The runs of the ablations' variants; rows are left out as in `final_plan`."""
     rows = {
-        name: _row(study, row, [f"training.lr={chosen[row.lr_of]:g}"])
+        name: _final_row(study, row, [f"training.lr={chosen[row.lr_of]:g}"])
         for name, row in study.variants.items()
         if row.lr_of is not None and row.lr_of in chosen
     }
@@ -218,6 +220,10 @@ def _row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:
     base = study.bases[row.base]
     overrides = [*base.overrides, *row.overrides, *more]
     return base.model_copy(update={"overrides": overrides, "datasets": row.datasets})
+
+
+def _final_row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:
+    return _row(study, row, more).model_copy(update={"dataset_overrides": row.dataset_overrides})
 
 
 def _plan(

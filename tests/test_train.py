@@ -8,6 +8,7 @@ import torch
 from short_runs import run
 
 from checkpointing.weights_file import read_weights
+from experiments import experiment
 from training import run as run_state
 from training.optimizer import learning_rate_factor
 from training.run_log import read_metrics
@@ -94,6 +95,19 @@ def test_a_batch_of_one_trains(workspace):
     for norm in ("layernorm", "batchnorm"):
         results = run(workspace, f"{norm}/m.safetensors", "training.batch_size=1", f"prompts.text_affine_norm={norm}")
         assert results.last.img_size.n == 2
+
+
+def test_a_last_epoch_that_is_the_best_is_scored_once(workspace, monkeypatch):
+    scored = []
+    real = experiment.score_dataset
+    monkeypatch.setattr(experiment, "score_dataset", lambda *args: scored.append(args) or real(*args))
+    overrides = ["training.num_epochs=2", "sam.weights=pretrained", f"pretrained_path={NANO}"]
+    once = run(workspace, "once/m.safetensors", *overrides)
+    assert (len(scored), once.best_val.epoch) == (1, 2)
+    monkeypatch.setattr(experiment, "same_tensors", lambda a, b: False)
+    twice = run(workspace, "twice/m.safetensors", *overrides)
+    assert len(scored) == 3
+    assert once.best_val == twice.best_val
 
 
 @pytest.mark.parametrize("strategy", ["salt", "svd", "svdbiastuning", "lora", "biastuning", "decoder", "full"])

@@ -68,6 +68,15 @@ class Processes:
         """Whether this is the process that writes."""
         return self.index == 0
 
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises ConfigError unless every micro-batch of every process gets as many images."""
+        steps = self.accelerator.gradient_accumulation_steps
+        if batch_size % (self.count * steps):
+            micro_batches = f" x {steps} accumulate_steps" if steps > 1 else ""
+            raise ConfigError(
+                f"training.batch_size = {batch_size}: must be divisible by {self.count} processes{micro_batches}"
+            )
+
     def prepare(
         self, objective: nn.Module, optimizer: torch.optim.Optimizer, some_unused: bool = False
     ) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from utils.config.sources import dump_yaml
+from utils.errors import UserError
 from utils.files import write_text
 
 DATA_CONFIG = "data.yaml"
@@ -60,6 +61,22 @@ def write_data_config(
     ]
     comments = "".join(f"# {line}".rstrip() + "\n" for line in lines)
     write_text(root / DATA_CONFIG, comments + f"\n{dump_yaml({'data_transforms': _AUGMENTATION})}\ndata:\n{entries}")
+
+
+def check_values(names: Sequence[str], written: Sequence[Written]) -> None:
+    """Raises UserError where most masks hold 0 and 255 alone and some hold others too: grey edges, not labels.
+
+    Args:
+        names: of the images, in the order of `written`.
+    """
+    grey = [(name, one.values) for name, one in zip(names, written, strict=True) if set(one.values) - {0, 255}]
+    if 0 < len(grey) < len(written) / 2 and any(255 in one.values for one in written):
+        (name, values), others = grey[0], len(written) - len(grey)
+        raise UserError(
+            f"{name}: its mask holds values {', '.join(map(str, values[:4]))}, ...; {others} of {len(written)} masks "
+            "hold 0 and 255 alone. Are these grey edges, as JPEG leaves them? --threshold 127 makes all masks 0 and "
+            "255; --classes names the values that are labels"
+        )
 
 
 def _sizes(written: Sequence[Written]) -> str:

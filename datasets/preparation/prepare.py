@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets.converters.plan import Plan
 from datasets.converters.table import CONVERTERS
-from datasets.preparation.data_config import write_data_config
+from datasets.preparation.data_config import check_values, write_data_config
 from datasets.preparation.output import check_output, replacing, reserved
 from datasets.preparation.partition import draw_folds, draw_splits
 from datasets.preparation.sources import open_sources
@@ -69,6 +69,8 @@ def prepare(
                 written = write_cases(target, plan.cases, name)
             write_split(target, plan.cases, splits, by_fold)
             if plan.labels is not None:
+                if not plan.labels:
+                    check_values([case.name for case in plan.cases], written)
                 write_data_config(target, output, written, splits, plan.labels)
             summary = _summary(name, output, seed, plan, splits, by_fold, chosen)
             recorded = {key: value for key, value in summary.items() if key not in ("output", "lines")}

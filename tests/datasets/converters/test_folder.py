@@ -87,6 +87,24 @@ def test_masks_with_grey_edges_need_a_threshold(mine, tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/p0_0_photo.png"), (grey > 40) * 255)
 
 
+def test_a_few_masks_with_grey_edges_among_binary_ones_are_named(mine, tmp_path):
+    """Two of eighty real masks were like that, and became labels 1 to 21 without a word."""
+    masks = sorted((mine / "drawings").iterdir())
+    for path in masks:
+        values = read_mask(path)
+        Image.fromarray(np.where(values > 0, 255, 0).astype(np.uint8)).save(path, optimize=False)
+    edges = read_mask(masks[3]).copy()
+    edges[0, :3] = (3, 7, 251)
+    Image.fromarray(edges).save(masks[3], optimize=False)
+    wanted = r"p1_3_photo.png: its mask holds values 0, 3, 7, 251, ...; 9 of 10 masks hold 0 and 255 alone"
+    with pytest.raises(UserError, match=wanted):
+        run(mine, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    run(mine, tmp_path / "out", threshold=127)
+    written = [read_mask(path) for path in (tmp_path / "out" / "masks").iterdir()]
+    assert {value for mask in written for value in np.unique(mask)} == {0, 255}
+
+
 def test_unusable_files_are_named_and_nothing_is_left(mine, tmp_path):
     with pytest.raises(
         UserError, match=r"none of 10 images \(p0_0_photo, .*\) pairs with any of 10 files .* by \{id\}=\{id\}_gt"
