@@ -56,12 +56,12 @@ def sweep(runs: Sequence[SweepRun], device: str = "auto", force: bool = False) -
         started = time.perf_counter()
         log.info("%s: %s", title, "resumes" if run.state == "unfinished" else "starts")
         status = None if is_locked(run.folder.lock) else _run(run, device)
+        if status == StoppedError.exit_code:
+            raise SweepStoppedError(f"stopped by a signal in {run.name}; the same command continues it")
         # Two tasks of a job array may be given one run; the other may have finished it since.
         if status is None or (status and (is_locked(run.folder.lock) or run.state == "done")):
             log.info("%s: another process runs it", title)
             continue
-        if status == StoppedError.exit_code:
-            raise SweepStoppedError(f"stopped by a signal in {run.name}; the same command continues it")
         seconds.append(time.perf_counter() - started)
         if status:
             failures[run.name] = _last_error(run.folder.log, status)
