@@ -271,15 +271,28 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_no_failure(plan, m
     assert "none/bars/0: another process runs it" in caplog.text
 
 
+def test_a_stopped_run_stops_the_sweep_though_its_lock_is_not_free_yet(plan, monkeypatch, capfd):
+    """Its data workers may hold the lock a moment longer; the sweep once went on with the next run."""
+    monkeypatch.setattr(sweep, "_run", lambda run, device: 3)
+    monkeypatch.setattr(sweep, "is_locked", lambda lock, calls=iter([False, True]): next(calls))
+    assert run(plan(seeds=[0])) == 3
+    assert "stopped by a signal in lora/bars/0" in capfd.readouterr().err
+
+
 def test_the_override_of_a_dataset_counts_before_the_plans_and_a_rows_before_both(plan, workspace, capsys):
     config = str(workspace.model_config)
     rows = {
         "plain": {"model_config": config},
         "own": {"model_config": config, "overrides": ["training.num_epochs=5"]},
+        "both": {"model_config": config, "overrides": ["training.num_epochs=5"]},
     }
+    rows["both"]["dataset_overrides"] = {"again": ["training.num_epochs=7"]}
     datasets = dict.fromkeys(("bars", "again"), str(workspace.data_config))
     path = plan(rows=rows, datasets=datasets, seeds=[0], dataset_overrides={"again": ["training.num_epochs=3"]})
     epochs = {each.name: each.config().training.num_epochs for each in sweep_runs(read_plan(path))}
-    assert epochs == {"plain/bars/0": 1, "own/bars/0": 5, "plain/again/0": 3, "own/again/0": 5}
+    assert epochs == {"plain/bars/0": 1, "own/bars/0": 5, "plain/again/0": 3, "own/again/0": 5} | {
+        "both/bars/0": 5,
+        "both/again/0": 7,
+    }
     assert run(plan(dataset_overrides={"agian": []}), "--dry_run") == 2
     assert "dataset_overrides: no dataset agian; the plan has bars" in capsys.readouterr().err
