@@ -1,4 +1,4 @@
-# make setup | extras | demo | test | test-slow | fuzz | crash | lint | bench | study | table1-nano: each sets up .venv by itself first.
+# make setup | extras | demo | test | test-slow | fuzz | crash | lint | bench | table1-nano | table1-nano-adapters: each sets up .venv by itself first.
 # Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
 # make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
@@ -11,7 +11,7 @@ PIP_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: setup extras demo test test-slow fuzz crash lint bench study table1-nano table1-nano-data
+.PHONY: setup extras demo test test-slow fuzz crash lint bench table1-nano table1-nano-adapters table1-nano-data
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -72,12 +72,8 @@ lint: setup
 bench: setup
 	$(PY) -m benchmarks.run $(BENCH)
 
-# docs/study from data/DRIVE: over an hour on two cores, goes on where it was stopped. With SEEDS="3 4", those seeds alone,
-# to check what the page claims.
-study: setup
-	$(PY) -m study.run $(if $(SEEDS),--seeds $(SEEDS))
-
-# docs/table1-nano from four real sets in DATA: some five hours on two cores, goes on where it was stopped.
+# Studies on nano models: docs/table1-nano and its page of adapters, from real sets in DATA. Each takes hours on two cores
+# and goes on where it was stopped. With SEEDS="3 4", those seeds alone, to check what the page claims.
 DATA := ../shared/data
 PREPARE := $(PY) main.py prepare
 FOLDER_OF = folder --images $(DATA)/$(1)/images --masks $(DATA)/$(1)/masks --threshold 127 --test_fraction $(2) --output data/$(1)
@@ -90,3 +86,6 @@ table1-nano-data: setup
 
 table1-nano: table1-nano-data
 	$(PY) -m study.run --plan configs/table1/nano.yaml --page docs/table1-nano $(if $(SEEDS),--seeds $(SEEDS))
+
+table1-nano-adapters: table1-nano-data
+	$(PY) -m study.run --plan configs/table1/nano_adapters.yaml --page docs/table1-nano/adapters $(if $(SEEDS),--seeds $(SEEDS))

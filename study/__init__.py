@@ -1,1 +1,1 @@
-"""The study of `make study`: methods at equal budget on nano models and the real DRIVE set."""
+"""Studies such as `make table1-nano`: methods at equal budget on nano models and real images."""

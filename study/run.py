@@ -27,8 +27,8 @@ PARTS = {"final": final_plan, "variants": variant_plan}
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the study; returns the exit status (0, 1 failed or a claim does not hold, 2 bad config, 3 stopped)."""
     parser = argparse.ArgumentParser(prog="study", description=__doc__)
-    parser.add_argument("--plan", type=Path, default=Path("configs/study/study.yaml"))
-    parser.add_argument("--page", type=Path, default=Path("docs/study"), help="folder of page, figures and CSV files")
+    parser.add_argument("--plan", type=Path, default=Path("configs/table1/nano.yaml"))
+    parser.add_argument("--page", type=Path, default=Path("docs/table1-nano"), help="of page, figures and CSV files")
     parser.add_argument("--workers", type=int, default=2, help="parallel runs, each with one thread")
     parser.add_argument("--seeds", type=int, nargs="+", help="other seeds to check the page's claims with")
     parser.add_argument("--page_only", action="store_true", help="write a page from the finished runs")

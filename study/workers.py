@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def run_plan(plan: SweepPlan, file: Path, workers: int) -> None:
     """Writes the plan to `file` and does its unfinished runs in `workers` processes of `main.py sweep` on the CPU.
 
-    A run that one process has started is skipped by the others. Runs that a killed `make study` left running are waited
+    A run that one process has started is skipped by the others. Runs that a killed study left running are waited
     for.
 
     Raises:

@@ -274,7 +274,8 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_no_failure(plan, m
 def test_a_stopped_run_stops_the_sweep_though_its_lock_is_not_free_yet(plan, monkeypatch, capfd):
     """Its data workers may hold the lock a moment longer; the sweep once went on with the next run."""
     monkeypatch.setattr(sweep, "_run", lambda run, device: 3)
-    monkeypatch.setattr(sweep, "is_locked", lambda lock, calls=iter([False, True]): next(calls))
+    answers = iter([False, True])
+    monkeypatch.setattr(sweep, "is_locked", lambda lock: next(answers))
     assert run(plan(seeds=[0])) == 3
     assert "stopped by a signal in lora/bars/0" in capfd.readouterr().err
 

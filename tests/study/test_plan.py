@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from adapters import METHODS
 from datasets.split import read_rows
 from experiments.sweep_plan import read_plan, sweep_runs
-from study.plan import choice_plan, choice_row, choice_split, final_plan, plan_text, read_study, variant_plan
+from model import build_model
+from networks.strategies import parameter_counts
+from study.plan import choice_plan, choice_split, final_plan, plan_text, read_study, variant_plan
 from utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,54 +114,70 @@ def test_a_wrong_plan_is_refused(plan, changes, message):
         read_study(plan(**changes))
 
 
-def test_the_studys_plan_holds_every_method_at_equal_budget():
-    study = read_study(ROOT / "configs" / "study" / "study.yaml")
+def configs_of(study):
+    """The config of each row's and variant's run on each dataset, with the first seed and one learning rate."""
     chosen = dict.fromkeys(study.rows, 1e-3)
-    plans = [final_plan(study, chosen, study.seeds), variant_plan(study, chosen, study.seeds)]
-    configs = {run.row: run.config() for plan in plans for run in sweep_runs(plan)}
-    assert (
-        len({(c.training.num_epochs, c.training.batch_size, c.training.schedule_step) for c in configs.values()}) == 1
-    )
-    strategies = ["none", "decoder", "biastuning", "svd", "svdbiastuning", "lora", "lora", "salt", "salt", "full"]
-    for family, more in zip(study.families.values(), (["full"], []), strict=True):
-        assert [configs[name].strategy for name in family] == strategies + more
-    assert len(study.seeds) == 3
-    assert {configs[row].training.reg_multiplier for row in study.ablations[3].rows} == {0.0, 0.01, 0.1}
-    assert {configs[row].ft.relu for row in study.ablations[2].rows} == {"core", "diagonal", "none"}
-    assert {configs[row].ft.salt_init for row in study.ablations[1].rows} == {"identity", "normal"}
-    assert {configs[row].sam.encoder_attention for row in study.ablations[4].rows} == {"official", "released"}
-    assert {choice_row("unet", rate) for rate in study.first_rates} == {"unet_lr0.001", "unet_lr0.003", "unet_lr0.01"}
-    for ablation in study.ablations:  # variants differ in what is named alone
-        first = configs[next(iter(ablation.rows))]
-        for row in ablation.rows:
-            same = {"ft": first.ft, "sam": first.sam, "training": first.training}
-            assert configs[row].model_copy(update=same) == first
+    plans = [make(study, chosen, study.seeds[:1]) for make in (final_plan, variant_plan)]
+    return {(run.row, run.dataset): run.config() for plan in plans if plan for run in sweep_runs(plan)}
 
 
-def test_the_plan_of_table_1_on_nano_models_shows_as_many_pixels_to_every_row():
+def test_every_row_of_the_nano_table_sees_as_many_pixels_of_a_set():
     study = read_study(ROOT / "configs" / "table1" / "nano.yaml")
-    chosen = dict.fromkeys(study.rows, 1e-3)
-    runs = [
-        run
-        for make in (final_plan, variant_plan)
-        for run in sweep_runs(make(study, chosen, study.seeds))
-        if not run.seed
-    ]
-    train_images = {"drive": 14, "rossa": 22, "xray": 56, "dias": 20}
-    configs = {(run.row, run.dataset): run.config() for run in runs}
-    pixels = {
-        key: config.training.num_epochs * train_images[key[1]] * config.sam.img_size**2 / 384**2
-        for key, config in configs.items()
-    }
-    assert set(pixels) >= {(row, dataset) for row in study.rows for dataset in train_images}
-    assert all(abs(count - 420) <= 60 for count in pixels.values())
+    configs = configs_of(study)
+    assert set(configs) >= {(row, dataset) for row in study.rows for dataset in study.datasets}
+    for (row, dataset), config in configs.items():
+        pixels, usual = (one.training.num_epochs * one.sam.img_size**2 for one in (config, configs["salt_32", dataset]))
+        assert 0.85 <= pixels / usual <= 1, (row, dataset)
     assert {row for (row, _), config in configs.items() if config.training.batch_size != 1} == {"unet_recipe"}
     heads = {row: config.sam.mask_head for (row, _), config in configs.items()}
     assert {row for row, head in heads.items() if head == "detail"} == {
         *(row for row in study.rows if row.endswith("_detail")),
         *(row for row in study.variants if row.startswith("head_") or row.endswith("_detail")),
     }
-    first = configs["salt_32", "drive"]
-    for row in study.ablations[1].rows:  # differ in the loss alone
-        same = {"training": first.training.model_copy(update={"loss": configs[row, "drive"].training.loss})}
-        assert first.model_copy(update=same) == configs[row, "drive"]
+
+
+def test_the_variants_of_the_nano_table_differ_in_what_their_title_names():
+    study = read_study(ROOT / "configs" / "table1" / "nano.yaml")
+    configs = configs_of(study)
+    free = {
+        "The detail head beside each method": {
+            "strategy",
+            "ft",
+            "arch",
+            "pretrained_path",
+            "prompts",
+            "training",
+            "sam",
+        },
+        "Ranks of SALT": {"ft"},
+        "Start of X and Y": {"ft"},
+        "Where ReLU acts": {"ft"},
+        "Regularizer": {"training.reg_multiplier"},
+        "Loss, SAM's own masks": {"training.loss"},
+        "Loss, detail head": {"training.loss"},
+    }
+    assert list(free) == [ablation.title for ablation in study.ablations]
+    for ablation in study.ablations:
+        first, *others = (configs[row, "drive"].model_dump() for row in ablation.rows)
+        for other in others:
+            differences = {
+                key if key in free[ablation.title] else f"{key}.{inner}"
+                for key in first
+                for inner in (first[key] if isinstance(first[key], dict) else [""])
+                if (first[key][inner] != other[key][inner] if inner else first[key] != other[key])
+            }
+            assert differences <= free[ablation.title], ablation.title
+
+
+def test_the_adapters_of_the_nano_study_train_as_many_parameters():
+    study = read_study(ROOT / "configs" / "table1" / "nano_adapters.yaml")
+    configs = configs_of(study)
+    methods = {config.strategy for config in configs.values()}
+    assert methods == set(METHODS)
+    for family, budget in zip(study.families.values(), (130_000, 290_000), strict=True):
+        for row in set(family) - {"svd", "ssf", "salt_prune"}:  # these two have one size; prune ends at its budget
+            trained = parameter_counts(build_model(configs[row, "drive"]))["trainable"]
+            assert trained == pytest.approx(budget, rel=0.06), row
+    prune = configs["salt_prune", "drive"].ft
+    total = parameter_counts(build_model(configs["salt", "drive"]))["total"]
+    assert prune.rank_budget * total == pytest.approx(130_000, rel=0.06)

@@ -1,4 +1,4 @@
-"""`make study`'s command: in small from learning rates to page, killed and taken up again, and with another seed."""
+"""What `make table1-nano` runs: in small from learning rates to page, killed and taken up, and with another seed."""
 
 import csv
 import os
