@@ -1,4 +1,4 @@
-# make setup | extras | demo | test | test-slow | fuzz | crash | lint | bench | table1-nano | table1-nano-adapters: each sets up .venv by itself first.
+# make setup | extras | demo | test | test-slow | fuzz | crash | lint | bench | study: each sets up .venv by itself first.
 # Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
 # make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
@@ -11,7 +11,7 @@ PIP_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: setup extras demo test test-slow fuzz crash lint bench table1-nano table1-nano-adapters table1-nano-data
+.PHONY: setup extras demo test test-slow fuzz crash lint bench study table1-nano table1-nano-adapters table1-nano-data
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -83,6 +83,8 @@ table1-nano-data: setup
 	@test -e data/DIAS || $(PREPARE) dias --source $(DATA)/DIAS --output data/DIAS
 	@test -e data/XRay-Angio-80 || $(PREPARE) $(call FOLDER_OF,XRay-Angio-80,0.3)
 	@test -e data/ROSSA-30 || $(PREPARE) $(call FOLDER_OF,ROSSA-30,0.267)
+
+study: table1-nano table1-nano-adapters
 
 table1-nano: table1-nano-data
 	$(PY) -m study.run --plan configs/table1/nano.yaml --page docs/table1-nano $(if $(SEEDS),--seeds $(SEEDS))
