@@ -1,4 +1,5 @@
-# make setup | extras | demo | test | test-slow | fuzz | crash | lint | bench | study: each sets up .venv by itself first.
+# make setup | extras | demo | test | test-slow | test-trackers | fuzz | crash | lint | bench | study: each sets up .venv
+# by itself first.
 # Another interpreter: make setup PYTHON=/path/to/python3. Another source of torch, such as one without CUDA:
 # make setup PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu".
 
@@ -11,7 +12,7 @@ PIP_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-.PHONY: setup extras demo test test-slow fuzz crash lint bench study table1-nano table1-nano-adapters table1-nano-data
+.PHONY: setup extras demo test test-slow trackers test-trackers fuzz crash lint bench study table1-nano table1-nano-adapters table1-nano-data
 .DELETE_ON_ERROR:
 
 setup: $(STAMP)
@@ -48,11 +49,18 @@ demo: setup
 
 # Two workers, each with one thread: more threads than cores make torch slower.
 test: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --durations=10
 
 # Tests of one group go to one worker.
 test-slow: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadgroup --durations=25
+
+# Runs that wandb, MLflow and Comet follow offline. The packages stay apart, so that no other test sees them.
+trackers: extras
+	@$(PIP) install --no-deps --upgrade --target $(VENV)/trackers -r requirements-trackers.lock
+
+test-trackers: trackers
+	PYTHONPATH=$(VENV)/trackers OMP_NUM_THREADS=1 $(PY) -m pytest -m slow tests/training/test_trackers.py
 
 # Mutated files through the real commands for a minute, or FUZZ_SECONDS.
 fuzz: setup
