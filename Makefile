@@ -98,4 +98,4 @@ table1-nano: table1-nano-data
 	$(PY) -m study.run --plan configs/table1/nano.yaml --page docs/table1-nano $(if $(SEEDS),--seeds $(SEEDS))
 
 table1-nano-adapters: table1-nano-data
-	$(PY) -m study.run --plan configs/table1/nano_adapters.yaml --page docs/table1-nano/adapters $(if $(SEEDS),--seeds $(SEEDS))
+	$(PY) -m study.run --plan configs/table1/nano/adapters.yaml --page docs/table1-nano/adapters $(if $(SEEDS),--seeds $(SEEDS))

@@ -170,7 +170,7 @@ def test_the_variants_of_the_nano_table_differ_in_what_their_title_names():
 
 
 def test_the_adapters_of_the_nano_study_train_as_many_parameters():
-    study = read_study(ROOT / "configs" / "table1" / "nano_adapters.yaml")
+    study = read_study(ROOT / "configs" / "table1" / "nano" / "adapters.yaml")
     configs = configs_of(study)
     methods = {config.strategy for config in configs.values()}
     assert methods == set(METHODS)

@@ -42,7 +42,7 @@ def encoded_images(monkeypatch):
 )
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_with_kept_embeddings_is_the_same_run(workspace, encoded_images, model):
-    """4 training and 2 validation images are encoded once, not in each of the epochs; the test's twice as ever."""
+    """4 training and 2 validation images are encoded once, not in each of the epochs; the test's as ever."""
     options, epochs = (*PLAIN, *MODELS[model], "training.num_epochs=2"), 2
     run(workspace, "plain/m.safetensors", *options, strategy="decoder")
     plain = sum(encoded_images)
@@ -62,8 +62,9 @@ def test_a_resumed_run_encodes_again_and_is_the_same_to_the_bit(workspace, encod
     run(workspace, "run/m.safetensors", *options, "training.num_epochs=2", strategy="decoder")
     run(workspace, "again/m.safetensors", *options, "training.num_epochs=1", strategy="decoder")
     encoded_images.clear()
-    run(workspace, "again/m.safetensors", *options, "training.num_epochs=2", strategy="decoder", resume=True)
-    assert sum(encoded_images) == 4 + 2 + 2 * 2
+    results = run(workspace, "again/m.safetensors", *options, "training.num_epochs=2", strategy="decoder", resume=True)
+    tests = 1 if results.best_val.epoch == 2 else 2  # a last epoch that is the best is tested once
+    assert sum(encoded_images) == 4 + 2 + tests * 2
     assert_same_runs(workspace.folder / "run", workspace.folder / "again")
 
 
