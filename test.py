@@ -124,10 +124,14 @@ def choose_threshold(
     batch_size: int,
     num_workers: int = 0,
     processes: Processes | None = None,
+    native_logits: NativeLogits | None = None,
 ) -> float:
     """The threshold with the highest mean Dice at the model's image size. Arguments as for `evaluate`."""
     own = _own_indices(dataset, processes)
-    found = predictions(model, dataset, device, batch_size, num_workers, own)
+    if native_logits:
+        found = _reduced(native_logits, dataset, own)
+    else:
+        found = predictions(model, dataset, device, batch_size, num_workers, own)
     curves = [(index, dice_by_threshold(logits, mask)) for index, logits, mask, _, _ in found]
     return best_threshold([curve for _, curve in _gathered(curves, processes)])
 

@@ -84,7 +84,7 @@ def out_of_patience(run: Run) -> bool:
     progress, training = run.progress, run.config.training
     if training.patience is None or progress.so_far.step or progress.epoch % training.val_every or is_before_cut(run):
         return False
-    return progress.epoch > 0 and progress.epoch - progress.best_epoch >= training.patience
+    return progress.best_epoch > 0 and progress.epoch - progress.best_epoch >= training.patience
 
 
 def step_batches(run: Run) -> StepBatches:

@@ -1,7 +1,7 @@
 """What every adapter is: a frozen Linear or Conv2d layer with a trainable change of its weight."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,12 @@ class AdaptedLayer(nn.Module):
     def adapter_buffers(self) -> dict[str, Tensor]:
         """Tensors that are saved beside the parameters and checked when a state is loaded, such as a fingerprint."""
         return {}
+
+    def train(self, mode: bool = True) -> Self:
+        """Also forgets the cached weight: who writes to a parameter's `.data` is not noticed otherwise."""
+        if mode != self.training:
+            self._cached_weight = None
+        return super().train(mode)
 
     def base_tensors(self) -> dict[str, Tensor]:
         """The frozen tensors that hold the wrapped weight. They are saved only if no file holds the base model."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .base import AdapterError, adapted_layers
 from .injection import adapt
 from .ranks import Ranks
+from .registry import METHODS
 from .state import adapter_state_dict, load_adapter_state_dict
 
 CONFIG_FILE = "adapter_config.json"
@@ -71,8 +72,12 @@ def load_adapters(module: nn.Module, path: str | os.PathLike[str]) -> list[str]:
     for key in also:
         if key not in tensors or key not in weights or tensors[key].shape != weights[key].shape:
             raise AdapterError(f"{folder}: its '{key}' is not that of this model")
-    if not any(True for _ in adapted_layers(module)):
+    there = {name: layer.recipe for name, layer in adapted_layers(module)}
+    if not there:
         _build(module, layers)
+    for name, recipe in there.items():
+        if recipe and name in layers and any(recipe[key] != layers[name][key] for key in ("method", "options")):
+            raise AdapterError(f"{name}: the model's adapter has another method or other options than the saved")
     load_adapter_state_dict(module, {key: tensor for key, tensor in tensors.items() if key not in also})
     with torch.no_grad():
         for key in also:
@@ -101,7 +106,14 @@ def _read_config(file: Path) -> tuple[dict[str, Any], list[str]]:
         raise AdapterError(f"{file}: cannot be read ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise AdapterError(f"{file}: is not of the format {FORMAT}, which `save_adapters` writes")
-    return content["layers"], content["also"]
+    try:
+        for recipe in content["layers"].values():
+            if recipe["method"] not in METHODS:
+                raise AdapterError(f"{file}: its method '{recipe['method']}' is not known to this version")
+            Ranks(**recipe["ranks"]), dict(recipe["options"])
+        return content["layers"], list(content["also"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise AdapterError(f"{file}: is damaged ({error!r})") from error
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ class SpectralLayer(AdaptedLayer):
         """U (C (Vh x)), without forming the weight. Not for grouped convolutions."""
         with torch.autocast(self._device_type, enabled=False):  # the core keeps full precision under autocast
             top, block = self.top_values(), self.rest_block()
-        channels = 1 if self.is_conv else -1
+        channels = -3 if self.is_conv else -1
         z = self._linear_or_conv(x, self.Vh.reshape(-1, *self.weight_shape[1:]))
         z_top, z_rest = z.split([self.top_values_count, self.full_rank - self.top_values_count], dim=channels)
         z = z_top * (top[:, None, None] if self.is_conv else top).to(z.dtype)
@@ -94,7 +94,7 @@ class SpectralLayer(AdaptedLayer):
     def _positions(self, x: Tensor) -> int:
         """Number of positions that the weight is applied at (for a strided convolution, an upper bound)."""
         if self.is_conv:
-            return 0 if self._conv_options["groups"] > 1 else x.numel() // x.shape[1]
+            return 0 if self._conv_options["groups"] > 1 else x.numel() // x.shape[-3]
         return x.numel() // self.in_features
 
     def _factors_are_cheaper(self, positions: int) -> bool:

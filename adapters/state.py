@@ -18,7 +18,7 @@ def adapter_state_dict(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_adapter_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads a state of `adapter_state_dict`, strictly. If it does not fit, nothing changes.
+    """Loads a state of `adapter_state_dict`, strictly. If keys or bases do not fit, nothing changes.
 
     Layers whose ranks may vary get those of the state, which replaces their parameters where the shapes differ.
 

@@ -42,6 +42,7 @@ from training.processes import Processes  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.config.options import Precision  # noqa: E402
 from utils.environment import environment_info  # noqa: E402
+from utils.errors import last_line  # noqa: E402
 from utils.files import write_json, write_text  # noqa: E402
 
 _RANKS_256 = ("ft.svd_rank_linear=410", "ft.svd_rank_conv2d=256", "ft.r_lora=256")  # configs/table1/salt_256.yaml
@@ -141,7 +142,7 @@ def nccl_process(device: torch.device) -> dict[str, Any]:
     command = [sys.executable, __file__, "--single-process", str(device)]
     done = subprocess.run(command, env={**os.environ, **ONE_PROCESS}, capture_output=True, text=True, timeout=180)
     if done.returncode:
-        return {"error": _last_line(done.stderr)}
+        return {"error": last_line(done.stderr)}
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -175,12 +176,8 @@ def _main(*arguments: str) -> str:
     command = [sys.executable, str(ROOT / "main.py"), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     if done.returncode:
-        raise RuntimeError(f"main.py {arguments[0]}: {_last_line(done.stderr)}")
+        raise RuntimeError(f"main.py {arguments[0]}: {last_line(done.stderr)}")
     return done.stdout
-
-
-def _last_line(text: str) -> str:
-    return next(reversed(text.strip().splitlines()), "no message")
 
 
 def measure(device: torch.device, output: Path, minutes: float) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def find_base(checkpoint: Path, named: Path | None, expected: str) -> Path:
     if named is not None and named.is_file() and weights_sha256(named) == expected:
         return named
     for path in _candidates(named.name if named else ""):
-        if weights_sha256(path) == expected:
+        if _sha256_of(path) == expected:
             log.info("%s: the base weights are %s", checkpoint, path)
             return path
     searched = " or ".join(str(folder) for folder in _folders())
@@ -44,6 +44,14 @@ def find_base(checkpoint: Path, named: Path | None, expected: str) -> Path:
         f"{checkpoint}: needs its base weights {named}, which do not exist; no file in {searched} has their sha256 "
         f"{expected[:12]}...; give --pretrained_path"
     )
+
+
+def _sha256_of(candidate: Path) -> str:
+    """The hash of a file that may be the base; "" for a damaged one, such as an index whose files are missing."""
+    try:
+        return weights_sha256(candidate)
+    except UserError:
+        return ""
 
 
 def _file_of(named: Path) -> Path:

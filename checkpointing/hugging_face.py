@@ -47,9 +47,14 @@ def _is_hub_name(path: Path) -> bool:
 def _in_cache(repository: str) -> Path:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HFValidationError
 
     for name in _WEIGHTS_NAMES:
-        if isinstance(found := try_to_load_from_cache(repository, name), str):
+        try:
+            found = try_to_load_from_cache(repository, name)
+        except HFValidationError:
+            raise UserError(f"{repository}: no such file or folder, and no name of a model of Hugging Face") from None
+        if isinstance(found, str):
             return Path(found)
     raise UserError(
         f"{repository}: is neither a file or folder nor a model in Hugging Face's cache ({HF_HUB_CACHE}); "

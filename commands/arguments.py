@@ -102,9 +102,16 @@ def add_prediction_options(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="pixels above LOW count where they are connected to one above HIGH",
     )
-    parser.add_argument("--tta", choices=("none", "flips"), default="none", help="flips: mean over mirror images")
+    parser.add_argument(
+        "--tta", choices=("none", "flips"), help="flips: mean over mirror images; default: the checkpoint's"
+    )
     parser.add_argument("--tile", action="store_true", help="slide windows over images larger than the model's")
     parser.add_argument("--tile_overlap", type=_share, default=0.25, help="share of a window that overlaps the next")
+
+
+def chosen_flips(args: argparse.Namespace) -> bool | None:
+    """Whether --tta wants mirror images; None without it."""
+    return None if args.tta is None else args.tta == "flips"
 
 
 def chosen_threshold(args: argparse.Namespace) -> "Threshold | None":

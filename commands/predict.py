@@ -10,6 +10,7 @@ from commands.arguments import (
     add_prediction_options,
     add_set_option,
     checkpoint_file,
+    chosen_flips,
     chosen_threshold,
 )
 from utils.errors import ConfigError, UserError
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
     prompt_file = PromptFile.read(args.points, PointRow) if args.points else None
     prompt_file = PromptFile.read(args.boxes, BoxRow) if args.boxes else prompt_file
-    flips = args.tta == "flips"
+    flips = chosen_flips(args)
     if prompt_file and (args.tile or flips):
         raise ConfigError("--points and --boxes are for whole images: leave out --tile and --tta")
     sources = find_sources(args.images, args.output)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from commands.output import process_index
 from commands.parser import START, parse
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError, UserError, first_line
 
 STOPPED = 3  # as training.signals.StoppedError, whose import would take longer than a mistyped option should wait
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -37,8 +37,7 @@ def run_command(argv: list[str]) -> int:
         # With several processes, the likely reason is that another one ended; it reports why.
         if debug or int(os.environ.get("WORLD_SIZE", "1")) == 1:
             raise
-        reason = str(error).strip().splitlines()[0]
-        print(f"error: process {process_index()}: {reason} (--debug shows where)", file=sys.stderr)
+        print(f"error: process {process_index()}: {first_line(error)} (--debug shows where)", file=sys.stderr)
         return UserError.exit_code
     except _EndedError as error:
         print(f"error: stopped by {error}", file=sys.stderr)

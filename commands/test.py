@@ -10,6 +10,7 @@ from commands.arguments import (
     add_metrics_option,
     add_prediction_options,
     checkpoint_file,
+    chosen_flips,
     chosen_threshold,
 )
 from commands.output import print_scores
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from utils.environment import resolve_device
 
     data = load_config(None, args.data_config) if args.data_config else None
-    flips = args.tta == "flips"
+    flips = chosen_flips(args)
     if (args.prompt not in (None, "text") or args.clicks) and (args.tile or flips or len(args.checkpoint) > 1):
         raise ConfigError("--prompt and --clicks are for one checkpoint and whole images: leave out --tile and --tta")
     threshold = chosen_threshold(args)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from datasets.io import MAX_PIXELS
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.extras import extra
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom"})
@@ -38,7 +38,7 @@ def frame_count(path: Path) -> int:
     try:
         count = int(header.get("NumberOfFrames") or 1)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: its number of frames is no number ({_first_line(error)}); replace the file") from None
+        raise UserError(f"{path}: its number of frames is no number ({first_line(error)}); replace the file") from None
     if not 1 <= count <= MAX_FRAMES:
         raise UserError(f"{path}: promises {count} frames, and 1 to {MAX_FRAMES} are read; replace the file")
     return count
@@ -74,7 +74,7 @@ def _header(path: Path) -> Any:
     try:
         return pydicom.dcmread(path, stop_before_pixels=True)
     except Exception as error:
-        raise UserError(f"{path}: not a readable DICOM file ({_first_line(error)}); replace the file") from error
+        raise UserError(f"{path}: not a readable DICOM file ({first_line(error)}); replace the file") from error
 
 
 def _check(header: Any, path: Path) -> None:
@@ -141,8 +141,4 @@ def _decoding_error(header: Any, error: Exception) -> str:
             f"its pixels are compressed as {syntax.name}, which needs another decoder; "
             "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or save it uncompressed"
         )
-    return f"not a readable DICOM image ({_first_line(error)}); replace the file"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"not a readable DICOM image ({first_line(error)}); replace the file"

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageFile
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".pgm", ".ppm", ".pbm", ".pnm"})
 
@@ -84,8 +84,7 @@ def _read(path: Path, values: Callable[[ImageFile.ImageFile, Path], _T]) -> _T:
     except Image.DecompressionBombError:  # far over the limit
         raise UserError(f"{path}: over the limit of {MAX_PIXELS} pixels") from None
     except Exception as error:  # decoders raise anything on damaged files: OSError, ValueError, struct.error, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a readable image ({reason}); replace the file") from error
+        raise UserError(f"{path}: not a readable image ({first_line(error)}); replace the file") from error
 
 
 def _image_values(image: ImageFile.ImageFile, path: Path) -> np.ndarray:

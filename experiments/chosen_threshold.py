@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from checkpointing.weights_file import WeightsFile, save_weights
+from experiments.scoring import mirrored_logits
 from networks.base import SegmentationModel
 from test import choose_threshold
 from training.run import Run
@@ -19,7 +20,8 @@ def chosen_config(config: Config, model: SegmentationModel, run: Run | None) -> 
     processes = run.processes
     batch_size = max(1, config.training.batch_size // processes.count)
     workers = config.require_data().num_workers
-    chosen = choose_threshold(model, run.val_set, processes.device, batch_size, workers, processes)
+    mirrored = mirrored_logits(model, run.val_set, config, processes.device)
+    chosen = choose_threshold(model, run.val_set, processes.device, batch_size, workers, processes, mirrored)
     log.info("threshold %g, chosen on %d validation samples", chosen, len(run.val_set))
     evaluation = config.evaluation.model_copy(update={"threshold": chosen})
     return config.model_copy(update={"evaluation": evaluation})

@@ -26,7 +26,8 @@ from evaluation.results import (
     write_results,
 )
 from experiments.chosen_threshold import chosen_config, keep_config
-from experiments.scoring import result_metadata, score_dataset, threshold_fields
+from experiments.result_metadata import result_metadata
+from experiments.scoring import score_dataset, threshold_fields
 from experiments.summary import start_lines
 from model import build_model, save_model
 from networks.base import SegmentationModel

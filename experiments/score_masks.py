@@ -9,7 +9,7 @@ from datasets.converters.classes import Classes, parse_classes
 from datasets.converters.pattern import Pairing, pair_by
 from datasets.converters.proposal import propose
 from datasets.converters.search import images_below
-from datasets.io import read_mask
+from datasets.io import read_image, read_mask
 from evaluation.metrics import score_pair
 from evaluation.results import (
     SCHEMA_VERSION,
@@ -112,11 +112,12 @@ def _names(truths: Sequence[Path]) -> dict[int, str]:
 def _read(path: Path, classes: Classes | None, threshold: float | None) -> np.ndarray:
     if classes:
         return classes.read(path).astype(np.int64)
-    values = read_mask(path)
     if threshold is None:
-        return values
-    full = 255 if values.dtype == np.uint8 else 65535
-    return (values > threshold * full).astype(np.int64)
+        return read_mask(path)
+    values = read_image(path)  # probabilities of any bit depth, from 0 to the largest value of the type
+    if (values != values[..., :1]).any():
+        raise UserError(f"{path}: probabilities in colour; save them as a grey PNG")
+    return (values[..., 0] > threshold * np.iinfo(values.dtype).max).astype(np.int64)
 
 
 def _is(mask: np.ndarray, value: int, names: Mapping[int, str]) -> np.ndarray:

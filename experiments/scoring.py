@@ -1,4 +1,4 @@
-"""Scores a model on a split, with pictures; and a weights file as `main.py test` does."""
+"""Scores a model on a split, with pictures, and a weights file as `main.py test` does."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,50 +10,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapters import METHODS, adapted_layers
 from datasets.data import GeneralDataset
 from datasets.io import read_image
 from datasets.names import output_name
 from evaluation.overlays import save_mask, save_overlay
-from evaluation.results import (
-    SCHEMA_VERSION,
-    Checkpoint,
-    CheckpointResults,
-    ImageScore,
-    Scores,
-    write_per_image,
-    write_results,
-)
+from evaluation.results import CheckpointResults, ImageScore, Scores, write_per_image, write_results
 from evaluation.threshold import Threshold
+from experiments.result_metadata import result_metadata
 from model import as_predictor, load_model, load_trained, predictor_of
 from networks.base import SegmentationModel
 from networks.prompted import PromptedModel
-from networks.strategies import parameter_counts
 from prediction.ensemble import average
 from prediction.predictor import Predictor
+from prediction.tiles import TILE_OVERLAP
 from test import NativeLogits, evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
 from utils.config import Config
-from utils.config.adapters import FtConfig
 from utils.config.evaluation import EvaluationConfig
-from utils.config.options import BASELINE_ARCHS, EPOCH_CHOSEN_ON, MetricName
+from utils.config.options import MetricName
 from utils.errors import UserError
-from utils.files import sha256
 
 OVERLAYS = 16  # images with a picture
-# The keys of `ft` that set each rank; a method's results hold those of the ranks that it uses.
-RANK_KEYS = {
-    "svd_rank": {"svd_rank_linear", "svd_rank_conv2d", "svd_ratio", "rank_pattern"},
-    "r_lora": {"r_lora", "rank_pattern"},
-}
-# Those of each rule that chooses ranks.
-RULE_KEYS: dict[str, set[str]] = {
-    "fixed": set(),
-    "energy": {"rank_rule", "rank_energy"},
-    "stable_rank": {"rank_rule"},
-    "prune": {"rank_rule", "rank_budget"},
-}
 
 
 @dataclass(frozen=True)
@@ -61,30 +39,39 @@ class PredictionOptions:
     """How masks are predicted: as the options of the same names of `main.py predict` and `test`."""
 
     tile: bool = False
-    flips: bool = False
+    flips: bool | None = None  # None: the checkpoint's
     threshold: Threshold | None = None  # None: the checkpoint's
     tile_overlap: float | None = None
     prompt: str | None = None  # None: the checkpoint's
     clicks: int | None = None
 
     @property
-    def changes_logits(self) -> bool:
-        """Whether more than the threshold differs from the model's own prediction."""
-        return self.tile or self.flips
-
-    @property
     def used(self) -> dict[str, Any]:
-        """The options that differ from the defaults, for results.json."""
+        """The options that are given, for results.json."""
         chosen = (self.threshold.high, self.threshold.low) if self.threshold else (None, None)
-        used: dict[str, Any] = {"tile": self.tile, "flips": self.flips, "threshold": chosen[0], "low": chosen[1]}
-        used |= {"prompt": self.prompt, "clicks": self.clicks}
-        return {key: value for key, value in used.items() if value}
+        overlap = self.tile_overlap if self.tile and self.tile_overlap != TILE_OVERLAP else None
+        used: dict[str, Any] = {"tile": self.tile or None, "tile_overlap": overlap, "flips": self.flips}
+        used |= {"threshold": chosen[0], "low": chosen[1], "prompt": self.prompt, "clicks": self.clicks}
+        return {key: value for key, value in used.items() if value is not None}
 
     @property
     def suffix(self) -> str:
-        """The same for a folder's name: "_tile_flips_threshold_0.4", or ""."""
-        texts = {key: f"{value:g}" if isinstance(value, float) else value for key, value in self.used.items()}
-        return "".join(f"_{key}" + ("" if value is True else f"_{value}") for key, value in texts.items())
+        """The same for a folder's name: "_tile_no_flips_threshold_0.4", or ""."""
+
+        def word(key: str, value: Any) -> str:
+            if isinstance(value, bool):
+                return f"_{key}" if value else f"_no_{key}"
+            return f"_{key}_{value:g}" if isinstance(value, float) else f"_{key}_{value}"
+
+        return "".join(word(key, value) for key, value in self.used.items())
+
+    def replacing(self, settings: EvaluationConfig) -> EvaluationConfig:
+        """The settings with the threshold and the mirror images that are given."""
+        if self.threshold:
+            settings = self.threshold.replacing(settings)
+        return (
+            settings if self.flips is None else settings.model_copy(update={"tta": "flips" if self.flips else "none"})
+        )
 
 
 def score_dataset(
@@ -108,8 +95,7 @@ def score_dataset(
             words: dict[str, Any] = {"name": score.name, "label": score.label, "dice": score.native.dice}
             save_overlay(pictures.overlays / name, dataset.native_image(index), truth, prediction, **words)
 
-    if native_logits is None and config.evaluation.flips:
-        native_logits = _native_logits(predictor_of(model.eval(), config, device), dataset, PredictionOptions())
+    native_logits = native_logits or mirrored_logits(model, dataset, config, device)
     batch_size = max(1, config.training.batch_size // (processes.count if processes else 1))
     workers = config.require_data().num_workers
     on_prediction = partial(draw, pictures) if pictures else None
@@ -138,17 +124,16 @@ def evaluate_checkpoint(
     model, config = load_trained(path, pretrained_path)
     if data is not None:
         config = config.model_copy(update={"data": data.require_data()})
-    if options.threshold:
-        config = config.model_copy(update={"evaluation": options.threshold.replacing(config.evaluation)})
+    evaluation = options.replacing(config.evaluation)
     if metrics:
-        evaluation = config.evaluation.model_copy(update={"metrics": list(metrics)})
-        config = config.model_copy(update={"evaluation": evaluation})
+        evaluation = evaluation.model_copy(update={"metrics": list(metrics)})
+    config = config.model_copy(update={"evaluation": evaluation})
     if options.prompt or options.clicks:
         _prompt_by(model, config, path, options)
     dataset = GeneralDataset(config, split, train=False)
     counted = result_metadata(config, model, split, path)
     native_logits = None
-    if others or options.changes_logits:
+    if others or options.tile:
         members = [
             as_predictor(model, config, device),
             *(load_model(other, pretrained_path, device) for other in others),
@@ -172,9 +157,20 @@ def _prompt_by(model: SegmentationModel, config: Config, path: Path, options: Pr
         raise UserError(f"{path}: is a {config.arch}, which takes no prompts; leave out --prompt and --clicks")
     if prompt != "text" and config.data_transforms.scale == "native":
         raise UserError(f"{path}: sees windows (data_transforms.scale: native), which are prompted by text alone")
+    if prompt != "text" and config.evaluation.flips:
+        raise UserError(f"{path}: averages mirror images (evaluation.tta: flips), for text alone; give --tta none")
     if prompt != "points" and options.clicks:
         raise UserError(f"{path}: --clicks: is for --prompt points, and the prompt is {prompt}")
     model.prompt_by(prompt, options.clicks)
+
+
+def mirrored_logits(
+    model: SegmentationModel, dataset: GeneralDataset, config: Config, device: torch.device
+) -> NativeLogits | None:
+    """The function that predicts a sample as the mean over mirror images, where the config wants that; else None."""
+    if not config.evaluation.flips:
+        return None
+    return _native_logits(predictor_of(model.eval(), config, device), dataset, PredictionOptions())
 
 
 def _native_logits(predictor: Predictor, dataset: GeneralDataset, options: PredictionOptions) -> NativeLogits:
@@ -196,47 +192,3 @@ def threshold_fields(settings: EvaluationConfig) -> dict[str, Any]:
     """The fields of `ThresholdedScores` beside the scores."""
     threshold = Threshold.of(settings)
     return {"threshold": threshold.high, "low": threshold.low}
-
-
-def result_metadata(config: Config, model: SegmentationModel, split: str, weights: Path | None) -> dict[str, Any]:
-    """What is evaluated, and on what: the fields that every results.json begins with."""
-    data, counts = config.require_data(), parameter_counts(model)
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "method": config.strategy,
-        "arch": config.arch,
-        "sam_type": config.baseline.size if config.arch in BASELINE_ARCHS else config.sam.sam_type,
-        "profile": config.profile,
-        "ranks": _ranks(config.ft),
-        "layer_ranks": {name: layer.ranks for name, layer in adapted_layers(model)}
-        if config.ft.rank_rule != "fixed"
-        else {},
-        "prompt": model.prompt,
-        "text_encoder": config.prompts.text_encoder if model.prompt in ("text", "mixed") else None,
-        "clicks": model.clicks if isinstance(model, PromptedModel) and model.prompt == "points" else None,
-        "weights": "random" if config.pretrained_path is None else config.pretrained_path.name,
-        "dataset": data.name,
-        "split": split,
-        "val_split": data.val,
-        "epoch_chosen_on": EPOCH_CHOSEN_ON[data.val] if config.strategy != "none" else None,
-        "fold": data.fold_num,
-        "seed": config.seed,
-        "checkpoint": Checkpoint(
-            path=str(weights) if weights else None,
-            sha256=sha256(weights) if weights else None,
-            base_sha256=model.base_sha256 or None,
-            clip_sha256=model.clip_sha256 or None,
-        ),
-        **{key: counts[key] for key in ("trainable", "total", "percent")},
-    }
-
-
-def _ranks(ft: FtConfig) -> dict[str, Any]:
-    used = METHODS[ft.type].ranks if ft.type else ()
-    keys = set().union(*(RANK_KEYS[rank] for rank in used), RULE_KEYS[ft.rank_rule])
-    ranks = ft.model_dump(mode="json", include=keys, exclude_none=True)
-    if ft.rank_rule in ("energy", "stable_rank"):  # instead of these three
-        return {key: value for key, value in ranks.items() if not key.startswith("svd_")}
-    if "svd_ratio" in ranks:  # replaces both
-        del ranks["svd_rank_linear"], ranks["svd_rank_conv2d"]
-    return ranks

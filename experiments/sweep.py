@@ -53,7 +53,7 @@ def sweep(runs: Sequence[SweepRun], device: str = "auto", force: bool = False) -
                 log.warning("%s: %s", title, failures[run.name])
                 continue
             run.folder.remove(run.save_path)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), run.folder.log.stat().st_size if run.folder.log.is_file() else 0
         log.info("%s: %s", title, "resumes" if run.state == "unfinished" else "starts")
         status = None if is_locked(run.folder.lock) else _run(run, device)
         if status == StoppedError.exit_code:
@@ -64,7 +64,7 @@ def sweep(runs: Sequence[SweepRun], device: str = "auto", force: bool = False) -
             continue
         seconds.append(time.perf_counter() - started)
         if status:
-            failures[run.name] = _last_error(run.folder.log, status)
+            failures[run.name] = _last_error(run.folder.log, before, status)
             log.warning("%s: failed: %s", title, failures[run.name])
         else:
             dice = read_run_results(run.folder.path).last.img_size.dice.mean
@@ -113,7 +113,9 @@ def _run(run: SweepRun, device: str) -> int:
     return StoppedError.exit_code if signals and status else status
 
 
-def _last_error(output: Path, status: int) -> str:
-    lines = output.read_text(encoding="utf-8", errors="replace").splitlines() if output.is_file() else []
+def _last_error(output: Path, start: int, status: int) -> str:
+    """The error in a run's output from byte `start` on, where this attempt began."""
+    written = output.read_bytes()[start:] if output.is_file() else b""
+    lines = written.decode("utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     return errors[-1].removeprefix("error: ") if errors else f"exit status {status}; see {output}"

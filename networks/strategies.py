@@ -60,6 +60,11 @@ def parameter_counts(model: SegmentationModel) -> dict[str, Any]:
     for name, part in model.named_children():
         trainable, total = adapters.count_parameters(part)
         modules[name] = {"trainable": trainable, "total": total + getattr(part, "frozen_parameters", 0)}
+    if own := list(model.parameters(recurse=False)):  # such as SAM2's embedding of an absent memory
+        modules["others"] = {
+            "trainable": sum(p.numel() for p in own if p.requires_grad),
+            "total": sum(p.numel() for p in own),
+        }
     if uncounted:
         modules["image_encoder"]["total"] -= uncounted
     trainable, total = (sum(counts[key] for counts in modules.values()) for key in ("trainable", "total"))

@@ -35,7 +35,7 @@ class Ensemble(Predictor):
         labels: Sequence[str] | None = None,
         *,
         tile: bool = False,
-        flips: bool = False,
+        flips: bool | None = None,
         prompts: Mapping[str, Prompt] | None = None,
     ) -> Tensor:
         """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`."""

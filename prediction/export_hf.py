@@ -42,8 +42,10 @@ def export_hf(
         UserError: as `official_state`; a SAM2 without high-resolution features, which transformers always uses; a
             folder with a model that no export wrote.
     """
-    if (folder / WEIGHTS).exists() and not _is_export(folder / WEIGHTS):
-        raise UserError(f"{folder / WEIGHTS}: exists, and no export wrote it; give another --output")
+    if not _is_export(folder / WEIGHTS):
+        for name in (WEIGHTS, CONFIG, PROCESSOR):
+            if (folder / name).exists():
+                raise UserError(f"{folder / name}: exists, and no export wrote it; give another --output")
     state = official_state(model, config, checkpoint, img_size)
     assert isinstance(model, PromptedModel)
     if not config.sam.high_res_features and config.arch == SAM2_ARCH:

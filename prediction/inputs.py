@@ -12,7 +12,7 @@ from prediction.sources import Source, in_units_of
 
 ImageInput = str | Path | np.ndarray | Tensor | Image.Image
 
-_PILLOW_MODES = ("L", "RGB", "RGBA", "I;16", "F")  # whose arrays are what they show
+_PILLOW_MODES = ("L", "RGB", "RGBA", "F")  # whose arrays are what they show
 _CHANNELS = (1, 3, 4)
 
 
@@ -27,15 +27,25 @@ def as_array(image: ImageInput, transform: Data_Transform) -> np.ndarray:
 
     Raises:
         UserError: a file that cannot be read.
-        ValueError: an array or tensor of another shape or type; floats outside 0..1 for a checkpoint without a_max.
+        ValueError: an array or tensor of another shape or type; a Pillow image of integers outside 0..65535; floats
+            outside 0..1 for a checkpoint without a_max.
     """
     if isinstance(image, str | Path):
         return next(Source(Path(image), Path(image)).images(transform))
     if isinstance(image, Image.Image):
-        image = np.asarray(image if image.mode in _PILLOW_MODES else image.convert("RGB"))
+        image = _from_pillow(image)
     if isinstance(image, Tensor):
         image = _channels_last(image).detach().cpu().numpy()
     return _from_floats(image, transform) if np.issubdtype(image.dtype, np.floating) else image
+
+
+def _from_pillow(image: Image.Image) -> np.ndarray:
+    if not image.mode.startswith("I"):
+        return np.asarray(image if image.mode in _PILLOW_MODES else image.convert("RGB"))
+    values = np.asarray(image)  # "I" is what Pillow makes of a PGM of more than 8 bits
+    if values.size and (values.min() < 0 or values.max() > WHITE):
+        raise ValueError(f"expected a Pillow image of 0..{WHITE}, got {values.min()} to {values.max()}")
+    return values.astype(np.uint16)
 
 
 def _channels_last(image: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Outputs:
 
     def is_complete(self, stem: Path) -> bool:
         """Whether all files of this prediction exist; each is written atomically."""
-        return all(path.is_file() for path in self._paths(stem))
+        return all(path.is_file() for path in self.paths(stem))
 
     def write(self, stem: Path, image: np.ndarray, logits: Tensor) -> None:
         """Writes the files of one image (H, W, 3) from the logits (L, H, W) of all labels."""
@@ -78,7 +78,8 @@ class Outputs:
         for path, values in zip(paths, probabilities, strict=True):
             _write_png(path, np.rint(values * 65535).astype(np.uint16))
 
-    def _paths(self, stem: Path) -> list[Path]:
+    def paths(self, stem: Path) -> list[Path]:
+        """All files of this prediction."""
         paths = [self.mask_path(stem), *self._probability_paths(stem)]
         return [*paths, self._overlay_path(stem)] if self.overlay else paths
 

@@ -26,6 +26,7 @@ class Summary:
     kept: int = 0
     left_out: int = 0
     problems: list[UserError] = field(default_factory=list)
+    files: dict[Path, Path] = field(default_factory=dict)  # each one written, and its image
 
 
 def predict_files(
@@ -33,7 +34,7 @@ def predict_files(
     outputs: Outputs,
     *,
     tile: bool = False,
-    flips: bool = False,
+    flips: bool | None = None,
     skip_existing: bool = False,
     prompts: Mapping[Path, ImagePrompts] | None = None,
 ) -> Summary:
@@ -75,7 +76,7 @@ def _predict_file(
     outputs: Outputs,
     summary: Summary,
     tile: bool,
-    flips: bool,
+    flips: bool | None,
     skip_existing: bool,
     prompts: Mapping[Path, ImagePrompts] | None,
 ) -> None:
@@ -94,6 +95,10 @@ def _predict_file(
             summary.left_out += 1
             continue
         outputs.check_replaceable(stem)
+        for path in outputs.paths(stem):
+            if path in summary.files:
+                raise UserError(f"{source.path}: its {path} is that of {summary.files[path]} already; rename one")
+            summary.files[path] = source.path
         shown = None if prompts is None else prompts[stem].prompts(image.shape[:2])
         outputs.write(stem, image, outputs.predictor.array_logits(image, tile=tile, flips=flips, prompts=shown))
         summary.written += 1

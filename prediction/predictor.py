@@ -37,8 +37,8 @@ class Predictor:
         For images far larger than the model's: keeps details, but shows them larger than in training, where whole
         images were resized. An image that is not larger is predicted as a whole. A model trained at native scale
         (`data_transforms.scale`) always predicts by windows.
-    flips: averages the logits of the image and its three mirror images, which takes four times as long. A model trained
-        with `evaluation.tta: flips` always does.
+    flips: averages the logits of the image and its three mirror images, which takes four times as long. None: as the
+        checkpoint's `evaluation.tta` says.
 
     A SAM or SAM2 can also be shown clicks or boxes, of a whole image, in place of its own prompt: see `Prompt`.
 
@@ -79,7 +79,7 @@ class Predictor:
         threshold: float | None = None,
         *,
         tile: bool = False,
-        flips: bool = False,
+        flips: bool | None = None,
         prompt: Prompt | None = None,
     ) -> np.ndarray:
         """The mask of one label: (H, W) bool, where the probability is above `threshold` (between 0 and 1).
@@ -96,7 +96,7 @@ class Predictor:
         return self._threshold(threshold).mask(found).numpy()
 
     def predict_all(
-        self, image: ImageInput, threshold: float | None = None, *, tile: bool = False, flips: bool = False
+        self, image: ImageInput, threshold: float | None = None, *, tile: bool = False, flips: bool | None = None
     ) -> np.ndarray:
         """The mask of all labels: (H, W) uint8, at each pixel the value of the likeliest label, or the background's.
 
@@ -104,7 +104,9 @@ class Predictor:
         """
         return index_map(self.logits(image, tile=tile, flips=flips), self.values, self._threshold(threshold))
 
-    def probabilities(self, image: ImageInput, label: str, *, tile: bool = False, flips: bool = False) -> np.ndarray:
+    def probabilities(
+        self, image: ImageInput, label: str, *, tile: bool = False, flips: bool | None = None
+    ) -> np.ndarray:
         """The probability of one label: (H, W) float32 in 0..1. Raises: as `predict`."""
         return torch.sigmoid(self.logits(image, [label], tile=tile, flips=flips)[0]).numpy()
 
@@ -114,7 +116,7 @@ class Predictor:
         labels: Sequence[str] | None = None,
         *,
         tile: bool = False,
-        flips: bool = False,
+        flips: bool | None = None,
         prompts: Mapping[str, Prompt] | None = None,
     ) -> Tensor:
         """The logits of some labels, by default all: (L, H, W) float32 on the CPU. Raises: as `predict`.
@@ -130,7 +132,7 @@ class Predictor:
         labels: Sequence[str] | None = None,
         *,
         tile: bool = False,
-        flips: bool = False,
+        flips: bool | None = None,
         prompts: Mapping[str, Prompt] | None = None,
     ) -> Tensor:
         """As `logits`, of an array that `as_array` gave: its floats are in units of the checkpoint's a_min..a_max."""
@@ -148,7 +150,7 @@ class Predictor:
         tile = (tile or self.transform.native) and max(image.shape[:2]) > self.model.img_size
         predict = self._tiled if tile else self._whole
         total = predict(image, labels)
-        mirrored = _MIRROR_AXES if flips or self.evaluation.flips else ()
+        mirrored = _MIRROR_AXES if (self.evaluation.flips if flips is None else flips) else ()
         for axes in mirrored:
             total += predict(np.flip(image, axes), labels).flip([axis + 1 for axis in axes])
         return total.div_(1 + len(mirrored))

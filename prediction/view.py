@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluation.threshold import Threshold
 from prediction.predictor import Predictor
 from prediction.viewed import Click, Viewed, clicked, pictures, view_file
 from utils.errors import UserError
@@ -116,7 +117,7 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
     if not labels:
         raise UserError(f"{' and '.join(names)}: have no label in common")
 
-    start = predictors[0].threshold.high
+    start, flipped = predictors[0].threshold, predictors[0].evaluation.flips
 
     def predict(file: str | None, label: str, flips: bool, tile: bool) -> Viewed | None:
         if not file:
@@ -143,7 +144,8 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
-    def draw(viewed: Viewed | None, threshold: float) -> list:
+    def draw(viewed: Viewed | None, high: float) -> list:
+        threshold = start if high == start.high else Threshold(high)  # the checkpoint's may be of two numbers
         return pictures(viewed, threshold, len(predictors), predictors[0].evaluation)
 
     with gr.Blocks(title="SALT", analytics_enabled=False) as page:
@@ -153,8 +155,8 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
             with gr.Column(scale=1, min_width=260):
                 file = gr.File(label="Image: PNG, JPEG, TIFF, DICOM, ...", height=140, elem_id="upload")
                 label = gr.Dropdown(labels, value=labels[0], label="Label", visible=len(labels) > 1)
-                threshold = gr.Slider(0.01, 0.99, value=start, step=0.01, label="Threshold", elem_id="threshold")
-                flips = gr.Checkbox(label="Average over mirror images", info="slower, often a little better")
+                threshold = gr.Slider(0.01, 0.99, value=start.high, step=0.01, label="Threshold", elem_id="threshold")
+                flips = gr.Checkbox(flipped, label="Average over mirror images", info="slower, often better")
                 tile = gr.Checkbox(label="Sliding window", info="for images far larger than the model's")
                 note = gr.Markdown(elem_id="note")
                 image = _picture("Image", "image", clickable=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from evaluation.metrics import PAPER_METRICS, dice, score_pair
 from evaluation.names import metric_of
+from evaluation.threshold import Threshold
 from prediction.interaction import Interaction, Prompt
 from prediction.predictor import Predictor
 from prediction.sources import Source
@@ -24,14 +26,14 @@ Click = tuple[float, float, bool]  # x and y as shares of the image's sides, pos
 
 @dataclass(frozen=True)
 class Viewed:
-    """An image and its probabilities, kept while the threshold moves.
+    """An image and its logits, kept while the threshold moves.
 
-    image: (H, W, 3) uint8. probabilities: (H, W) float32, one a checkpoint. label: its place among the labels, which
+    image: (H, W, 3) uint8. logits: (H, W) float32, one a checkpoint. label: its place among the labels, which
     decides its colour. images: what each checkpoint reads of the file, for clicks.
     """
 
     image: np.ndarray
-    probabilities: list[np.ndarray]
+    logits: list[Tensor]
     note: str
     label: int = 0
     images: Sequence[np.ndarray] = ()
@@ -48,9 +50,9 @@ def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bo
     frames = len(source.stems())
     images = [next(source.images(predictor.transform)) for predictor in predictors]  # each has its own window
     found = [
-        torch.sigmoid(predictor.array_logits(image, [label], tile=tile, flips=flips)[0]).numpy()
+        predictor.array_logits(image, [label], tile=tile, flips=flips)[0]
         if predictor.model.prompt not in ("box", "points")
-        else np.zeros(image.shape[:2], np.float32)
+        else torch.full(image.shape[:2], -torch.inf)
         for predictor, image in zip(predictors, images, strict=True)
     ]
     shown = predictors[0].shown(images[0])
@@ -71,17 +73,17 @@ def clicked(viewed: Viewed, clicks: Sequence[Click], predictors: Sequence[Predic
     for each in interactions:
         height, width = each.size
         prompt = Prompt([(min(x * width, width - 1), min(y * height, height - 1), sign) for x, y, sign in clicks])
-        found.append(torch.sigmoid(each.logits(prompt)).numpy())
-    return replace(viewed, probabilities=found, interactions=interactions, clicks=tuple(clicks))
+        found.append(each.logits(prompt))
+    return replace(viewed, logits=found, interactions=interactions, clicks=tuple(clicks))
 
 
 def pictures(
-    viewed: Viewed | None, threshold: float, checkpoints: int, settings: EvaluationConfig | None = None
+    viewed: Viewed | None, threshold: Threshold, checkpoints: int, settings: EvaluationConfig | None = None
 ) -> list:
     """Note (Markdown), image, and mask and overlay of each checkpoint; empty values without an image."""
     if viewed is None:
         return ["", None] + [None, None] * checkpoints
-    masks = [probability > threshold for probability in viewed.probabilities]
+    masks = [threshold.mask(logits).numpy() for logits in viewed.logits]
     note = f"{viewed.note}. Mask: {', '.join(f'{100 * mask.mean():.1f}%' for mask in masks)} of it."
     if len(masks) == 2:
         note += f" Dice between the two: {dice(*masks):.3f}."

@@ -16,21 +16,23 @@ def decode_masks(
             (B, C / 8, 4 h, 4 w) and (B, C / 4, 2 h, 2 w).
         image_pe: (1, C, h, w), `PromptEncoder.get_dense_pe()`.
         sparse: (B, T, C) prompt tokens, T for each image.
-        dense: (1, C, 1, 1) dense prompt embedding.
+        dense: dense prompt embedding, (1, C, 1, 1) or, where a mask is shown, (B, C, h, w).
 
     Returns:
         Logits (B, 4 h, 4 w) and features (B, C / 8, 4 h, 4 w).
     """
     features: list[Tensor] = []  # The package's decoder does not return them.
     hook = decoder.output_upscaling[-1].register_forward_hook(lambda _module, _inputs, output: features.append(output))
-    masks, _, _, _ = decoder(
-        image_embeddings=embedded[0],
-        image_pe=image_pe,
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=False,
-        repeat_image=False,
-        high_res_features=list(embedded[1:]),
-    )
-    hook.remove()
+    try:
+        masks, _, _, _ = decoder(
+            image_embeddings=embedded[0],
+            image_pe=image_pe,
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+            repeat_image=False,
+            high_res_features=list(embedded[1:]),
+        )
+    finally:
+        hook.remove()
     return masks[:, 0], features[0]

@@ -33,7 +33,7 @@ def to_latex(table: Table, left_out: Sequence[str] = ()) -> str:
             caption = f"{metric_of(metric).heading}. {title}"
             head = ["Method", "Trainable", *section.all_columns]
             parts.append(_float(caption, f"{metric.replace('_', '-')}-{label}", "ll", head, _rows(section, metric)))
-        if section.tests.reference:
+        if section.tests.by_column:
             head = ["Against", *section.tests.by_column]
             parts.append(_float(test_caption(section), f"tests-{label}", "l", head, _tests(section)))
         parts.append("\n".join(_comment(f"missing: {line}") for line in section.missing()))
@@ -88,9 +88,8 @@ def _cell(section: Section, row: Row, column: str, metric: str) -> str:
     std = f" $\\pm$ {text.std}" if text.std else ""
     seeds = f" ({text.seeds.split()[0]})" if text.seeds else ""
     difference = f" (${text.difference}$)" if text.difference else ""
-    return _stack(
-        [f"{mean}{std}{seeds}", escape(text.interval), f"paper {text.paper}{difference}" if text.paper else ""]
-    )
+    paper = f"paper {text.paper}{difference}" if text.paper else ""
+    return _stack([f"{mean}{std}{seeds}", escape(text.interval), paper, escape(text.empty)])
 
 
 def _tests(section: Section) -> list[list[str]]:

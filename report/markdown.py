@@ -27,7 +27,7 @@ def to_markdown(table: Table, left_out: Sequence[str] = ()) -> str:
         for metric in table.metrics:
             lines += ["", f"### {metric_of(metric).heading}", "", *_scores(section, metric)]
         lines += ["", "### Tests", "", escape(test_caption(section))]
-        if section.tests.reference:
+        if section.tests.by_column:
             lines += ["", *_tests(section)]
         missing = section.missing()
         lines += ["", "### Missing", "", *([f"- {escape(line)}" for line in missing] or ["Nothing."])]

@@ -23,6 +23,8 @@ def test_caption(section: Section) -> str:
         return "There is no SALT run among these rows, so nothing is tested."
     ranks = ranks_beside_label(reference)
     name = f"{reference.label} ({ranks})" if ranks else reference.label
+    if not section.tests.by_column:
+        return f"There is no other row to test {name} against."
     return (
         f"Wilcoxon's signed-rank test, two-sided, of {name} against each row, by the Dice of each test image and label "
         "averaged over the seeds: p after Holm's correction over the rows of a dataset, then the uncorrected p, the "

@@ -94,16 +94,17 @@ def find_claims(group: str, results: Sequence[Result], pairs: Iterable[tuple[str
 
 
 def check_claims(claims: Iterable[Claim], results: Mapping[str, Result]) -> list[ClaimCheck]:
-    """Every claim in every seed of `results`."""
-    means = {
-        (result.name, seed): float(dice.mean())
-        for result in results.values()
-        for seed, dice in zip(result.seeds, result.dice, strict=True)
-    }
+    """Every claim in every seed of `results`, on the datasets that both its rows are run on."""
 
     def difference(claim: Claim, seed: int) -> float | None:
-        better, worse = means.get((claim.better, seed)), means.get((claim.worse, seed))
-        return None if better is None or worse is None else better - worse
+        if not {claim.better, claim.worse} <= set(results):
+            return None
+        rows = results[claim.better], results[claim.worse]
+        shared = set(rows[0].datasets) & set(rows[1].datasets)
+        better, worse = (row.on(shared) for row in rows)
+        if seed not in better.seeds or seed not in worse.seeds:
+            return None
+        return float(better.of_seed(seed).mean() - worse.of_seed(seed).mean())
 
-    seeds = sorted({seed for _, seed in means})
+    seeds = sorted({run.results.seed for result in results.values() for run in result.all_runs})
     return [ClaimCheck(claim, seed, difference(claim, seed)) for claim in claims for seed in seeds]

@@ -9,10 +9,10 @@ from itertools import permutations
 from evaluation.results import RESULTS_FILE, CheckpointResults, read_results
 from study.plan import Study
 from study.results import Result
-from study.workers import ROOT
 from training.run_folder import RunFolder
 from utils.config import load_config
-from utils.errors import UserError
+from utils.errors import UserError, last_line
+from utils.files import PROJECT_ROOT
 
 Scores = dict[tuple[str, str], float]  # Dice at the images' own size, by (trained on, tested on)
 
@@ -41,12 +41,12 @@ def _dice(study: Study, run: RunFolder, dataset: str) -> float:
     path = study.datasets[dataset].data_config
     folder = run.path / f"model_{load_config(None, path).require_data().name}_test"
     if not (folder / RESULTS_FILE).is_file():
-        command = [sys.executable, str(ROOT / "main.py"), "test", "--checkpoint", str(run.path / "model.safetensors")]
-        command += ["--data_config", str(path), "--device", "cpu"]
+        command = [sys.executable, str(PROJECT_ROOT / "main.py"), "test", "--device", "cpu"]
+        command += ["--checkpoint", str(run.path / "model.safetensors"), "--data_config", str(path)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UserError(f"{run.path}: test on {dataset} failed: {done.stderr.strip().splitlines()[-1]}")
+            raise UserError(f"{run.path}: test on {dataset} failed: {last_line(done.stderr)}")
     results = read_results(folder / RESULTS_FILE)
     assert isinstance(results, CheckpointResults)
     return results.native.dice.mean

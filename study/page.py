@@ -28,17 +28,21 @@ from study.results import METRICS, Result, read_results
 from study.tables import cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table
 from utils.files import write_text
 
-TABLES = (cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table)
+TABLES = (cross_set_table, methods_table, rates_table, scores_table, variants_table)
 PAGE, READING, TEMPLATE = "README.md", "reading.md", "page.md.j2"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that are compared with each other, a family or an ablation, and the claims about them."""
+    """Rows that are compared with each other, a family or an ablation, and the claims about them.
+
+    A family has tables of paired tests (Markdown) and pictures (file, title) as well.
+    """
 
     title: str
     rows: Sequence[Result]
     claims: Sequence[Claim]
+    tests: Sequence[str] = ()
     pictures: Sequence[tuple[Path, str]] = ()
 
     @property
@@ -117,26 +121,27 @@ def _family(
             pictures.append((picture, "Learning curves and learning rates"))
         for picture in draw_predictions(f"{number}", title, rows, folder):
             pictures.append((picture, "Predictions on a test image of each dataset"))
-    return Group(title, rows, find_claims(title, rows), pictures)
+    tests = [table for name in study.tested if (table := tests_table(rows, name))]
+    return Group(title, rows, find_claims(title, rows), tests, pictures)
 
 
 def _ablations(study: Study, results: Mapping[str, Result]) -> list[Group]:
-    """The ablations with at least two rows that have runs, each variant compared with the first row.
+    """The ablations whose first row, and a variant that is compared with it, have a seed on all of the datasets.
 
     The noise from seed to seed is that of all ablations' rows.
     """
     groups = []
-    rows_by_title = {
-        ablation.title: [results[name].with_label(label) for name, label in ablation.rows.items() if name in results]
-        for ablation in study.ablations
-    }
-    rows_by_title = {title: rows for title, rows in rows_by_title.items() if len(rows) > 1}
-    all_rows = list({row.name: row for rows in rows_by_title.values() for row in rows}.values())
-    for title, rows in rows_by_title.items():
-        shared = set.intersection(*(set(row.datasets) for row in rows))
-        rows = [row.on(shared) for row in rows]
-        others = [row.on(shared) for row in all_rows if shared <= set(row.datasets)]
-        groups.append(Group(title, rows, find_claims(title, others, [(rows[0].name, row.name) for row in rows[1:]])))
+    names = dict.fromkeys(name for ablation in study.ablations for name in ablation.rows)
+    all_rows = [results[name] for name in names if name in results]
+    for ablation in study.ablations:
+        found = {name: results[name].with_label(label) for name, label in ablation.rows.items() if name in results}
+        shared = set.intersection(*(set(row.datasets) for row in found.values())) if found else set()
+        rows = [of_shared for row in found.values() if (of_shared := row.on(shared)).seeds]
+        first, *variants = [row.name for row in rows] or [""]
+        if variants and first == next(iter(ablation.rows)):
+            others = [row.on(shared) for row in all_rows if shared <= set(row.datasets)]
+            claims = find_claims(ablation.title, others, [(first, name) for name in variants])
+            groups.append(Group(ablation.title, rows, claims))
     return groups
 
 

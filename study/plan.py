@@ -77,6 +77,7 @@ class Study(Section):
         overrides: for all runs.
         families: the methods that are compared with each other, by the title of their table.
         variants: rows that appear in ablations only.
+        tested: rows that have a table of paired tests against every other row of their family.
         cross_set: rows whose models are tested on the other datasets as well.
     """
 
@@ -92,6 +93,7 @@ class Study(Section):
     families: Annotated[dict[str, dict[str, StudyRow]], Field(min_length=1)]
     variants: dict[str, StudyRow] = Field({})
     ablations: list[Ablation] = Field([])
+    tested: list[str] = Field([])
     cross_set: list[str] = Field([])
 
     @model_validator(mode="after")
@@ -118,8 +120,9 @@ class Study(Section):
         for name, row in self.variants.items():
             if row.lr_of not in self.rows or not self.rows[row.lr_of].trained:
                 raise ValueError(f"variants.{name}.lr_of must name a trained row of a family")
-        if unknown := set(self.cross_set) - set(self.rows):
-            raise ValueError(f"cross_set: no row {sorted(unknown)[0]}")
+        for key, names in {"tested": self.tested, "cross_set": self.cross_set}.items():
+            if unknown := set(names) - set(self.rows):
+                raise ValueError(f"{key}: no row {sorted(unknown)[0]}")
         for ablation in self.ablations:
             if unknown := set(ablation.rows) - set(self.rows) - set(self.variants):
                 raise ValueError(f"ablation '{ablation.title}': no row {sorted(unknown)[0]}")

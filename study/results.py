@@ -96,6 +96,10 @@ class Result:
             ]
         )
 
+    def of_seed(self, seed: int) -> np.ndarray:
+        """Dice of one of `seeds` at the images' own size, (images of all datasets)."""
+        return self.dice[self.seeds.index(seed)]
+
     @property
     def minutes(self) -> float | None:
         """Minutes of training of a run, the mean over all runs; None for an untrained row."""
@@ -133,4 +137,4 @@ def shared_dice(results: Sequence[Result]) -> dict[str, np.ndarray]:
     """
     results = [result for result in results if result.seeds]
     seeds = sorted(set.intersection(*(set(result.seeds) for result in results))) if results else []
-    return {result.name: result.dice[[result.seeds.index(seed) for seed in seeds]] for result in results}
+    return {result.name: np.array([result.of_seed(seed) for seed in seeds]) for result in results}

@@ -59,22 +59,21 @@ def variants_table(results: Sequence[Result]) -> str:
     return "\n".join(markdown_table(head, rows))
 
 
-def tests_table(results: Sequence[Result]) -> str:
-    """The SALT row of the highest LoRA rank against every other row, over the seeds that all share; "" without them."""
-    results = [result for result in results if result.seeds]
-    salts = [result for result in results if result.key.method == "salt"]
-    others = [result for result in results if result not in salts[-1:]]
+def tests_table(results: Sequence[Result], tested: str) -> str:
+    """Row `tested` against every other row, over the seeds that all share; "" without such a seed or row."""
     dice = {name: of_row.mean(axis=0) for name, of_row in shared_dice(results).items() if len(of_row)}
-    if not salts or not others or not dice:
+    labels = {result.name: escape(result.label) for result in results}
+    others = [name for name in dice if name != tested]
+    if tested not in dice or not others:
         return ""
-    differences = [dice[salts[-1].name] - dice[other.name] for other in others]
+    differences = [dice[tested] - dice[other] for other in others]
     tests = [wilcoxon_test(of_other) for of_other in differences]
     rows = []
     for other, difference, test, p_holm in zip(others, differences, tests, holm([t.p for t in tests]), strict=True):
         low, high = bootstrap_interval(difference)
         interval = f"{signed(test.difference, 3)} [{signed(low, 3)}, {signed(high, 3)}]"
-        rows.append([escape(other.label), interval, p_text(test.p), p_text(p_holm)])
-    return "\n".join(markdown_table([f"{escape(salts[-1].label)} against", "Difference", "p", "p, Holm"], rows))
+        rows.append([labels[other], interval, p_text(test.p), p_text(p_holm)])
+    return "\n".join(markdown_table([f"{labels[tested]} against", "Difference", "p", "p, Holm"], rows))
 
 
 def rates_table(choices: Sequence[Choice]) -> str:

@@ -8,17 +8,15 @@ import time
 from pathlib import Path
 
 from experiments.sweep import SweepStoppedError
-from experiments.sweep_plan import SweepPlan, SweepRun, sweep_runs
+from experiments.sweep_plan import SweepPlan, sweep_runs
 from study.plan import plan_text
 from training.signals import forwarded_stop_signals
-from utils.config.differences import check_config
 from utils.errors import UserError
-from utils.files import write_text
+from utils.files import PROJECT_ROOT, write_text
 
 log = logging.getLogger(__name__)
 
 WAIT = 10  # seconds between checks of runs in other processes
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_plan(plan: SweepPlan, file: Path, workers: int) -> None:
@@ -32,7 +30,8 @@ def run_plan(plan: SweepPlan, file: Path, workers: int) -> None:
         UserError: runs failed, as the lines above say; or a finished run has other settings than the plan.
     """
     for run in sweep_runs(plan):
-        _check_finished(run)
+        if run.state == "changed":
+            raise UserError(f"{run.changes}; or remove {run.folder.path}, or give the plan another output")
     write_text(file, plan_text(plan))
     while any(run.state != "done" for run in sweep_runs(plan)):
         _sweep(file, workers)
@@ -42,27 +41,15 @@ def run_plan(plan: SweepPlan, file: Path, workers: int) -> None:
 
 
 def _sweep(file: Path, workers: int) -> None:
-    command = [sys.executable, str(ROOT / "main.py"), "sweep", "--plan", str(file.resolve()), "--device", "cpu"]
+    command = [sys.executable, str(PROJECT_ROOT / "main.py"), "sweep", "--plan", str(file.resolve()), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes: list[subprocess.Popen] = []
     with forwarded_stop_signals(processes) as signals:
         # In their own session Ctrl-C does not reach the sweeps twice; a second signal would kill them.
         for _ in range(workers):
-            processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True))
+            processes.append(subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True))
         statuses = [process.wait() for process in processes]
     if signals or SweepStoppedError.exit_code in statuses:  # a sweep that is still starting dies of the signal
         raise SweepStoppedError("stopped by a signal; the same command continues it")
     if any(statuses):
         raise UserError(f"{file}: runs failed, named above; the same command tries them again")
-
-
-def _check_finished(run: SweepRun) -> None:
-    """Raises UserError for a finished run with other settings than the plan's, such as an earlier learning rate."""
-    if run.state != "done":
-        return
-    path = run.folder.config
-    try:
-        check_config(path, path.read_text(encoding="utf-8"), run.config(), path)
-    except UserError as error:
-        difference = str(error).rpartition("; ")[0]
-        raise UserError(f"{difference}; remove {run.folder.path}, or give the plan another output") from None

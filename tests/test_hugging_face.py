@@ -312,6 +312,9 @@ def test_a_hub_name_means_the_cached_model(hub_cache, workspace, capsys):
         f"facebook/sam-vit-base: is neither a file or folder nor a model in Hugging Face's cache ({hub_cache}" in error
     )
     assert 'hf download facebook/sam-vit-base --include "*.json" "*.safetensors" fetches it' in error
+    assert main(workspace.train_arguments("other/m.safetensors", "--pretrained_path", "nofolder/sam--vit")) == 1
+    error = capsys.readouterr().err
+    assert "nofolder/sam--vit: no such file or folder, and no name of a model of Hugging Face" in error
 
 
 def test_the_processor_prepares_images_as_this_project_does(make_weights, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 from experiments.sweep_plan import read_plan, sweep_runs
 from main import main
 from model import load_trained
+from training.run_folder import RunFolder
 from training.run_weights import weights_of
 from utils.errors import UserError
 
@@ -69,6 +70,18 @@ def test_the_weights_of_a_run_folder(tmp_path, capsys):
         weights_of(tmp_path)
 
 
+def test_the_final_weights_of_a_second_run_lie_beside_its_folder(tmp_path):
+    """checkpoints/lora.pth, whose records are in checkpoints/lora since checkpoints/salt.pth has the folder."""
+    (tmp_path / "run.txt").write_text("salt.pth\n")
+    folder = RunFolder.of(tmp_path / "lora.pth").path
+    folder.mkdir()
+    for path in (folder / "best_val.safetensors", tmp_path / "salt.pth", tmp_path / "lora.pth"):
+        path.touch()
+    (folder / "run.txt").write_text("lora.pth\n")
+    assert weights_of(folder) == tmp_path / "lora.pth"
+    assert weights_of(tmp_path) == tmp_path / "salt.pth"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -96,6 +109,7 @@ def test_base_weights_are_found_by_their_hash(moved, monkeypatch, tmp_path, caps
     folder.mkdir()
     shutil.copy(ROOT / "weights" / "nano_sam.safetensors", folder / "renamed.safetensors")
     (folder / "nano_sam.safetensors").write_bytes(b"another")
+    (folder / "half.safetensors.index.json").write_text('{"weight_map": {"a": "absent.safetensors"}}')
     monkeypatch.setattr("utils.files.PROJECT_ROOT", tmp_path / "no_project")
     with pytest.raises(UserError, match=r"needs its base weights .*nano_sam.*, which do not exist; no file in "):
         load_trained(weights)

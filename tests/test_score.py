@@ -105,6 +105,22 @@ def test_probabilities_need_a_threshold(masks, capsys):
     assert rows["set/0.png", "Foreground"]["dice"] == pytest.approx(dice(truth["0.png"], grey > 76.5), abs=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["1", "I;16"])
+def test_probabilities_of_any_bit_depth(masks, mode):
+    """A file of 1 bit holds 0 and 1, which are probabilities of 0 and 1."""
+    folder, truth, predicted = masks
+    for name, mask in predicted.items():
+        picture = Image.fromarray(mask) if mode == "1" else Image.fromarray(mask.astype(np.uint16) * 65535)
+        assert picture.mode == mode
+        (folder / "p").mkdir(exist_ok=True)
+        picture.save(folder / "p" / name)
+    assert score("--predictions", folder / "p", "--truth", folder / "truth", "--threshold", 0.5) == 0
+    rows = read_per_image(folder / "p_scores")["masks"]
+    for name in truth:
+        expected = dice(truth[name], predicted[name])
+        assert rows[f"set/{name}", "Foreground"]["dice_native"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_what_cannot_be_scored_is_named(masks, capsys):
     folder, _, _ = masks
     arguments = ["--predictions", folder / "tool", "--truth", folder / "truth"]

@@ -2,15 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from data_transforms.data_transforms import to_native
 from datasets.data import GeneralDataset
+from experiments.scoring import mirrored_logits
 from main import main
-from model import load_trained
-from test import _reduced, predictions
+from model import load_model, load_trained
+from test import _reduced, choose_threshold, predictions
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +39,12 @@ def results_in(folder):
         ("a", ["--tile"], "m_set_test_tile", {"tile": True}),
         ("a", ["--tta", "flips"], "m_set_test_flips", {"flips": True}),
         ("a", ["--threshold", "0.45"], "m_set_test_threshold_0.45", {"threshold": 0.45}),
+        (
+            "a",
+            ["--tile", "--tile_overlap", "0.5"],
+            "m_set_test_tile_tile_overlap_0.5",
+            {"tile": True, "tile_overlap": 0.5},
+        ),
         ("ab", [], "m_set_test_mean_of_2", {}),
         (
             "ab",
@@ -82,3 +90,45 @@ def test_logits_at_the_images_own_size_are_reduced_to_the_models(trained):
         assert torch.equal(first[2], second[2])
         assert first[1].shape == second[1].shape
         assert torch.corrcoef(torch.stack([first[1].flatten(), second[1].flatten()]))[0, 1] > 0.98
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_mirror_images_of_a_checkpoint_can_be_switched_off(workspace, capsys):
+    more = ["--set", "training.num_epochs=1", "evaluation.tta=flips", "evaluation.threshold=val"]
+    assert main(workspace.train_arguments("run/m.safetensors", *more)) == 0
+    run = workspace.folder / "run"
+    for options in ([], ["--tta", "none"]):
+        assert main(["test", "--checkpoint", str(run), "--device", "cpu", *options]) == 0
+    own, plain = (results_in(run / name) for name in ("m_set_test", "m_set_test_no_flips"))
+    assert own["native"] == results_in(run)["last"]["native"] != plain["native"]
+    assert plain["prediction"] == {"flips": False}
+    image = str(next((workspace.data / "images").glob("test*")))
+    predictor = load_model(run / "m.safetensors")
+    for options, flips in (([], True), (["--tta", "none"], False)):
+        output = workspace.folder / f"flips{flips}"
+        common = ["--checkpoint", str(run), "--images", image, "--device", "cpu", "--probabilities", "npy"]
+        assert main(["predict", *common, "--output", str(output), *options]) == 0
+        [written] = (output / "probabilities").iterdir()
+        np.testing.assert_array_equal(np.load(written)[0], predictor.probabilities(image, "Bar", flips=flips))
+    assert main(["test", "--checkpoint", str(run), "--device", "cpu", "--prompt", "box"]) == 1
+    assert "averages mirror images (evaluation.tta: flips), for text alone; give --tta none" in capsys.readouterr().err
+    assert main(["test", "--checkpoint", str(run), "--device", "cpu", "--prompt", "box", "--tta", "none"]) == 0
+
+
+def test_the_threshold_is_chosen_for_the_mean_over_mirror_images(workspace, no_pictures):
+    more = ["--set", "training.num_epochs=1", "evaluation.tta=flips", "evaluation.threshold=val"]
+    assert main(workspace.train_arguments("run/m.safetensors", *more)) == 0
+    model, config = load_trained(workspace.folder / "run" / "m.safetensors")
+    dataset = GeneralDataset(config, "val", train=False)
+    mirrored = mirrored_logits(model, dataset, config, torch.device("cpu"))
+    expected = choose_threshold(model, dataset, torch.device("cpu"), 1, native_logits=mirrored)
+    assert config.evaluation.threshold == expected
+    assert expected != choose_threshold(model, dataset, torch.device("cpu"), 1), "this set tells them apart"
+
+
+def test_mirror_images_go_with_text_alone(workspace, capsys):
+    more = ["--set", "prompts.type=box", "evaluation.tta=flips"]
+    assert main(workspace.train_arguments("run/m.safetensors", *more)) == 2
+    assert "the mirror images of evaluation.tta = flips are prompted by text alone; set tta: none" in (
+        capsys.readouterr().err
+    )

@@ -50,7 +50,7 @@ def load_state(run: Run) -> None:
     weights_file.load_trained_state(run.model, state["model"], everything=run.config.pretrained_path is None)
     progress = dict(state["progress"])
     run.progress = Progress(**{**progress, "so_far": EpochProgress(**progress["so_far"])})
-    if run.progress.cut is not None:  # the parameters were replaced when the model got the state's ranks
+    if run.config.ft.rank_rule != "fixed":  # the model may have got the state's ranks, and with them other parameters
         run.start_optimizer()
     run.optimizer.load_state_dict(state["optimizer"])
     scaler = run.processes.accelerator.scaler

@@ -25,7 +25,10 @@ def weights_of(path: Path) -> Path:
         )
     if path.is_dir():
         folder = RunFolder(path)
-        final = [path / folder.owner.read_text(encoding="utf-8").strip()] if folder.owner.is_file() else []
+        owner = folder.owner.read_text(encoding="utf-8").strip() if folder.owner.is_file() else ""
+        final = [path / owner] if owner else []
+        if Path(owner).stem == path.name:  # the second run of a folder: see RunFolder.of
+            final.append(path.parent / owner)
         for weights in (*final, folder.best_weights):
             if weights.is_file():
                 log.info("%s: its weights are %s", path, weights.name)

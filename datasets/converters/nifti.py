@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.extras import extra
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -19,7 +19,7 @@ def read_volume(path: Path) -> np.ndarray:
     try:
         volume = np.asanyarray(nibabel.load(path).dataobj)
     except Exception as error:  # nibabel and gzip raise errors of many kinds
-        raise UserError(f"{path}: not a readable NIfTI file ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: not a readable NIfTI file ({first_line(error)})") from error
     if volume.ndim > 3:
         volume = volume.reshape(volume.shape[:3]) if volume.size == np.prod(volume.shape[:3]) else volume
     if volume.ndim == 2:

@@ -64,6 +64,8 @@ def _labels(path: Path) -> dict[int, str]:
         raise UserError(f"{path}: not a dataset.json of nnU-Net, with labels ({error!r})") from error
     if regions := [name for value, name in pairs if not isinstance(value, int)]:
         raise UserError(f"{path}: label {regions[0]} is a region of several values; list single values")
+    if any(name == "ignore" for _, name in pairs):  # reserved by nnU-Net for pixels that are neither trained nor scored
+        raise UserError(f"{path}: has the label 'ignore', which this project does not know; give these pixels a label")
     return {value: name for value, name in sorted(pairs) if value != 0}
 
 

@@ -1,6 +1,5 @@
 """MedSAM's npz files: images `imgs` with masks `gts`, one image or the slices of a volume each."""
 
-import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from datasets.converters.classes import Classes, parse_classes
 from datasets.converters.plan import Case, Pair, Plan, fraction_sizes, own_labels
 from datasets.converters.search import NO_SOURCE_OF_OWN, contents_of, files_below
 from datasets.converters.slices import slice_cases, to_16_bits
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError, UserError, first_line
 
 _KEYS = (("imgs", "gts"), ("img", "gt"))
 
@@ -78,8 +77,10 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
                     break
             else:
                 raise UserError(f"{path}: holds {', '.join(content.files) or 'nothing'}; expected imgs and gts")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable npz file ({str(error).splitlines()[0]})") from error
+    except UserError:
+        raise
+    except Exception as error:  # zlib, zipfile and numpy raise errors of many kinds, for a renamed .npy too
+        raise UserError(f"{path}: not a readable npz file ({first_line(error)})") from error
     values, labels = pair
     if labels.ndim not in (2, 3) or values.shape[: labels.ndim] != labels.shape or labels.dtype.kind not in "iub":
         raise UserError(

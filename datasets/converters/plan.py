@@ -82,10 +82,10 @@ def own_labels(values: np.ndarray, path: Path, threshold: int | None) -> np.ndar
     if threshold is not None:
         return values > threshold
     found = np.unique(values)
-    if len(found) > _MAX_LABELS or found[-1] > 255:
+    if len(found) > _MAX_LABELS or found[0] < 0 or found[-1] > 255:
         raise UserError(
-            f"{path}: {len(found)} values up to {found[-1]} are not labels; is it a JPEG or a probability map? "
-            "Use --threshold"
+            f"{path}: {len(found)} values from {found[0]} to {found[-1]} are not labels; is it a JPEG or a probability "
+            "map? Use --threshold"
         )
     return values
 

@@ -43,7 +43,7 @@ def check_output(output: Path, force: bool, sources: Sequence[Path]) -> None:
 
 def _refuse_additions(output: Path) -> None:
     images = {row.image for row in read_rows(output / SPLIT_FILE)}
-    own = _OWN_FILES | {f"{folder}/{name}" for folder in ("images", "masks") for name in images}
+    own = _OWN_FILES | {f"{folder}/{name}" for folder in ("images", "masks", "fov") for name in images}
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output).as_posix()
         if name not in own and (path.is_symlink() or not path.is_dir()):

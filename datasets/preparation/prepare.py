@@ -15,7 +15,7 @@ from datasets.preparation.partition import draw_folds, draw_splits
 from datasets.preparation.sources import open_sources
 from datasets.preparation.writer import write_cases, write_split
 from datasets.split import SPLITS
-from utils.errors import ConfigError
+from utils.errors import ConfigError, UserError
 from utils.files import write_json
 
 
@@ -67,6 +67,8 @@ def prepare(
                 plan = converter.convert(root, seed=seed, **chosen)
                 splits, by_fold = _partition(plan, folds, seed)
                 written = write_cases(target, plan.cases, name)
+            if not any(value > 0 for each in written for value in each.values):
+                raise UserError(f"{name}: no mask has a labelled pixel; look at the masks, or at --threshold")
             write_split(target, plan.cases, splits, by_fold)
             if plan.labels is not None:
                 if not plan.labels:

@@ -13,7 +13,7 @@ from typing import IO
 from tqdm import tqdm
 
 from datasets.preparation.digests import check_digest
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 # Limits of what an archive may unpack to, against zip bombs. The ratio of unpacked to packed bytes is about 10 for
 # images stored as text and 1000 for zeros. It applies to archives that unpack to more than ALWAYS_ALLOWED bytes.
@@ -99,7 +99,7 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     except Exception as error:  # damaged archives raise zlib.error, EOFError, BadZipFile, TarError, OSError, ...
         if isinstance(error, OSError) and error.errno in _OUR_DISK:
             raise UserError(f"{archive}: cannot be unpacked in {folder.parents[1]} ({error.strerror})") from error
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+        reason = first_line(error).rstrip(":")
         raise UserError(f"{archive}: not a readable archive ({reason}); download it again") from error
     finally:
         bar.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -127,5 +128,5 @@ def _store(features: TextFeatures, text: str) -> None:
     try:
         with atomic_path(_cache_file(features.weights_sha256, text)) as temporary:
             save_file({"features": features.features.contiguous()}, temporary, metadata=metadata)
-    except OSError as error:  # a full or read-only disk must not stop a run
+    except (OSError, SafetensorError) as error:  # a full or read-only disk must not stop a run
         log.warning("CLIP's features are not cached: %s", error)

@@ -111,3 +111,38 @@ def test_what_cannot_be_saved_or_read_is_said(tmp_path):
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with pytest.raises(AdapterError, match="is not of the format salt-adapters-1"):
         adapters.load_adapters(model(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("lora", {}), ("rslora", {})),
+        (("lora", {"lora_alpha": 1}), ("lora", {"lora_alpha": 2})),
+        (("salt", {"relu": "none"}), ("salt", {})),
+    ],
+)
+def test_adapters_of_another_method_or_other_options_are_not_filled(tmp_path, first, second):
+    """Their keys and shapes are the same, and the model would compute something else."""
+    adapters.save_adapters(adapted(first[0], **first[1]), tmp_path)
+    with pytest.raises(AdapterError, match=r"^a: the model's adapter has another method or other options"):
+        adapters.load_adapters(adapted(second[0], **second[1]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config["layers"]["a"].update(method="later"), "method 'later' is not known to this version"),
+        (lambda config: config.pop("also"), "is damaged"),
+        (lambda config: config["layers"]["a"].pop("ranks"), "is damaged"),
+        (lambda config: config["layers"]["a"].update(ranks={"r": 1}), "is damaged"),
+        (lambda config: config.update(layers=[1]), "is damaged"),
+    ],
+)
+def test_a_damaged_or_newer_config_is_named(tmp_path, change, message):
+    adapters.save_adapters(adapted("lora"), tmp_path)
+    file = tmp_path / "adapter_config.json"
+    config = json.loads(file.read_text())
+    change(config)
+    file.write_text(json.dumps(config))
+    with pytest.raises(AdapterError, match=rf"adapter_config\.json: .*{message}"):
+        adapters.load_adapters(model(), tmp_path)

@@ -54,6 +54,11 @@ def test_export_replaces_only_the_folder_of_an_earlier_export(sam_weights, tmp_p
     assert main(arguments) == 1
     assert "model.safetensors: exists, and no export wrote it; give another --output" in capsys.readouterr().err
     assert contents(tmp_path) == before
+    (tmp_path / "hf" / "model.safetensors").rename(tmp_path / "hf" / "pytorch_model.bin")  # another model's folder
+    before = contents(tmp_path)
+    assert main(arguments) == 1
+    assert "config.json: exists, and no export wrote it; give another --output" in capsys.readouterr().err
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("added", ["notes.txt", "images/mine.png", "runs/a/results.json"])

@@ -104,6 +104,15 @@ def test_the_rows_of_a_plan_are_the_rows_of_the_table(plan, workspace):
         assert {row["method"] for row in csv.DictReader(file)} == set(rows)
 
 
+def test_a_failure_is_told_by_the_last_attempt_alone(plan, workspace, capfd, monkeypatch):
+    log = workspace.folder / "runs" / "lora" / "bars" / "0" / "log.txt"
+    log.parent.mkdir(parents=True)
+    log.write_text("error: the disk was full\n")
+    monkeypatch.setattr(sweep, "_run", lambda run, device: -9)
+    assert run(plan(seeds=[0]), "--only", "lora/*") == 1
+    assert f"failed: lora/bars/0: exit status -9; see {log}" in capfd.readouterr().out
+
+
 def test_a_failure_is_passed_over_listed_and_tried_again(plan, workspace, capfd):
     broken = workspace.data / "images" / "train0.png"
     content = broken.read_bytes()

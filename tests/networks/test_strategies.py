@@ -103,3 +103,15 @@ def test_counts_include_clip_and_omit_what_the_paper_omits_while_it_is_frozen(st
     assert counts["percent"] == pytest.approx(100 * trainable / total)
     assert counts["modules"]["text"] == {"trainable": 13, "total": 1013}
     assert counts["modules"]["mask_decoder"]["total"] == 18
+
+
+@pytest.mark.parametrize("strategy", ["salt", "full"])
+def test_parameters_of_the_model_itself_are_counted(strategy, make_weights):
+    """SAM2's embedding of an absent memory lies in no module."""
+    from model import load_trained
+
+    model, _ = load_trained(make_weights("sam2"))
+    apply_strategy(model, strategy)
+    counts, size = parameter_counts(model), model.no_mem_embed.numel()
+    assert counts["modules"]["others"] == {"trainable": size if strategy == "full" else 0, "total": size}
+    assert counts["trainable"] == sum(p.numel() for p in model.parameters() if p.requires_grad)

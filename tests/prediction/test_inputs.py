@@ -55,6 +55,16 @@ def test_one_grey_picture_is_one_mask(predictor, convert):
     np.testing.assert_allclose(predictor.probabilities(convert(GREY), "Vein"), expected, atol=1e-4)
 
 
+def test_a_pillow_image_of_many_grey_values_is_its_array(make_weights):
+    """Pillow opens a PGM of more than 8 bits in the mode I, which `convert` would cut to 8 bits."""
+    predictor, deep = load_model(make_weights()), GREY.astype(np.uint16) * 257
+    picture = Image.fromarray(deep.astype(np.int32))
+    assert picture.mode == "I"
+    np.testing.assert_array_equal(predictor.probabilities(picture, "Vein"), predictor.probabilities(deep, "Vein"))
+    with pytest.raises(ValueError, match=r"expected a Pillow image of 0\.\.65535, got 0 to 99999"):
+        predictor.probabilities(Image.fromarray(np.array([[0, 99999]], np.int32)), "Vein")
+
+
 def test_a_file_is_its_picture(predictor, tmp_path):
     Image.fromarray(RGB).save(tmp_path / "eye.png")
     expected = predictor.predict(RGB, "Vein")

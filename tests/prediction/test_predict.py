@@ -271,6 +271,18 @@ def test_images_whose_masks_would_have_one_name_are_refused(sam_weights, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_two_images_never_write_one_file(sam_weights, tmp_path, capsys):
+    """The overlay of a.png and the mask of overlay/a.png have one path."""
+    for name in ("a.png", "overlay/a.png"):
+        save(tmp_path / "in" / name, noise(20, 20, 3))
+    assert predict(sam_weights, tmp_path / "in", tmp_path / "out", "--overlay") == 1
+    error = capsys.readouterr().err
+    assert "overlay/a.png: its " in error
+    assert f"out/overlay/a.png is that of {tmp_path / 'in' / 'a.png'} already; rename one" in error
+    assert files_in(tmp_path / "out") == {"a.png", "overlay/a.png"}
+    assert read(tmp_path / "out" / "overlay" / "a.png").ndim == 3
+
+
 def test_frames_of_a_dicom_file(make_weights, tmp_path, capsys):
     pytest.importorskip("pydicom", reason="the optional package pydicom is not installed")
     from dicom_files import write_dicom

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from evaluation.threshold import Threshold
 from main import main
 from model import load_model
 from prediction.interaction import Prompt
@@ -28,29 +30,38 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_threshold_draws_the_mask_anew():
-    probabilities = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
-    viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [probabilities, 1 - probabilities], "**a.png**, 10 x 10 pixels")
-    note, image, mask, overlay, other, _ = pictures(viewed, 0.5, 2)
+    logits = torch.logit(torch.linspace(0, 1, 100).reshape(10, 10))
+    viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [logits, -logits], "**a.png**, 10 x 10 pixels")
+    note, image, mask, overlay, other, _ = pictures(viewed, Threshold(0.5), 2)
     assert note == "**a.png**, 10 x 10 pixels. Mask: 50.0%, 50.0% of it. Dice between the two: 0.000."
     settings = EvaluationConfig(metrics=["dice", "accuracy", "cldice", "ece"])
-    note = pictures(viewed, 0.9, 2, settings)[0]
+    note = pictures(viewed, Threshold(0.9), 2, settings)[0]
     assert note.endswith("Dice between the two: 0.000. The first against the second: Accuracy 0.800, clDice 0.000.")
     assert image.shape == overlay.shape == (10, 10, 3)
     assert np.array_equal(mask, 255 - other)
-    assert (pictures(viewed, 0.9, 2)[2] > 0).sum() == 10
+    assert (pictures(viewed, Threshold(0.9), 2)[2] > 0).sum() == 10
     assert (overlay[mask > 0] > 0).any(axis=1).all()
-    assert pictures(None, 0.5, 2) == ["", None, None, None, None, None]
+    assert pictures(None, Threshold(0.5), 2) == ["", None, None, None, None, None]
 
 
 def test_a_label_has_its_own_colour():
-    viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [np.ones((10, 10), np.float32)], "a", label=1)
-    overlay = pictures(viewed, 0.5, 1)[3]
+    viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [torch.ones(10, 10)], "a", label=1)
+    overlay = pictures(viewed, Threshold(0.5), 1)[3]
     assert np.allclose(overlay, 0.45 * np.array(label_colour(1)), atol=1)
 
 
+def test_a_threshold_of_two_numbers_draws_what_predict_writes():
+    logits = torch.full((10, 10), -9.0)
+    logits[0, :4] = torch.tensor([1.0, 3.0, 1.0, -1.0])
+    logits[5, 5] = 1.0  # above the lower one, and connected to nothing
+    viewed = Viewed(np.zeros((10, 10, 3), np.uint8), [logits], "a")
+    assert (pictures(viewed, Threshold(0.9, 0.6), 1)[2] > 0).sum() == 3
+    assert (pictures(viewed, Threshold(0.6), 1)[2] > 0).sum() == 4
+
+
 def test_large_images_are_shown_smaller():
-    viewed = Viewed(np.zeros((3000, 1000, 3), np.uint8), [np.zeros((3000, 1000), np.float32)], "a")
-    assert [picture.shape[:2] for picture in pictures(viewed, 0.5, 1)[1:]] == [(1600, 533)] * 3
+    viewed = Viewed(np.zeros((3000, 1000, 3), np.uint8), [torch.zeros(3000, 1000)], "a")
+    assert [picture.shape[:2] for picture in pictures(viewed, Threshold(0.5), 1)[1:]] == [(1600, 533)] * 3
 
 
 def test_a_file_is_read_as_predict_reads_it(sam_weights, tmp_path):
@@ -58,7 +69,7 @@ def test_a_file_is_read_as_predict_reads_it(sam_weights, tmp_path):
     Image.fromarray(values).save(tmp_path / "deep.png")
     predictor = load_model(sam_weights)
     viewed = view_file(tmp_path / "deep.png", [predictor], "Vein", flips=False, tile=False)
-    assert np.array_equal(viewed.probabilities[0], predictor.probabilities(values, "Vein"))
+    assert np.array_equal(torch.sigmoid(viewed.logits[0]), predictor.probabilities(values, "Vein"))
     assert viewed.note == "**deep.png**, 40 x 30 pixels"
     assert viewed.image.dtype == np.uint8
 
@@ -72,9 +83,9 @@ def test_clicks_take_the_place_of_the_text_and_are_drawn(sam_weights, tmp_path):
     clicks = [(0.25, 0.5, True), (0.75, 0.1, False)]
     again = clicked(clicked(viewed, clicks[:1], [predictor]), clicks, [predictor])
     prompt = Prompt([(10.0, 15.0, True), (30.0, 3.0, False)])
-    assert np.array_equal(again.probabilities[0] > 0.5, predictor.predict(image, "Vein", prompt=prompt))
-    assert not np.array_equal(again.probabilities[0], viewed.probabilities[0])
-    note, picture, mask, overlay = pictures(again, 0.5, 1)
+    assert np.array_equal(again.logits[0] > 0, predictor.predict(image, "Vein", prompt=prompt))
+    assert not np.array_equal(again.logits[0], viewed.logits[0])
+    note, picture, mask, overlay = pictures(again, Threshold(0.5), 1)
     assert note.endswith("% of it. Clicks: 2, 1 of them negative.")
     for drawn in (picture, overlay):
         assert drawn[15, 10].tolist() == [60, 220, 60]
@@ -86,8 +97,8 @@ def test_a_model_of_clicks_waits_for_the_first(make_weights, tmp_path):
     Image.fromarray(np.zeros((30, 40), np.uint8)).save(tmp_path / "eye.png")
     predictor = load_model(make_weights("sam", ("Vein",), ("prompts.type=points",)))
     viewed = view_file(tmp_path / "eye.png", [predictor], "Vein", flips=False, tile=False)
-    assert not viewed.probabilities[0].any()
-    assert clicked(viewed, [(0.5, 0.5, True)], [predictor]).probabilities[0].any()
+    assert not (viewed.logits[0] > 0).any()
+    assert clicked(viewed, [(0.5, 0.5, True)], [predictor]).logits[0].isfinite().all()
 
 
 def test_a_network_without_prompts_names_what_it_lacks(make_weights, tmp_path):

@@ -40,6 +40,7 @@ def plan(workspace):
                 }
             },
             "variants": {"relu": {"base": "sam", "overrides": ["ft.relu=none"], "lr_of": "salt"}},
+            "tested": ["salt"],
             "ablations": [{"title": "ReLU", "rows": {"salt": "core", "relu": "nowhere"}}],
         } | changes
         path = workspace.folder / "study.yaml"

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.claims import check_claims, find_claims, seed_noise
+from study.claims import Claim, check_claims, find_claims, seed_noise
 from study.csv_files import checks_csv, claims_csv, read_checks_csv, read_claims_csv
+from study.plan import read_study
 from study.results import read_results
 
 IMAGE = np.array([0.00, 0.01, 0.02, 0.03, 0.04, 0.05])  # what makes one image harder than another
@@ -120,3 +121,16 @@ def test_a_missing_run_does_not_hold(results, finish, study):
     claims = find_claims("F", results({"lora": 0.6, "salt": 0.7}))
     finish("lora", 7, [0.6] * 6)
     assert [(seed, found) for _, seed, found in check_claims(claims, read_results(study, [7]))] == [(7, None)]
+
+
+def test_a_claim_is_checked_on_the_datasets_that_both_rows_have(plan, workspace, finish):
+    """As it was made: a variant of one dataset is not compared with the mean of two."""
+    sets = {name: {"data_config": str(workspace.data_config), "validation_images": 1} for name in ("drive", "b")}
+    variants = {"relu": {"base": "sam", "overrides": ["ft.relu=none"], "lr_of": "salt", "datasets": ["drive"]}}
+    study = read_study(plan(datasets=sets, variants=variants))
+    for row, dataset, dice in (("salt", "drive", 0.7), ("salt", "b", 0.1), ("relu", "drive", 0.6)):
+        finish(row, 3, [dice] * 6, dataset=dataset)
+    [(_, seed, difference)] = check_claims(
+        [Claim("ReLU", "salt", "relu", 0.1, 0.1, 0.1, 0.03)], read_results(study, [3])
+    )
+    assert (seed, difference) == (3, pytest.approx(0.1))

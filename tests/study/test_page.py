@@ -164,3 +164,17 @@ def test_several_datasets_have_columns_and_are_pooled_in_tests(plan, workspace, 
     assert "the mean over all 12 test images" in text
     # 12 images that all agree: Wilcoxon's exact p is 2 / 2^12
     assert line_of(text, "| LoRA | +").startswith("| LoRA | +0.100 [+0.100, +0.100] | <0.001 |")
+
+
+def test_a_variant_that_lacks_a_dataset_is_left_out_of_its_ablation(plan, workspace, finish, tmp_path):
+    """A sweep goes from dataset to dataset, so that this state always occurs."""
+    sets = {name: {"data_config": str(workspace.data_config), "validation_images": 1} for name in ("drive", "b")}
+    variant = {"base": "sam", "overrides": ["ft.relu=none"], "lr_of": "salt"}
+    ablation = {"title": "ReLU", "rows": {"salt": "core", "relu": "nowhere", "more": "elsewhere"}}
+    study = read_study(plan(datasets=sets, variants={"relu": variant, "more": variant}, ablations=[ablation]))
+    for row, dataset in (("salt", "drive"), ("salt", "b"), ("relu", "drive"), ("relu", "b"), ("more", "drive")):
+        for seed in (0, 1, 2):
+            finish(row, seed, [0.6 + 0.001 * seed] * 6, dataset=dataset)
+    text = write_page(study, [], tmp_path / "page").read_text().split("### ReLU")[1]
+    assert "| nowhere |" in text
+    assert "| elsewhere |" not in text

@@ -119,11 +119,11 @@ def test_every_generator_is_put_back(workspace, monkeypatch):
     assert drawn[1] == drawn[2]  # 0: the state that a run begins with, 1: at the signal, 2: taken up
 
 
-def stopped_after_two_epochs(workspace, monkeypatch, name="cut"):
+def stopped_after_two_epochs(workspace, monkeypatch, name="cut", settings=FOUR):
     with monkeypatch.context() as patch:
         signal_at_call(patch, train, "_log_epoch", 2)
         with pytest.raises(StoppedError):
-            run(workspace, f"{name}/m.safetensors", *FOUR)
+            run(workspace, f"{name}/m.safetensors", *settings)
     return StateFolder(workspace.folder / name / "last")
 
 
@@ -250,6 +250,15 @@ def test_a_damaged_best_epoch_is_noticed_on_resuming(workspace, monkeypatch, cap
         UserError, match=r"best_val\.safetensors: .* all epochs are trained, so put it back, or train anew"
     ):
         run(workspace, "cut/m.safetensors", *FOUR, resume=True)
+
+
+def test_patience_does_not_count_from_a_best_epoch_that_is_lost(workspace, monkeypatch):
+    """It ended the run at once, and the evaluation had no best epoch."""
+    settings = (*FOUR, "training.patience=2")
+    stopped_after_two_epochs(workspace, monkeypatch, settings=settings)
+    (workspace.folder / "cut" / "best_val.safetensors").unlink()
+    results = run(workspace, "cut/m.safetensors", *settings, resume=True)
+    assert results.best_val.epoch in (3, 4)
 
 
 def test_resume_needs_a_run_and_resume_auto_does_not(workspace, monkeypatch):

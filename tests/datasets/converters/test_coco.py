@@ -125,3 +125,12 @@ def test_bad_files(mine, tmp_path, spoil, message):
     with pytest.raises(UserError, match=message):
         prepare("coco", mine, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_boxes_without_areas_are_no_masks(mine, tmp_path):
+    """Detection sets hold boxes alone."""
+    value = content([f"photos/day{i % 2}/{i}.png" for i in range(6)], [])
+    value["annotations"] = [{"id": i, "image_id": i, "category_id": 1, "segmentation": []} for i in range(10, 16)]
+    write(mine, value)
+    with pytest.raises(UserError, match="coco: no mask has a labelled pixel"):
+        prepare("coco", mine, tmp_path / "out")

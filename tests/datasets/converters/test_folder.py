@@ -81,7 +81,7 @@ def test_groups_of_different_sizes_are_split_as_closely_as_possible(mine, tmp_pa
 def test_masks_with_grey_edges_need_a_threshold(mine, tmp_path):
     grey = np.arange(72, dtype=np.uint8).reshape(8, 9)
     Image.fromarray(grey).save(mine / "drawings" / "p0_0_manual1.gif", optimize=False)
-    with pytest.raises(UserError, match=r"p0_0_manual1\.gif: 72 values up to 71 are not labels; .*--threshold"):
+    with pytest.raises(UserError, match=r"p0_0_manual1\.gif: 72 values from 0 to 71 are not labels; .*--threshold"):
         run(mine, tmp_path / "out")
     run(mine, tmp_path / "out", threshold=40)
     np.testing.assert_array_equal(read_mask(tmp_path / "out/masks/p0_0_photo.png"), (grey > 40) * 255)

@@ -83,6 +83,10 @@ def test_channels_become_colours(mine, tmp_path):
             "label whole is a region",
         ),
         (
+            lambda root: (root / "dataset.json").write_text('{"labels": {"background": 0, "artery": 1, "ignore": 3}}'),
+            "has the label 'ignore', which this project does not know",
+        ),
+        (
             lambda root: (root / "dataset.json").write_text('{"labels": {"background": 0, "artery": 1}}'),
             "holds the value 3, which dataset.json does not name",
         ),

@@ -1,5 +1,7 @@
 """MedSAM's npz files: single images and volumes."""
 
+import io
+
 import numpy as np
 import pytest
 
@@ -54,6 +56,22 @@ def test_names_and_numbered_objects(mine, tmp_path):
         prepare("npz", root, tmp_path / "x", classes=["vein=#ff0000"])
 
 
+def npy(values):
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def broken_zip():
+    """An archive whose compressed bytes are damaged, so that zlib refuses them."""
+    file = io.BytesIO()
+    np.savez_compressed(file, imgs=np.arange(64).reshape(8, 8), gts=np.eye(8, dtype=np.uint8))
+    content = bytearray(file.getvalue())
+    start = content.index(b"imgs.npy") + 30
+    content[start : start + 20] = b"\xff" * 20
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -65,6 +83,8 @@ def test_names_and_numbered_objects(mine, tmp_path):
         ({"imgs": np.zeros((4, 4)), "gts": np.zeros((4, 4))}, "of float64; expected"),
         ({"imgs": np.zeros((4, 4, 2)), "gts": np.zeros((4, 4), np.uint8)}, "an image has 1 or 3 channels"),
         (b"no archive", r"bad\.npz: not a readable npz file"),
+        (npy(np.zeros((4, 4))), r"bad\.npz: not a readable npz file"),  # a renamed .npy
+        (broken_zip(), r"bad\.npz: not a readable npz file"),
     ],
 )
 def test_bad_files(tmp_path, content, message):
@@ -74,6 +94,15 @@ def test_bad_files(tmp_path, content, message):
     else:
         np.savez(tmp_path / "mine" / "bad.npz", **content)
     with pytest.raises(UserError, match=message):
+        prepare("npz", tmp_path / "mine", tmp_path / "out")
+
+
+def test_negative_labels_are_none(tmp_path):
+    """-1 would be written as 255."""
+    (tmp_path / "mine").mkdir()
+    for name in "ab":
+        np.savez(tmp_path / "mine" / f"{name}.npz", imgs=np.zeros((4, 4)), gts=np.eye(4, dtype=np.int8) - 1)
+    with pytest.raises(UserError, match=r"\.npz: 2 values from -1 to 0 are not labels"):
         prepare("npz", tmp_path / "mine", tmp_path / "out")
 
 

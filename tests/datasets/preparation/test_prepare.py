@@ -32,12 +32,23 @@ def toy(source, *, seed, count=2, fail=False, split="paper"):
 def _toy_pair(value, broken):
     if broken:
         raise UserError("i1.png: broken")
-    return np.full((4, 5), value, np.uint8), np.zeros((4, 5), bool)
+    return np.full((4, 5), value, np.uint8), np.eye(4, 5, dtype=bool)
+
+
+def empty(source, *, seed):
+    """Two images without a vessel."""
+    images = [np.full((4, 5), value, np.uint8) for value in (1, 2)]
+    return Plan([Case(f"i{i}", partial(tuple, (image, image > 9)), "train") for i, image in enumerate(images)])
+
+
+def with_fields_of_view(source, *, seed):
+    return Plan([Case("i0", partial(_toy_pair, seed, False), "train", fov=lambda image: image > 0)])
 
 
 @pytest.fixture(autouse=True)
 def with_toy(monkeypatch):
-    monkeypatch.setitem(CONVERTERS, "toy", Converter(toy))
+    for name, convert in {"toy": toy, "empty": empty, "fov": with_fields_of_view}.items():
+        monkeypatch.setitem(CONVERTERS, name, Converter(convert))
 
 
 def files(root):
@@ -76,6 +87,19 @@ def test_an_existing_set_is_refused_and_replaced_by_force(tmp_path):
     assert set(after) == {f"set/{name}" for name in ("images/i0.png", "masks/i0.png", "data_split.csv", "dataset.json")}
     assert after["set/images/i0.png"] != before["set/images/i0.png"]
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_set_with_fields_of_view_is_replaced_too(tmp_path):
+    for seed in (1, 2):
+        prepare("fov", None, tmp_path / "set", seed=seed, force=True)
+    assert (tmp_path / "set" / "fov" / "i0.png").is_file()
+
+
+def test_a_set_without_any_labelled_pixel_is_refused(tmp_path):
+    """A model that predicts nothing would have a Dice of 1 on it."""
+    with pytest.raises(UserError, match=r"empty: no mask has a labelled pixel; look at the masks, or at --threshold"):
+        prepare("empty", None, tmp_path / "set")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("stage", ["convert", "record", "interrupt"])
