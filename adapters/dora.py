@@ -4,11 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from .base import Adaptable
-from .lora import LoRALayer
 from .low_rank import LowRankLayer
 
 
-class DoRALayer(LoRALayer):
+class DoRALayer(LowRankLayer):
     """W~ = diag(m / n) (W + scale * up down), n (out,) the norms of the rows of W + scale * up down.
 
     Trainable are m (out,), at the start the norms of W's rows, and LoRA's up and down. The norms n are constants in the
@@ -18,8 +17,6 @@ class DoRALayer(LoRALayer):
     A convolution's kernel (in, kh, kw) of one output counts as a row. Grouped ones are refused.
     Source: Liu et al., ICML 2024 (arXiv 2402.09353).
     """
-
-    _start = LowRankLayer._start
 
     def __init__(
         self,

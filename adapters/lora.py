@@ -1,12 +1,8 @@
 """LoRA: a low-rank update beside the frozen weight."""
 
-from typing import Self
-
 import torch
 
-from .base import Adaptable
 from .low_rank import LowRankLayer
-from .ranks import Ranks
 
 
 class LoRALayer(LowRankLayer):
@@ -17,28 +13,6 @@ class LoRALayer(LowRankLayer):
     For a convolution, down has the kernel of the wrapped layer and up is 1 x 1. Grouped ones are refused.
     Source: Hu et al., ICLR 2022 (arXiv 2106.09685).
     """
-
-    def __init__(
-        self,
-        layer: Adaptable,
-        rank: int,
-        dropout: float = 0.1,
-        generator: torch.Generator | None = None,
-        alpha: float | None = None,
-    ) -> None:
-        super().__init__(layer, rank, dropout, generator, alpha)
-
-    @classmethod
-    def build(
-        cls,
-        layer: Adaptable,
-        ranks: Ranks,
-        lora_dropout: float = 0.1,
-        generator: torch.Generator | None = None,
-        lora_alpha: float | None = None,
-    ) -> Self:
-        """The layer around `layer` with the LoRA rank of `ranks`."""
-        return cls(layer, ranks.r_lora, lora_dropout, generator, lora_alpha)
 
     def _start(self, generator: torch.Generator | None) -> None:
         self.down.normal_(0, 1 / self.down.shape[0], generator=generator)

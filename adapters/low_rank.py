@@ -1,9 +1,12 @@
 """A layer with a low-rank update beside its frozen weight: the base of LoRA and of the methods that vary it."""
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
 from .base import Adaptable, AdaptedLayer, AdapterError
+from .ranks import Ranks
 
 
 class LowRankLayer(AdaptedLayer):
@@ -19,7 +22,7 @@ class LowRankLayer(AdaptedLayer):
         self,
         layer: Adaptable,
         rank: int,
-        dropout: float = 0.0,
+        dropout: float = 0.1,
         generator: torch.Generator | None = None,
         alpha: float | None = None,
     ) -> None:
@@ -36,6 +39,18 @@ class LowRankLayer(AdaptedLayer):
         if rank:
             with torch.no_grad():
                 self._start(generator)
+
+    @classmethod
+    def build(
+        cls,
+        layer: Adaptable,
+        ranks: Ranks,
+        lora_dropout: float = 0.1,
+        generator: torch.Generator | None = None,
+        lora_alpha: float | None = None,
+    ) -> Self:
+        """The layer around `layer` with the LoRA rank of `ranks`."""
+        return cls(layer, ranks.r_lora, lora_dropout, generator, lora_alpha)
 
     @staticmethod
     def _scale(rank: int, alpha: float | None) -> float:

@@ -32,7 +32,7 @@ class PiSSALayer(SplitLayer):
             self.down.copy_(root[:, None] * Vh)
 
     @classmethod
-    def build(
+    def build(  # type: ignore[override]  # a constructor, of a layer without dropout
         cls, layer: Adaptable, ranks: Ranks, lora_alpha: float | None = None, decompose: Decomposer = decompose
     ) -> Self:
         """The layer around `layer` with the LoRA rank of `ranks`."""

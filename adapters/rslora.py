@@ -1,12 +1,11 @@
 """rsLoRA: LoRA with a scale that keeps the update's size as the rank grows."""
 
-from .lora import LoRALayer
 from .low_rank import LowRankLayer
 
 ALPHA = 16.0
 
 
-class RsLoRALayer(LoRALayer):
+class RsLoRALayer(LowRankLayer):
     """LoRA with the scale alpha / sqrt(d) in place of alpha / d.
 
     Without an alpha it is 16 (ours), which makes the scale 1 at rank 256. down starts Kaiming-uniform: the analysis
@@ -14,8 +13,6 @@ class RsLoRALayer(LoRALayer):
     equals the wrapped one. Limits as for LoRA.
     Source: Kalajdzievski 2023 (arXiv 2312.03732).
     """
-
-    _start = LowRankLayer._start
 
     @staticmethod
     def _scale(rank: int, alpha: float | None) -> float:

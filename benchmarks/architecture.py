@@ -19,8 +19,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE, PICTURE = ROOT / "docs" / "architecture.md", ROOT / "docs" / "architecture.png"
+from utils.files import PROJECT_ROOT
+
+PAGE, PICTURE = PROJECT_ROOT / "docs" / "architecture.md", PROJECT_ROOT / "docs" / "architecture.png"
 BEGIN, END = "<!-- steps: begin -->\n", "<!-- steps: end -->\n"
 # The files at the top stand on a floor of their own, above the one that holds this room.
 ROOM_BELOW_THE_TOP = "prediction"
@@ -55,9 +56,9 @@ class Trace:
 def _project_file(frame: FrameType) -> str | None:
     """The file of a named function of the project, unless it is left out."""
     path = Path(frame.f_code.co_filename)
-    if ROOT not in path.parents or path.suffix != ".py" or frame.f_code.co_name.startswith("<"):
+    if PROJECT_ROOT not in path.parents or path.suffix != ".py" or frame.f_code.co_name.startswith("<"):
         return None
-    name = path.relative_to(ROOT).as_posix()
+    name = path.relative_to(PROJECT_ROOT).as_posix()
     return None if name.startswith(LEFT_OUT) else name
 
 
@@ -91,7 +92,7 @@ def prepare_work(folder: Path) -> Callable[[], Any]:
     prepare("synthetic", None, folder / "data", count=12, size=64)
     overrides = [f"data.root_path={folder / 'data'}", "data.name=DRIVE", "training.num_epochs=1"]
     overrides += ["sam.img_size=64", "data_transforms.img_size=64"]
-    configs, base = ROOT / "configs", ROOT / "weights" / "nano_sam.safetensors"
+    configs, base = PROJECT_ROOT / "configs", PROJECT_ROOT / "weights" / "nano_sam.safetensors"
     files = configs / "model" / "nano_salt.yaml", configs / "data" / "synthetic.yaml"
     weights, device = folder / "run" / "model.safetensors", torch.device("cpu")
     train_and_evaluate(load_config(*files, overrides, "salt", base), weights, device)
@@ -110,7 +111,7 @@ def prepare_work(folder: Path) -> Callable[[], Any]:
 
 def floors() -> list[set[str]]:
     """The rooms of each floor, top to bottom, from the import contracts."""
-    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    content = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = content["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     found: list[set[str]] = []
@@ -153,7 +154,7 @@ def steps_table(trace: Trace) -> str:
     """Each file in the order of its first call, with the function called first and what it does."""
     lines = ["| | file | first called | the function or class around it |", "|---|---|---|---|"]
     for number, (file, (name, line)) in enumerate(trace.first.items(), 1):
-        lines.append(f"| {number} | [{file}](../{file}) | `{name}` | {_summary(ROOT / file, line)} |")
+        lines.append(f"| {number} | [{file}](../{file}) | `{name}` | {_summary(PROJECT_ROOT / file, line)} |")
     return "\n".join(lines) + "\n"
 
 

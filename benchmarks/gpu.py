@@ -40,14 +40,14 @@ from networks.encoder_options import compile_encoder  # noqa: E402
 from training.optimizer import build_optimizer  # noqa: E402
 from training.processes import Processes  # noqa: E402
 from utils.config import load_config  # noqa: E402
-from utils.config.options import Precision  # noqa: E402
+from utils.config.options import SAM_ARCH, Precision  # noqa: E402
 from utils.environment import environment_info  # noqa: E402
 from utils.errors import last_line  # noqa: E402
 from utils.files import write_json, write_text  # noqa: E402
 
 _RANKS_256 = ("ft.svd_rank_linear=410", "ft.svd_rank_conv2d=256", "ft.r_lora=256")  # configs/table1/salt_256.yaml
-SALT_256 = Step("Prompt Adapted SAM", "base", 512, "salt", batch_size=5, overrides=_RANKS_256)
-NANO = Step("Prompt Adapted SAM", "nano", 256, "salt", batch_size=2)
+SALT_256 = Step(SAM_ARCH, "base", 512, "salt", batch_size=5, overrides=_RANKS_256)
+NANO = Step(SAM_ARCH, "nano", 256, "salt", batch_size=2)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 # (torch.compile, gradient checkpointing); what takes longest comes last.
 OPTIONS = ((False, False), (False, True), (True, False))

@@ -34,21 +34,21 @@ from networks.encoder_options import checkpoint_blocks  # noqa: E402
 from training.optimizer import build_optimizer  # noqa: E402
 from training.run import Objective  # noqa: E402
 from utils.config import Config, load_config  # noqa: E402
-from utils.config.options import Precision  # noqa: E402
+from utils.config.options import SAM2_ARCH, SAM_ARCH, Precision  # noqa: E402
 from utils.files import write_json, write_text  # noqa: E402
 from utils.losses import SegmentationLoss  # noqa: E402
 
 MODEL_CONFIG = ROOT / "configs" / "SALT_config.yaml"
 # (arch, sam_type): a row of the table each, for every size, strategy and option.
 MODELS = [
-    *(("Prompt Adapted SAM", sam_type) for sam_type in ("base", "large", "huge")),
-    *(("Prompt Adapted SAM 2", sam_type) for sam_type in ("tiny", "small", "base_plus", "large")),
+    *((SAM_ARCH, sam_type) for sam_type in ("base", "large", "huge")),
+    *((SAM2_ARCH, sam_type) for sam_type in ("tiny", "small", "base_plus", "large")),
 ]
 SIZES = (512, 1024)
 STRATEGIES = ("salt", "svd", "lora", "decoder", "full")
 # (precision, gradient checkpointing): a column each.
 OPTIONS: tuple[tuple[Precision, bool], ...] = (("fp32", False), ("bf16", False), ("fp32", True), ("bf16", True))
-CHECK = ("Prompt Adapted SAM", "base", 512, "salt")
+CHECK = (SAM_ARCH, "base", 512, "salt")
 ADAM_STATES = 2
 AUTOCAST: dict[Precision, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -69,7 +69,7 @@ class Step:
     def config(self) -> Config:
         """The config of a run with such steps."""
         overrides = [f"arch={self.arch}", f"sam.sam_type={self.sam_type}", f"sam.img_size={self.img_size}"]
-        if self.arch == "Prompt Adapted SAM 2":
+        if self.arch == SAM2_ARCH:
             overrides += ["ft.svd_ratio=0.1"]
         elif self.sam_type == "nano":
             overrides += ["ft.svd_rank_linear=8", "ft.svd_rank_conv2d=8"]

@@ -11,8 +11,9 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGE, PICTURES = ROOT / "docs" / "python.md", ROOT / "docs" / "pictures"
+from utils.files import PROJECT_ROOT
+
+PAGE, PICTURES = PROJECT_ROOT / "docs" / "python.md", PROJECT_ROOT / "docs" / "pictures"
 _BLOCK = re.compile(r"```(bash|python)\n(.*?)```", re.DOTALL)
 
 

@@ -80,7 +80,6 @@ def interleaved(
     rounds: int = MIN_ROUNDS,
     warmup: int = 1,
     clock: Callable[[], float] = time.perf_counter,
-    synchronize: Callable[[], None] | None = None,
 ) -> dict[str, list[float]]:
     """Runs each way once a round, in reverse order every second round. Returns the seconds of each way by round.
 
@@ -89,17 +88,13 @@ def interleaved(
         rounds: how many times each way is timed.
         warmup: rounds before them that are not timed.
         clock: returns seconds.
-        synchronize: waits until a device has finished, such as torch.cuda.synchronize; called before each reading.
     """
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    wait = synchronize or (lambda: None)
     for number in range(-warmup, rounds):
         for way in ways if number % 2 == 0 else reversed(list(ways)):
             gc.collect()
-            wait()
             start = clock()
             ways[way]()
-            wait()
             elapsed = clock() - start
             if number >= 0:
                 seconds[way].append(elapsed)

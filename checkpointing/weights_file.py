@@ -99,8 +99,7 @@ def _base_tensors(model: nn.Module) -> dict[str, Tensor]:
 def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes a weights file atomically: safetensors, or torch's format if the name ends in .pth or .pt."""
     metadata = {"format": FORMAT, **metadata}
-    contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
-    write_tensors(path, contiguous, metadata, {"tensors": contiguous, "metadata": metadata})
+    write_tensors(path, tensors, metadata, {"tensors": dict(tensors), "metadata": metadata})
 
 
 def read_weights(path: Path) -> WeightsFile:

@@ -16,13 +16,11 @@ from torch.utils.data import Dataset, Sampler
 from data_transforms.data_transforms import Data_Transform
 from datasets.cache import ImageCache, Pair, compact
 from datasets.io import read_image, read_size
-from datasets.masks import MaskIndex, find_mask, index_masks, read_field_of_view, read_labels
-from datasets.split import read_split, split_csv
+from datasets.masks import FIELD_OF_VIEW, MaskFinder, read_field_of_view, read_labels
+from datasets.split import split_csv
 from datasets.validation import run_split
 from utils.cores import usable_cores
 from utils.errors import ConfigError, UserError
-
-__all__ = ["EpochSampler", "GeneralDataset", "Sample", "read_split"]
 
 logger = logging.getLogger(__name__)
 
@@ -210,25 +208,18 @@ class EpochSampler(Sampler[tuple[int, ...]]):
 
 def _fields_of_view(root: Path, names: list[str]) -> list[Path | None]:
     """Return the file of each name in fov/; Nones if there is no such folder. Raises: UserError if one is missing."""
-    folder = root / "fov"
-    if not folder.is_dir():
-        return [None] * len(names)
-    indices = {
-        parent: index_masks(folder / parent, "fields of view") for parent in {Path(name).parent for name in names}
-    }
-    return [find_mask(folder, name, indices[Path(name).parent], "field-of-view file") for name in names]
+    fields = MaskFinder(root / "fov", FIELD_OF_VIEW)
+    return [fields.find(name) for name in names] if fields.folder.is_dir() else [None] * len(names)
 
 
 def _pairs(root: Path, names: list[str]) -> Iterator[tuple[Path, Path]]:
     """Yield image and mask path of each name. Raises: UserError if one is missing."""
-    indices: dict[Path, MaskIndex] = {}
+    masks = MaskFinder(root / "masks")
     for name in names:
-        image, folder = root / "images" / name, (root / "masks" / name).parent
+        image = root / "images" / name
         if not image.is_file():
             raise UserError(f"{image}: no such image; the split file lists it")
-        if folder not in indices:
-            indices[folder] = index_masks(folder)
-        yield image, find_mask(root / "masks", name, indices[folder])
+        yield image, masks.find(name)
 
 
 def _mixed_seed(*parts: int) -> int:

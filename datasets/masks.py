@@ -8,43 +8,48 @@ import numpy as np
 from datasets.io import IMAGE_SUFFIXES, read_mask
 from utils.errors import UserError
 
-MaskIndex = dict[str, list[Path]]
-
 MASK_ENDING = "_mask"
+FIELD_OF_VIEW = "field-of-view file"  # the kind of the files in fov/
 _SHOWN_VALUES = 8
 
 
-def index_masks(folder: Path, kind: str = "masks") -> MaskIndex:
-    """Return the image files of a folder by stem, for many look-ups in one folder."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of {kind}")
-    index: MaskIndex = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            index.setdefault(path.stem, []).append(path)
-    return index
+class MaskFinder:
+    """Finds the files of images in a folder of masks, which has the same subfolders as images/.
 
-
-def find_mask(masks_dir: str | Path, image_name: str, index: MaskIndex | None = None, kind: str = "mask") -> Path:
-    """Return the mask of an image: the file of the same stem, or of the stem followed by `_mask`.
-
-    Args:
-        masks_dir: folder of masks, with the same subfolders as images/.
-        image_name: the image's path in the split file.
-        index: `index_masks` of the mask's folder, if many masks are looked up.
-        kind: the word for these files in an error: "mask", or "field-of-view file" for fov/.
-
-    Raises: UserError that names the file, if there is no such mask or more than one.
+    `kind` is the word for these files in errors: "mask", or FIELD_OF_VIEW.
     """
-    name = Path(image_name)
-    folder = Path(masks_dir) / name.parent
-    index = index_masks(folder) if index is None else index
-    found = index.get(name.stem, []) + index.get(name.stem + MASK_ENDING, [])
-    if not found:
-        raise UserError(f"{image_name}: no {kind} {name.stem}.* or {name.stem}{MASK_ENDING}.* in {folder}; add it")
-    if len(found) > 1:
-        raise UserError(f"{image_name}: several {kind}s in {folder}: {', '.join(p.name for p in found)}; keep one")
-    return found[0]
+
+    def __init__(self, folder: Path, kind: str = "mask") -> None:
+        self.folder, self.kind = folder, kind
+        self._by_stem: dict[Path, dict[str, list[Path]]] = {}  # of each subfolder that was looked into
+
+    def find(self, image_name: str) -> Path:
+        """The file of the same stem as the image (its path in the split file), or of the stem followed by `_mask`.
+
+        Raises: UserError that names the file, if there is no such mask or more than one.
+        """
+        name = Path(image_name)
+        folder = self.folder / name.parent
+        if folder not in self._by_stem:
+            self._by_stem[folder] = self._images_of(folder)
+        found = [path for stem in (name.stem, name.stem + MASK_ENDING) for path in self._by_stem[folder].get(stem, ())]
+        if not found:
+            raise UserError(
+                f"{image_name}: no {self.kind} {name.stem}.* or {name.stem}{MASK_ENDING}.* in {folder}; add it"
+            )
+        if len(found) > 1:
+            shown = ", ".join(path.name for path in found)
+            raise UserError(f"{image_name}: several {self.kind}s in {folder}: {shown}; keep one")
+        return found[0]
+
+    def _images_of(self, folder: Path) -> dict[str, list[Path]]:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of {self.kind}s")
+        by_stem: dict[str, list[Path]] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                by_stem.setdefault(path.stem, []).append(path)
+        return by_stem
 
 
 def label_positions(values: np.ndarray, label_list: Sequence[int], path: Path) -> np.ndarray:

@@ -15,6 +15,7 @@ from utils.config.options import Split
 from utils.errors import ConfigError, UserError
 
 SPLITS = get_args(Split)
+SPLIT_FILE = "data_split.csv"  # in a data set's folder
 COLUMNS = ("imgs", "split")
 FOLD_COLUMNS = ("fold", "group")
 
@@ -40,7 +41,7 @@ class RowProblem(NamedTuple):
 
 def split_csv(data_cfg: Any) -> Path:
     """Return the split file of a config's `data` section: data_split_csv, or else root_path/data_split.csv."""
-    return Path(data_cfg.data_split_csv or Path(data_cfg.root_path) / "data_split.csv")
+    return Path(data_cfg.data_split_csv or Path(data_cfg.root_path) / SPLIT_FILE)
 
 
 def read_rows(path: Path) -> list[Row]:

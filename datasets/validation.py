@@ -1,13 +1,12 @@
 """The split that a run uses. Where the split file has no validation images, a part of the training images are these."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from datasets.split import Row, checked_rows, split_names
+from utils.files import csv_text
 
 
 def run_rows(data_cfg: Any, seed: int) -> list[Row]:
@@ -61,9 +60,6 @@ def draw_validation(rows: Sequence[Row], fraction: float, seed: int) -> list[Row
 
 def split_text(rows: Sequence[Row]) -> str:
     """Return a split file's text with these rows. It has no folds: their splits are those of one fold already."""
-    with_groups = any(row.group for row in rows)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("imgs", "split", "group") if with_groups else ("imgs", "split"))
-    writer.writerows((row.image, row.split, row.group) if with_groups else (row.image, row.split) for row in rows)
-    return buffer.getvalue()
+    grouped = any(row.group for row in rows)
+    lines = [(row.image, row.split, row.group)[: 2 + grouped] for row in rows]
+    return csv_text(("imgs", "split", "group")[: 2 + grouped], lines)

@@ -50,20 +50,6 @@ def batch_dice(pred: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return torch.where(area > 0, 2 * overlap / area.clamp_min(1), 1.0)
 
 
-def hd95(pred: Mask, truth: Mask) -> float:
-    """95th percentile Hausdorff distance in pixels of two bool masks (H, W), as MONAI defines it.
-
-    The distance runs between the masks' edges (a foreground pixel with a 4-neighbour in the background or outside the
-    image); each direction's 95th percentile is taken on its own (linear interpolation), then the larger of the two.
-    Both masks empty: 0. Exactly one empty: the image diagonal sqrt(H^2 + W^2).
-
-    Raises:
-        TypeError: a mask that is not bool.
-        ValueError: masks that are not (H, W) or differ in shape.
-    """
-    return _score(*_as_pair(pred, truth), (), None, None, 0.0).hd95
-
-
 def score_pair(
     pred: Mask,
     truth: Mask,
@@ -74,7 +60,10 @@ def score_pair(
 ) -> PairScore:
     """Dice, HD95 and `metrics` of two bool masks (H, W).
 
-    `evaluation.pixels` and `evaluation.shapes` define the metrics, also for empty masks.
+    HD95 is the 95th percentile Hausdorff distance in pixels as MONAI defines it: between the masks' edges (a foreground
+    pixel with a 4-neighbour in the background or outside the image), the percentile of each direction on its own
+    (linear interpolation), then the larger of the two. Both masks empty: 0. Exactly one empty: the image diagonal
+    sqrt(H^2 + W^2). `evaluation.pixels` and `evaluation.shapes` define the other metrics, also for empty masks.
 
     Args:
         metrics: names of `evaluation.names.METRICS`.

@@ -1,13 +1,11 @@
 """Writes the table as CSV: a line for each row, unrounded numbers, columns named by dataset and quantity."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evaluation.columns import image_column
 from report.cells import Row
 from report.table import Section, Table
+from utils.files import csv_text
 
 ROW_COLUMNS = (
     "weights", "size", "section", "method", "paper_row", "arch", "sam_type", "strategy", "ranks", "prompt",
@@ -32,15 +30,6 @@ def to_csv(table: Table) -> str:
         _row(table, section, row) | _cells(table, section, row) for section in table.sections for row in section.rows
     ]
     return csv_text(names, ([_text(record.get(name)) for name in names] for record in records))
-
-
-def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A CSV file's text, with "\\n" at the end of each line."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return buffer.getvalue()
 
 
 def _row(table: Table, section: Section, row: Row) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-SAM, SAM2 = "Prompt Adapted SAM", "Prompt Adapted SAM 2"
+from utils.config.options import SAM2_ARCH, SAM_ARCH
+
 DATASETS = ("ARCADE", "DIAS", "ROSE", "XRay-Angio", "DRIVE")
 SAM2_DATASETS = ("ARCADE", "ROSE")
 IMG_SIZE = 512
@@ -61,14 +62,14 @@ def _sam(name: str, label: str, rank: str, size: tuple[str, str], method: str, s
     r_lora = int(rank) if rank != "-" else None
     prompt = "box" if name == "medsam" else "text"
     return PaperRow(
-        name, label, rank, *size, SAM, "base", method, r_lora, prompt, _scores(scores), _score(average)
+        name, label, rank, *size, SAM_ARCH, "base", method, r_lora, prompt, _scores(scores), _score(average)
     )  # fmt: skip
 
 
 def _sam2(name: str, label: str, rank: str, trainable: str, method: str, scores: str) -> PaperRow:
     r_lora = int(rank) if rank != "-" else None
     both = _scores(scores, SAM2_DATASETS)
-    return PaperRow(name, label, rank, "", trainable, SAM2, "base_plus", method, r_lora, "text", both)
+    return PaperRow(name, label, rank, "", trainable, SAM2_ARCH, "base_plus", method, r_lora, "text", both)
 
 
 TABLE1 = (

@@ -9,8 +9,9 @@ from typing import Any
 
 import adapters
 from evaluation.results import RunResults
-from report.paper import IMG_SIZE, PAPER_ROWS, SAM, SAM2, PaperRow
+from report.paper import IMG_SIZE, PAPER_ROWS, PaperRow
 from report.settings import Settings, differences
+from utils.config.options import SAM2_ARCH, SAM_ARCH
 
 METHODS = {
     "none": "no training",
@@ -30,7 +31,7 @@ PROMPTS = {
     "points": "clicks from the truth",
     "mixed": "trained with text, boxes and clicks",
 }
-BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM, SAM2)} | {
+BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM_ARCH, SAM2_ARCH)} | {
     "unetplusplus": "U-Net++",
     "segresnet": "SegResNet",
     "dynunet": "DynUNet",
@@ -43,7 +44,6 @@ RULE_WORDS: dict[Any, Callable[[dict[str, Any]], str]] = {
     "stable_rank": lambda values: "top stable rank",
     "prune": lambda values: "pruned" + (f" to {share:.1%}" if (share := values.pop("rank_budget", None)) else ""),
 }
-PROFILES = ("official", "released")
 _OFFICIAL_SAM = re.compile(r"(?<!med)sam_vit_[bhl]", re.IGNORECASE)
 
 
@@ -89,7 +89,7 @@ class RowKey:
     @property
     def section(self) -> str:
         """The section of the row, within which rows are compared: "512", "sam2" (at 512), or another image size."""
-        return "sam2" if self.arch == SAM2 and self.img_size == IMG_SIZE else str(self.img_size)
+        return "sam2" if self.arch == SAM2_ARCH and self.img_size == IMG_SIZE else str(self.img_size)
 
 
 def row_key(results: RunResults) -> RowKey:
@@ -113,7 +113,7 @@ def row_key(results: RunResults) -> RowKey:
 
 def paper_row(results: RunResults) -> PaperRow | None:
     """The paper's row that a run repeats: the same network, method, LoRA rank and prompt, at 512 pixels."""
-    if results.img_size != IMG_SIZE or results.profile not in PROFILES or "rank_rule" in results.ranks:
+    if results.img_size != IMG_SIZE or "rank_rule" in results.ranks:
         return None
     return next((row for row in PAPER_ROWS if _matches(row, results)), None)
 
@@ -216,7 +216,7 @@ def _label(key: RowKey, with_ranks: bool) -> str:
 
 
 def _network(key: RowKey) -> str:
-    names = {SAM: SAM_NAMES, SAM2: SAM2_NAMES}.get(key.arch)
+    names = {SAM_ARCH: SAM_NAMES, SAM2_ARCH: SAM2_NAMES}.get(key.arch)
     if names is None:
         return ("nano " if key.sam_type == "nano" else "") + BASELINES.get(key.arch, key.arch)
-    return names.get(key.sam_type, f"{'SAM' if key.arch == SAM else 'SAM2'} {key.sam_type}")
+    return names.get(key.sam_type, f"{'SAM' if key.arch == SAM_ARCH else 'SAM2'} {key.sam_type}")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from evaluation.columns import IMAGE_COLUMNS
-from report.csv_table import csv_text
 from study.choice import Choice
 from study.claims import Claim, ClaimCheck
 from study.results import Result
 from utils.errors import UserError
+from utils.files import csv_text
 
 CHOICES, CLAIMS, PER_IMAGE, OTHER_SEEDS = "learning_rates.csv", "claims.csv", "per_image.csv", "other_seeds.csv"
 ORDER = ("group", "better", "worse")

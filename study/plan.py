@@ -9,13 +9,13 @@ from pydantic import Field, model_validator
 
 from datasets.split import read_split
 from experiments.sweep_plan import Names, RowPlan, SweepPlan
-from report.csv_table import csv_text
 from utils.config import load_config
 from utils.config.errors import read_as
 from utils.config.options import FilePath, Positive
 from utils.config.schema import Section
 from utils.config.sources import dump_yaml
 from utils.errors import UserError
+from utils.files import csv_text
 
 Rates = Annotated[list[Positive], Field(min_length=1)]
 

@@ -19,8 +19,8 @@ CURVE_PANELS = (("loss", "loss"), ("Dice", "dice"), ("learning rate", "lr"))
 def plot_curves(metrics_jsonl: Path, out: Path, val: Split = "val") -> None:
     """Draw losses, Dice and learning rate per epoch from a run's metrics.jsonl to a PNG.
 
-    A number is drawn in the panel whose word is one of the words of its key ("loss/focal", "val/dice", "lr", also
-    "val_dice"); "loss" goes before "dice". Numbers of other names are left out, and so are panels without a number.
+    A number is drawn in the panel whose word is one of the words of its key ("loss/focal", "val/dice", "lr"); "loss"
+    goes before "dice". Numbers of other names are left out, and so are panels without a number.
 
     Args:
         metrics_jsonl: as `RunLog` writes it; a half-written last line is left out.
@@ -52,9 +52,8 @@ def _curves(records: list[dict]) -> dict[str, dict[str, list[tuple[int, float]]]
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {title: defaultdict(list) for title, _ in CURVE_PANELS}
     for record in records:
         for name, value in scalars(record):
-            words = name.lower().replace("_", "/").split("/")
-            title = next((title for title, word in CURVE_PANELS if word in words), None)
-            if title is not None and "std" not in words:
+            title = next((title for title, word in CURVE_PANELS if word in name.split("/")), None)
+            if title is not None:
                 panels[title][name].append((record["epoch"], value))
     return {title: curves for title, curves in panels.items() if curves}
 

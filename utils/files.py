@@ -1,11 +1,13 @@
 """Finds files of the project, writes files atomically, and hashes them."""
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -140,6 +142,15 @@ def portable_path(path: Path) -> str:
         return str(path)
     absolute = Path(os.path.abspath(path))
     return str(absolute.relative_to(PROJECT_ROOT) if absolute.is_relative_to(PROJECT_ROOT) else absolute)
+
+
+def csv_text(head: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV file's text, with "\\n" at the end of each line."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return buffer.getvalue()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -27,7 +27,7 @@ def card_lines(data: Any, rows: Sequence[Row], facts: Sequence[Facts]) -> list[s
     if any(row.fold for row in rows):
         folds = _counted([row.fold for row in rows if row.fold])
         groups = len({row.group for row in rows if row.group})
-        fold_sizes = ", ".join(f"{number}" for _, number in sorted(folds, key=lambda fold: fold[0]))
+        fold_sizes = ", ".join(f"{number}" for _, number in sorted(folds, key=lambda fold: (len(fold[0]), fold[0])))
         tested = getattr(data, "fold_num", 0)
         grouped = f", {groups} groups" if groups else ""
         lines.append(_line("folds", f"{len(folds)} of {fold_sizes} images{grouped}; fold {tested} is tested"))

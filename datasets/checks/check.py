@@ -10,9 +10,9 @@ from typing import Any
 from datasets.checks.card import card_lines
 from datasets.checks.examine import Facts, Files, Finding, Severity, examine
 from datasets.io import IMAGE_SUFFIXES
-from datasets.masks import MaskIndex, find_mask, index_masks
+from datasets.masks import FIELD_OF_VIEW, MaskFinder
 from datasets.parallel import parallel_map
-from datasets.split import SPLITS, Row, apply_fold, read_rows, row_problems, split_csv
+from datasets.split import Row, apply_fold, read_rows, row_problems, split_csv
 from utils.errors import UserError
 
 _SHOWN_OF_A_KIND = 20
@@ -24,14 +24,12 @@ class CheckReport:
 
     Attributes:
         findings: in the order they were found.
-        counts: the number of images, of images in each split, and of masks that have each foreground label.
         card: a summary of the set, as lines of text.
         files: image and mask of every name in the split file, in its order.
         splits: {image name: split}, of the fold in the config.
     """
 
     findings: list[Finding] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
     card: list[str] = field(default_factory=list)
     files: list[Files] = field(default_factory=list)
     splits: dict[str, str] = field(default_factory=dict)
@@ -102,8 +100,6 @@ def _check_rows(report: CheckReport, data: Any, path: Path, rows: list[Row]) -> 
         report.add("warning", "fold", path, f"{path}: column split differs from fold 0, which is used; correct one")
     _check_groups(report, path, rows)
     number = Counter(row.split for row in rows)
-    report.counts = {"images": len({row.image for row in rows if row.image})}
-    report.counts |= {split: number[split] for split in SPLITS}
     for split in ("train", "test"):
         if not number[split]:
             report.add("warning", "empty split", path, f"{path}: no image of split {split!r}")
@@ -124,14 +120,11 @@ def _check_files(report: CheckReport, config: Any) -> list[Facts]:
     """Find, decode and examine every image and mask."""
     data, settings = config.data, config.data_transforms
     root = Path(data.root_path)
-    indices: dict[Path, MaskIndex] = {}
-    fields = _find_fields_of_view(report, root)
+    masks, fields = MaskFinder(root / "masks"), _find_fields_of_view(report, root)
     for name in report.splits:
-        image, folder, mask = root / "images" / name, (root / "masks" / name).parent, None
+        image, mask = root / "images" / name, None
         try:
-            if folder not in indices:
-                indices[folder] = index_masks(folder)
-            mask = find_mask(root / "masks", name, indices[folder])
+            mask = masks.find(name)
         except UserError as error:
             report.add("error", "mask not found", image, str(error))
         report.files.append(Files(name, image, mask, fields.get(name)))
@@ -144,21 +137,16 @@ def _check_files(report: CheckReport, config: Any) -> list[Facts]:
     facts = parallel_map(work, report.files, "check")
     for one in facts:
         report.findings += one.findings
-    for label in data.label_names[1:]:
-        report.counts[f"{label} masks"] = sum(label in one.shares for one in facts)
     return facts
 
 
 def _find_fields_of_view(report: CheckReport, root: Path) -> dict[str, Path]:
     """The file of each image in fov/, where there is that folder."""
     found: dict[str, Path] = {}
-    indices: dict[Path, MaskIndex] = {}
+    fields = MaskFinder(root / "fov", FIELD_OF_VIEW)
     for name in report.splits if (root / "fov").is_dir() else ():
-        folder = (root / "fov" / name).parent
         try:
-            if folder not in indices:
-                indices[folder] = index_masks(folder, "fields of view")
-            found[name] = find_mask(root / "fov", name, indices[folder], "field-of-view file")
+            found[name] = fields.find(name)
         except UserError as error:
             report.add("error", "field of view", root / "images" / name, str(error))
     return found

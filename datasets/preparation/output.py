@@ -8,13 +8,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from datasets.preparation.data_config import DATA_CONFIG
-from datasets.split import read_rows
+from datasets.split import SPLIT_FILE, read_rows
 from utils.errors import UserError
 from utils.lock import locked
 
 log = logging.getLogger(__name__)
 
-SPLIT_FILE, RECORD_FILE = "data_split.csv", "dataset.json"
+RECORD_FILE = "dataset.json"
 # What belongs to a set besides its images and masks; `check` writes the last one.
 _OWN_FILES = {SPLIT_FILE, RECORD_FILE, DATA_CONFIG, "contact_sheet.png"}
 _NEW, _FORMER = "new", "former"

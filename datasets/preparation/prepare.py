@@ -10,7 +10,7 @@ from typing import Any
 from datasets.converters.plan import Plan
 from datasets.converters.table import CONVERTERS
 from datasets.preparation.data_config import check_values, write_data_config
-from datasets.preparation.output import check_output, replacing, reserved
+from datasets.preparation.output import RECORD_FILE, check_output, replacing, reserved
 from datasets.preparation.partition import draw_folds, draw_splits
 from datasets.preparation.sources import open_sources
 from datasets.preparation.writer import write_cases, write_split
@@ -76,7 +76,7 @@ def prepare(
                 write_data_config(target, output, written, splits, plan.labels)
             summary = _summary(name, output, seed, plan, splits, by_fold, chosen)
             recorded = {key: value for key, value in summary.items() if key not in ("output", "lines")}
-            write_json(target / "dataset.json", recorded)
+            write_json(target / RECORD_FILE, recorded)
     return summary
 
 

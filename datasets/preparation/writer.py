@@ -1,6 +1,5 @@
 """Writing a data set: images/, masks/, data_split.csv."""
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,8 +13,9 @@ from datasets.converters.plan import Case
 from datasets.parallel import parallel_map
 from datasets.preparation.data_config import Written
 from datasets.preparation.partition import group_of
-from datasets.split import COLUMNS
+from datasets.split import COLUMNS, SPLIT_FILE
 from utils.errors import UserError
+from utils.files import csv_text, write_text
 
 # Level 3 is three times as fast as PNG's default and makes photographs 3% larger.
 _COMPRESSION = 3
@@ -77,9 +77,9 @@ def write_split(
 ) -> None:
     """Write data_split.csv: one row per case, in order, with folds where there are some, and with groups."""
     grouped = folds is not None or any(case.group is not None for case in cases)
-    with open(root / "data_split.csv", "w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow((*COLUMNS, *(("fold",) if folds is not None else ()), *(("group",) if grouped else ())))
-        for case in cases:
-            fold = (folds.get(case.name, ""),) if folds is not None else ()
-            rows.writerow((case.name, splits[case.name], *fold, *((group_of(case),) if grouped else ())))
+    columns = [*COLUMNS, *(["fold"] if folds is not None else []), *(["group"] if grouped else [])]
+    rows = []
+    for case in cases:
+        fold = [folds.get(case.name, "")] if folds is not None else []
+        rows.append([case.name, splits[case.name], *fold, *([group_of(case)] if grouped else [])])
+    write_text(root / SPLIT_FILE, csv_text(columns, rows))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.masks import find_mask, label_positions, read_labels
+from datasets.masks import MaskFinder, label_positions, read_labels
 from utils.errors import UserError
 
 
@@ -14,25 +14,25 @@ from utils.errors import UserError
 def test_mask_by_stem(tmp_path, mask):
     for name in (mask, "a.png", "a.b.txt", "a.b2.png"):
         (tmp_path / name).touch()
-    assert find_mask(tmp_path, "a.b.tif") == tmp_path / mask
+    assert MaskFinder(tmp_path).find("a.b.tif") == tmp_path / mask
 
 
 def test_mask_in_the_image_s_folder(tmp_path):
     (tmp_path / "left").mkdir()
     (tmp_path / "left" / "a.png").touch()
     (tmp_path / "a.png").touch()
-    assert find_mask(tmp_path, "left/a.tif") == tmp_path / "left" / "a.png"
+    assert MaskFinder(tmp_path).find("left/a.tif") == tmp_path / "left" / "a.png"
 
 
 def test_no_mask_and_two_masks(tmp_path):
     (tmp_path / "b.png").touch()
     with pytest.raises(UserError, match=r"a\.png: no mask a\.\* or a_mask\.\*"):
-        find_mask(tmp_path, "a.png")
+        MaskFinder(tmp_path).find("a.png")
     (tmp_path / "b_mask.png").touch()
     with pytest.raises(UserError, match=r"b\.png: several masks in .*b\.png, b_mask\.png"):
-        find_mask(tmp_path, "b.png")
+        MaskFinder(tmp_path).find("b.png")
     with pytest.raises(UserError, match="no such folder"):
-        find_mask(tmp_path / "none", "a.png")
+        MaskFinder(tmp_path / "none").find("a.png")
 
 
 def test_values_become_positions_in_the_label_list():

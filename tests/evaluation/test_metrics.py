@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from evaluation import metrics
-from evaluation.metrics import PairScore, bootstrap_interval, dice, hd95, score_pair, summarize
+from evaluation.metrics import PairScore, bootstrap_interval, dice, score_pair, summarize
 
 
 def direct_edges(mask):
@@ -21,6 +21,10 @@ def direct_edges(mask):
     padded = np.pad(mask, 1)
     inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return np.argwhere(mask & ~inside)
+
+
+def hd95(pred, truth):
+    return score_pair(pred, truth).hd95
 
 
 def direct_hd95(pred, truth):

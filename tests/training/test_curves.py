@@ -56,9 +56,9 @@ def test_curves_hold_every_finished_epoch_and_no_half_line(tmp_path, plotted):
 
 
 def test_panels_without_a_number_are_left_out(tmp_path, plotted):
-    log = write_log(tmp_path / "m.jsonl", [{"epoch": 1, "val_dice": 0.5, "dice_std": 0.1, "color": 3, "palr": 4}])
+    log = write_log(tmp_path / "m.jsonl", [{"epoch": 1, "val": {"dice": 0.5}, "color": 3, "palr": 4}])
     plot_curves(log, tmp_path / "c.png")
-    assert plotted == {"val_dice": ([1], [0.5])}
+    assert plotted == {"val/dice": ([1], [0.5])}
     with Image.open(tmp_path / "c.png") as file:
         assert file.size == (528, 440)
 
