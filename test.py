@@ -206,9 +206,9 @@ def _comparisons(
     index: int,
     logits: Tensor,
     mask: Tensor,
-    own: Tensor,
+    native: Tensor,
 ) -> tuple[Comparison, Comparison]:
-    """A sample's prediction and truth: at the model's image size, from `logits`, and the image's own, from `own`."""
+    """A sample's prediction and truth: at the model's image size, from `logits`, and the image's own, from `native`."""
     fov = dataset.native_fov(index)
     small_fov = None if fov is None else resize_mask(fov, (mask.shape[0], mask.shape[1])) > 0
     if small_fov is not None and not small_fov.any():
@@ -217,7 +217,7 @@ def _comparisons(
         )
     return (
         Comparison(threshold.mask(logits).numpy(), (mask > 0).numpy(), torch.sigmoid(logits).numpy(), small_fov),
-        Comparison(threshold.mask(own).numpy(), dataset.native_mask(index), torch.sigmoid(own).numpy(), fov),
+        Comparison(threshold.mask(native).numpy(), dataset.native_mask(index), torch.sigmoid(native).numpy(), fov),
     )
 
 

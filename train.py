@@ -37,6 +37,7 @@ def fit(run: Run, resume: bool = False) -> Progress:
     """Trains to the last epoch of the config and returns where the run stands.
 
     Raises:
+        ConfigError: ft.rank_budget is below what is trained beside the adapters.
         UserError: the loss is not finite (the message says step and images; the last good state stays).
         StoppedError: a signal came; the step in flight was finished, and last/ holds it.
     """

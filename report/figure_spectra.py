@@ -132,7 +132,7 @@ def _draw(spectra: Sequence[Spectrum], run: str, folder: Path, name: str, drawn:
         drawn.pictures.append(
             save(
                 drawing, folder, name, "Singular values before and after SALT",
-                f"{run}: singular values of three layers. Blue: the leading values, scaled and shifted, in the base "
+                f"{run}: singular values of some layers. Blue: the leading values, scaled and shifted, in the base "
                 "weight's own directions; left of the dotted line. Orange: the singular values of the whole adapted "
                 "weight, low-rank update and ReLU included, sorted anew. Below: both against the base weight's.",
                 f"Line plots, logarithmic, of singular values before and after. Change of the whole weight: {changes}",

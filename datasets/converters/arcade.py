@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from datasets.converters.coco_file import Polygon, fill_polygons, polygons_of
 from datasets.converters.plan import Case, Pair, Plan
-from datasets.converters.search import find_path, match_files, natural
+from datasets.converters.search import find_in_source, match_files, natural
 from datasets.io import read_image
 from utils.errors import UserError
 
@@ -31,7 +31,7 @@ def convert(source: Path | None, *, seed: int, split: str = "paper") -> Plan:
 
     Raises: UserError that names the missing file or the invalid annotation.
     """
-    root = find_path(source, "syntax/train/annotations").parents[1]
+    root = find_in_source(source, "syntax/train/annotations").parents[1]
     parts: dict[str, str | None] = {part: part for part in _OFFICIAL}
     if split == "paper":
         parts = {"train": None} | ({"val": "val"} if (root / "val").is_dir() else {})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets.converters.field_of_view import by_threshold
 from datasets.converters.plan import Case, Plan, check_pairs, pair_reader
-from datasets.converters.search import find_path, match_files
+from datasets.converters.search import find_in_source, match_files
 
 _SPLIT_SIZES = {"train": 20, "test": 8}
 
@@ -22,7 +22,7 @@ def convert(source: Path | None, *, seed: int, observer: int = 1, fov_threshold:
     Raises: UserError that names what is missing.
     """
     kind = ("1stHO", "2ndHO")[observer - 1]
-    folder = find_path(source, f"Image_01L_{kind}.png", "Image_01L.jpg").parent
+    folder = find_in_source(source, f"Image_01L_{kind}.png", "Image_01L.jpg").parent
     images = match_files(folder, r"Image_(\d\d)([LR])\.jpg", lambda child, eye: (child, eye.upper()))
     masks = match_files(folder, rf"Image_(\d\d)([LR])_{kind}\.png", lambda child, eye: (child, eye.upper()))
     check_pairs(images, masks, kind)

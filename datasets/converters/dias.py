@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_pairs, check_sizes
-from datasets.converters.search import find_path, match_files
+from datasets.converters.search import find_in_source, match_files
 from datasets.io import read_image, read_mask
 from utils.errors import UserError
 
@@ -38,7 +38,7 @@ def convert(source: Path | None, *, seed: int, split: str = "paper", projection:
 
     Raises: UserError that names the missing or invalid file.
     """
-    root = find_path(source, "training/labels").parents[1]
+    root = find_in_source(source, "training/labels").parents[1]
     if split == "official":
         return Plan([case for part in _PARTS for case in _cases(root / part, projection, _PARTS[part])])
     cases = _cases(root / "training", projection, None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from datasets.converters.field_of_view import from_file
 from datasets.converters.plan import Case, Plan, pair_reader
-from datasets.converters.search import find_path, match_files
+from datasets.converters.search import find_in_source, match_files
 from utils.errors import ConfigError, UserError
 
 DIGESTS = {
@@ -40,7 +40,7 @@ def convert(
 
 
 def _cases(source: Path | None, part: str, observer: str, split: str | None) -> list[Case]:
-    folder = find_path(source, f"{part}/images").parent
+    folder = find_in_source(source, f"{part}/images").parent
     images = match_files(folder / "images", rf"(\d\d)_{part}\.tif", int)
     masks = match_files(folder / observer, rf"(\d\d)_manual{observer[0]}\.gif", int)
     for number in _NUMBERS[part]:

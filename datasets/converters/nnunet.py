@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.converters.nifti import NIFTI_SUFFIXES, read_volume
 from datasets.converters.plan import Case, Pair, Plan, check_sizes, fraction_sizes, own_labels
-from datasets.converters.search import NO_SOURCE_OF_OWN, contents_of, files_below, find_path
+from datasets.converters.search import NO_SOURCE_OF_OWN, contents_of, files_below, find_in_source
 from datasets.converters.slices import slice_cases, to_16_bits
 from datasets.io import IMAGE_SUFFIXES, read_image, read_mask
 from utils.errors import ConfigError, UserError
@@ -31,7 +31,7 @@ def convert(source: Path | None, *, seed: int, test_fraction: float = 0.3, val_f
     """
     if source is None:
         raise ConfigError(NO_SOURCE_OF_OWN)
-    root = find_path(source, "imagesTr", "dataset.json").parent
+    root = find_in_source(source, "imagesTr", "dataset.json").parent
     labels = _labels(root / "dataset.json")
     has_test = (root / "labelsTs").is_dir()
     cases, skipped, volumes = [], 0, 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.converters.plan import Case, Plan, check_pairs, pair_reader
-from datasets.converters.search import find_path, images_by_stem
+from datasets.converters.search import find_in_source, images_by_stem
 from utils.errors import ConfigError
 
 # Folder of each subset, and the folder of its images.
@@ -42,7 +42,7 @@ def convert(source: Path | None, *, seed: int, subset: str = "SVC", split: str |
 
 def _subset_folder(source: Path | None, folder: str) -> Path:
     """Return the folder of train/ and test/. The source may be ROSE, hold ROSE or be a folder in it."""
-    return find_path(source, f"{folder}/train", f"{folder.removeprefix('ROSE-1/')}/train").parent
+    return find_in_source(source, f"{folder}/train", f"{folder.removeprefix('ROSE-1/')}/train").parent
 
 
 def _cases(root: Path, images_folder: str, part: str, split: str | None) -> list[Case]:

@@ -17,7 +17,7 @@ NO_SOURCE_OF_OWN = "give --source, the folder or archive of your data"
 NO_SOURCE = "this set is made from its official files: give --source, a folder or an archive"
 
 
-def find_path(source: Path | None, *paths: str) -> Path:
+def find_in_source(source: Path | None, *paths: str) -> Path:
     """Return where the first of the relative `paths` that exists is: in the source, or up to `_DEPTH` folders below it.
 
     The place nearest to the source counts. The first folder of a path may also be the folder that is searched, if its

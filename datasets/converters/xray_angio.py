@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets.converters.plan import Case, Plan, pair_reader
-from datasets.converters.search import find_path, match_files
+from datasets.converters.search import find_in_source, match_files
 from utils.errors import UserError
 
 DIGESTS = {
@@ -20,7 +20,7 @@ def convert(source: Path | None, *, seed: int) -> Plan:
 
     Raises: UserError that names what is missing.
     """
-    folder = find_path(source, "1_gt.pgm", "1.pgm").parent
+    folder = find_in_source(source, "1_gt.pgm", "1.pgm").parent
     images, masks = match_files(folder, r"(\d+)\.pgm", int), match_files(folder, r"(\d+)_gt\.pgm", int)
     for number in _NUMBERS:
         for name, found in ((f"{number}.pgm", images), (f"{number}_gt.pgm", masks)):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.converters.search import find_path, images_by_stem, match_files, match_files_below, natural
+from datasets.converters.search import find_in_source, images_by_stem, match_files, match_files_below, natural
 from utils.errors import UserError
 
 
@@ -18,32 +18,32 @@ def test_a_path_is_found_below_other_folders(tmp_path):
     touch(tmp_path, "one/two/three/four/set/images/a.png")
     inner = tmp_path / "one/two/three/four/set/images"
     for source in ("one", "one/two/three", "one/two/three/four", "one/two/three/four/set"):
-        assert find_path(tmp_path / source, "set/images") == inner
+        assert find_in_source(tmp_path / source, "set/images") == inner
     with pytest.raises(UserError, match="no set/images in it"):
-        find_path(tmp_path, "set/images")  # too far below
+        find_in_source(tmp_path, "set/images")  # too far below
     with pytest.raises(UserError, match="give --source"):
-        find_path(None, "set/images")
+        find_in_source(None, "set/images")
 
 
 def test_a_path_may_begin_with_the_name_of_the_folder_or_archive(tmp_path, monkeypatch):
     touch(tmp_path, "set/images/a.png", "both/other.zip/images/a.png", "images/a.png")
-    assert find_path(tmp_path / "set", "set/images") == tmp_path / "set/images"
-    assert find_path(tmp_path / "both", "other/images") == tmp_path / "both/other.zip/images"
+    assert find_in_source(tmp_path / "set", "set/images") == tmp_path / "set/images"
+    assert find_in_source(tmp_path / "both", "other/images") == tmp_path / "both/other.zip/images"
     monkeypatch.chdir(tmp_path / "set")
-    assert find_path(Path("."), "set/images") == Path("images")
+    assert find_in_source(Path("."), "set/images") == Path("images")
     with pytest.raises(UserError, match="no set/images in it"):
-        find_path(tmp_path / "both", "set/images")
+        find_in_source(tmp_path / "both", "set/images")
 
 
 def test_the_first_path_that_exists_at_its_nearest_place(tmp_path):
     touch(tmp_path, "a/b/first/x", "second/x", "z/first/x")
-    assert find_path(tmp_path, "first", "second") == tmp_path / "z/first"
-    assert find_path(tmp_path, "none", "second") == tmp_path / "second"
+    assert find_in_source(tmp_path, "first", "second") == tmp_path / "z/first"
+    assert find_in_source(tmp_path, "none", "second") == tmp_path / "second"
 
 
 def test_hidden_folders_and_files_that_macos_adds_are_ignored(tmp_path):
     touch(tmp_path, "__MACOSX/set/images/._1.png", ".trash/set/images/1.png", "top/set/images/1.png")
-    assert find_path(tmp_path, "set/images") == tmp_path / "top/set/images"
+    assert find_in_source(tmp_path, "set/images") == tmp_path / "top/set/images"
     assert match_files_below(tmp_path, r"(?:\._)?(\d+)\.png", int) == {1: tmp_path / "top/set/images/1.png"}
 
 
