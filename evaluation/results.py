@@ -200,7 +200,7 @@ def read_run_results(folder: Path) -> RunResults:
 
 
 def write_per_image(folder: Path, scores_by_weights: Mapping[str, Sequence[ImageScore]]) -> None:
-    """Writes per_image.csv atomically: a row a set of weights, image and label. `one_empty` is of the image's own size."""
+    """Writes per_image.csv atomically: a row for each set of weights, image and label; `one_empty` is at native size."""
     rows = [
         (weights, score, score_columns(score.img_size, score.native))
         for weights, scores in scores_by_weights.items()
