@@ -200,7 +200,7 @@ def read_run_results(folder: Path) -> RunResults:
 
 
 def write_per_image(folder: Path, scores_by_weights: Mapping[str, Sequence[ImageScore]]) -> None:
-    """Writes per_image.csv atomically: a row for each set of weights, image and label; `one_empty` is at native size."""
+    """Writes per_image.csv atomically: a row for each set of weights, image and label. An undefined value is empty."""
     rows = [
         (weights, score, score_columns(score.img_size, score.native))
         for weights, scores in scores_by_weights.items()
@@ -212,6 +212,7 @@ def write_per_image(folder: Path, scores_by_weights: Mapping[str, Sequence[Image
         writer.writerow(["weights", "image", "label", *columns, "one_empty"])
         for weights, score, values in rows:
             numbers = ["" if (value := values.get(column)) is None else f"{value:.6f}" for column in columns]
+            # One mask may be empty at one size alone: the column is of the image's own.
             writer.writerow([weights, score.name, score.label, *numbers, int(score.native.one_empty)])
 
 
