@@ -16,7 +16,7 @@ from evaluation.rank_cut import RankCut
 from evaluation.summaries import AtSize, Record
 from utils.config.options import Weights
 from utils.errors import UserError
-from utils.files import atomic_path, write_json
+from utils.files import csv_text, write_json, write_text
 
 RESULTS_FILE = "results.json"
 PER_IMAGE_FILE = "per_image.csv"
@@ -207,13 +207,12 @@ def write_per_image(folder: Path, scores_by_weights: Mapping[str, Sequence[Image
         for score in scores
     ]
     columns = dict.fromkeys([*IMAGE_COLUMNS, *(column for _, _, values in rows for column in values)])
-    with atomic_path(folder / PER_IMAGE_FILE) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["weights", "image", "label", *columns, "one_empty"])
-        for weights, score, values in rows:
-            numbers = ["" if (value := values.get(column)) is None else f"{value:.6f}" for column in columns]
-            # One mask may be empty at one size alone: the column is of the image's own.
-            writer.writerow([weights, score.name, score.label, *numbers, int(score.native.one_empty)])
+    lines = []
+    for weights, score, values in rows:
+        numbers = ["" if (value := values.get(column)) is None else f"{value:.6f}" for column in columns]
+        # One mask may be empty at one size alone: the last column is of the image's own.
+        lines.append([weights, score.name, score.label, *numbers, int(score.native.one_empty)])
+    write_text(folder / PER_IMAGE_FILE, csv_text(["weights", "image", "label", *columns, "one_empty"], lines))
 
 
 def read_per_image(folder: Path) -> dict[str, dict[ImageKey, dict[str, float]]]:
