@@ -1,11 +1,11 @@
 """A method of each kind, stopped and resumed by the real command, ends with the bits of a run that nothing stopped."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from short_runs import assert_same_runs
+
+from main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,8 +20,7 @@ def test_two_and_one_epochs_equal_three_to_the_bit(workspace, method):
 
     def train(save, epochs, *more):
         options = workspace.train_arguments(f"{save}/m.safetensors", *base, *more)
-        command = [sys.executable, "main.py", *options, "--set", f"training.num_epochs={epochs}"]
-        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+        assert main([*options, "--set", f"training.num_epochs={epochs}"]) == 0
 
     train("whole", 3)
     train("cut", 2)
