@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .state import adapter_state_dict, load_adapter_state_dict
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
 FORMAT = "salt-adapters-1"
+_OF_FUNCTION = ("lora_alpha", "relu")
 
 
 def save_adapters(module: nn.Module, path: str | os.PathLike[str], also: Sequence[str] = ()) -> None:
@@ -76,7 +78,7 @@ def load_adapters(module: nn.Module, path: str | os.PathLike[str]) -> list[str]:
     if not there:
         _build(module, layers)
     for name, recipe in there.items():
-        if recipe and name in layers and any(recipe[key] != layers[name][key] for key in ("method", "options")):
+        if recipe and name in layers and _function(recipe) != _function(layers[name]):
             raise AdapterError(f"{name}: the model's adapter has another method or other options than the saved")
     load_adapter_state_dict(module, {key: tensor for key, tensor in tensors.items() if key not in also})
     with torch.no_grad():
@@ -93,6 +95,13 @@ def _build(module: nn.Module, layers: dict[str, Any]) -> None:
     for name, recipe in layers.items():
         adapted = adapt(name, found[name], recipe["method"], Ranks(**recipe["ranks"]), recipe["options"])
         module.set_submodule(name, adapted)
+
+
+def _function(recipe: dict[str, Any]) -> list[Any]:
+    """The method, and the options that say what a layer computes; others say how it starts and trains."""
+    defaults = signature(METHODS[recipe["method"]].layer.build).parameters
+    options = {key: defaults[key].default for key in _OF_FUNCTION if key in defaults} | recipe["options"]
+    return [recipe["method"], *(options.get(key) for key in _OF_FUNCTION)]
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
@@ -112,6 +121,8 @@ def _read_config(file: Path) -> tuple[dict[str, Any], list[str]]:
                 raise AdapterError(f"{file}: its method '{recipe['method']}' is not known to this version")
             Ranks(**recipe["ranks"]), dict(recipe["options"])
         return content["layers"], list(content["also"])
+    except AdapterError:
+        raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise AdapterError(f"{file}: is damaged ({error!r})") from error
 

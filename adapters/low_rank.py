@@ -12,7 +12,8 @@ from .ranks import Ranks
 class LowRankLayer(AdaptedLayer):
     """y = W x + b + scale * up(down(dropout(x))), down (d, in) and up (out, d) trainable.
 
-    The scale is alpha / d, and 1 where no alpha is given. up starts as zero, and a subclass starts down in `_start`.
+    The scale is alpha / d, and 1 where no alpha is given. up starts as zero, and down Kaiming-uniform unless a subclass
+    overrides `_start`.
     For a convolution, down has the kernel of the wrapped layer and up is 1 x 1. Grouped ones are refused.
     """
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from checkpointing.published import download_hint
 from checkpointing.shards import INDEX_SUFFIX, shard_keys
-from utils.errors import ConfigError, UserError
+from utils.errors import ConfigError, UserError, first_line
 from utils.files import atomic_path
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -56,9 +56,8 @@ def read_tensor_file(path: Path) -> tuple[Any, dict[str, str]]:
             f"{path}: refused, it is no plain file of tensors: it holds pickled code, or is damaged"
         ) from error
     except Exception as error:  # damaged bytes end in whatever the parser trips over: IndexError, struct.error, ...
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UserError(
-            f"{path}: cannot be read as weights, it may be truncated or of another kind ({reason})"
+            f"{path}: cannot be read as weights, it may be truncated or of another kind ({first_line(error)})"
         ) from error
 
 

@@ -137,8 +137,7 @@ class CheckpointResults(_Evaluation, ThresholdedScores):
     """The results.json of `main.py test`: the scores of one weights file on one split.
 
     Its key `img_size` holds scores; the model's image size has no key of its own there. `prediction` holds the options
-    of prediction that are not the defaults (tile, flips, threshold, low), `averaged` all weights files where there are
-    several.
+    of `PredictionOptions` that are not the checkpoint's own, `averaged` all weights files where there are several.
     """
 
     prediction: dict[str, Any] = Field(default_factory=dict)

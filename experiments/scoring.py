@@ -1,7 +1,7 @@
-"""Scores a model on a split, with pictures, and a weights file as `main.py test` does."""
+"""Scores a model on a split, with pictures. `evaluate_checkpoint` does it for `main.py test`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class PredictionOptions:
     def used(self) -> dict[str, Any]:
         """The options that are given, for results.json."""
         chosen = (self.threshold.high, self.threshold.low) if self.threshold else (None, None)
-        overlap = self.tile_overlap if self.tile and self.tile_overlap != TILE_OVERLAP else None
+        overlap = self.tile_overlap if self.tile_overlap != TILE_OVERLAP else None
         used: dict[str, Any] = {"tile": self.tile or None, "tile_overlap": overlap, "flips": self.flips}
         used |= {"threshold": chosen[0], "low": chosen[1], "prompt": self.prompt, "clicks": self.clicks}
         return {key: value for key, value in used.items() if value is not None}
@@ -124,6 +124,8 @@ def evaluate_checkpoint(
     model, config = load_trained(path, pretrained_path)
     if data is not None:
         config = config.model_copy(update={"data": data.require_data()})
+    if not others and options.flips == config.evaluation.flips:
+        options = replace(options, flips=None)
     evaluation = options.replacing(config.evaluation)
     if metrics:
         evaluation = evaluation.model_copy(update={"metrics": list(metrics)})
@@ -133,7 +135,8 @@ def evaluate_checkpoint(
     dataset = GeneralDataset(config, split, train=False)
     counted = result_metadata(config, model, split, path)
     native_logits = None
-    if others or options.tile:
+    windows = options.tile or (config.data_transforms.scale == "native" and "tile_overlap" in options.used)
+    if others or windows:
         members = [
             as_predictor(model, config, device),
             *(load_model(other, pretrained_path, device) for other in others),

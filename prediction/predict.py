@@ -26,7 +26,7 @@ class Summary:
     kept: int = 0
     left_out: int = 0
     problems: list[UserError] = field(default_factory=list)
-    files: dict[Path, Path] = field(default_factory=dict)  # each one written, and its image
+    files: dict[Path, Path] = field(default_factory=dict)  # each output, and its image
 
 
 def predict_files(
@@ -38,7 +38,7 @@ def predict_files(
     skip_existing: bool = False,
     prompts: Mapping[Path, ImagePrompts] | None = None,
 ) -> Summary:
-    """Predicts the files one by one and writes their masks; memory does not grow with the number of files.
+    """Predicts the files one by one and writes their masks; memory grows by no more than their names.
 
     Args:
         sources: as `find_sources` returns them.
@@ -85,6 +85,10 @@ def _predict_file(
     if not wanted:
         summary.left_out += len(stems)
         return
+    for path in (path for stem in wanted for path in outputs.paths(stem)):
+        if path in summary.files:
+            raise UserError(f"{source.path}: its {path} is that of {summary.files[path]} already; rename one")
+        summary.files[path] = source.path
     if skip_existing and all(outputs.is_complete(stem) for stem in wanted):
         summary.kept += len(wanted)
         return
@@ -95,10 +99,6 @@ def _predict_file(
             summary.left_out += 1
             continue
         outputs.check_replaceable(stem)
-        for path in outputs.paths(stem):
-            if path in summary.files:
-                raise UserError(f"{source.path}: its {path} is that of {summary.files[path]} already; rename one")
-            summary.files[path] = source.path
         shown = None if prompts is None else prompts[stem].prompts(image.shape[:2])
         outputs.write(stem, image, outputs.predictor.array_logits(image, tile=tile, flips=flips, prompts=shown))
         summary.written += 1

@@ -123,7 +123,8 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
         if not file:
             return None
         try:
-            return view_file(Path(file), predictors, label, flips, tile)
+            # Untouched, each checkpoint predicts as its own config says.
+            return view_file(Path(file), predictors, label, None if flips == flipped else flips, tile)
         except UserError as error:
             raise gr.Error(str(error).replace(file, Path(file).name), print_exception=False) from error
 

@@ -41,7 +41,7 @@ class Viewed:
     clicks: Sequence[Click] = ()
 
 
-def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bool, tile: bool) -> Viewed:
+def view_file(path: Path, predictors: Sequence[Predictor], label: str, flips: bool | None, tile: bool) -> Viewed:
     """Reads and predicts one file, of a DICOM file the first frame. Raises: UserError that names it.
 
     A model that is prompted by boxes or clicks has no mask before the first click.

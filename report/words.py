@@ -24,7 +24,7 @@ def test_caption(section: Section) -> str:
     ranks = ranks_beside_label(reference)
     name = f"{reference.label} ({ranks})" if ranks else reference.label
     if not section.tests.by_column:
-        return f"There is no other row to test {name} against."
+        return f"No other row has scores on the datasets of {name}, so nothing is tested."
     return (
         f"Wilcoxon's signed-rank test, two-sided, of {name} against each row, by the Dice of each test image and label "
         "averaged over the seeds: p after Holm's correction over the rows of a dataset, then the uncorrected p, the "

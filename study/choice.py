@@ -7,7 +7,8 @@ from statistics import fmean
 
 from evaluation.results import read_run_results
 from experiments.sweep_plan import SweepPlan
-from study.plan import Study, choice_plan, choice_row
+from study.plan import Study
+from study.sweep_plans import choice_plan, choice_row
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from report.statistics import wilcoxon_test
+from study.plan import Study
 from study.results import Result, shared_dice
 
 LEVEL = 0.99  # of the prediction interval: a page makes dozens of claims, and all of them should hold
@@ -93,18 +94,16 @@ def find_claims(group: str, results: Sequence[Result], pairs: Iterable[tuple[str
     return claims
 
 
-def check_claims(claims: Iterable[Claim], results: Mapping[str, Result]) -> list[ClaimCheck]:
-    """Every claim in every seed of `results`, on the datasets that both its rows are run on."""
+def check_claims(study: Study, claims: Iterable[Claim], results: Mapping[str, Result]) -> list[ClaimCheck]:
+    """Every claim in every seed of `results`, on the datasets that it was made on."""
 
     def difference(claim: Claim, seed: int) -> float | None:
-        if not {claim.better, claim.worse} <= set(results):
+        shared = study.shared_datasets(claim.group)
+        rows = [results[name].on(shared) for name in (claim.better, claim.worse) if name in results]
+        if len(rows) < 2 or any(seed not in row.seeds for row in rows):
             return None
-        rows = results[claim.better], results[claim.worse]
-        shared = set(rows[0].datasets) & set(rows[1].datasets)
-        better, worse = (row.on(shared) for row in rows)
-        if seed not in better.seeds or seed not in worse.seeds:
-            return None
-        return float(better.of_seed(seed).mean() - worse.of_seed(seed).mean())
+        better, worse = (float(row.of_seed(seed).mean()) for row in rows)
+        return better - worse
 
     seeds = sorted({run.results.seed for result in results.values() for run in result.all_runs})
     return [ClaimCheck(claim, seed, difference(claim, seed)) for claim in claims for seed in seeds]

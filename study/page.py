@@ -23,8 +23,9 @@ from study.csv_files import (
     read_checks_csv,
 )
 from study.figures import draw_ablations, draw_learning, draw_predictions
-from study.plan import Study, final_plan, plan_text, variant_plan
+from study.plan import Study
 from study.results import METRICS, Result, read_results
+from study.sweep_plans import final_plan, plan_text, variant_plan
 from study.tables import cross_set_table, methods_table, rates_table, scores_table, tests_table, variants_table
 from utils.files import write_text
 
@@ -135,7 +136,7 @@ def _ablations(study: Study, results: Mapping[str, Result]) -> list[Group]:
     all_rows = [results[name] for name in names if name in results]
     for ablation in study.ablations:
         found = {name: results[name].with_label(label) for name, label in ablation.rows.items() if name in results}
-        shared = set.intersection(*(set(row.datasets) for row in found.values())) if found else set()
+        shared = study.shared_datasets(ablation.title)
         rows = [of_shared for row in found.values() if (of_shared := row.on(shared)).seeds]
         first, *variants = [row.name for row in rows] or [""]
         if variants and first == next(iter(ablation.rows)):

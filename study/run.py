@@ -15,8 +15,9 @@ from study.choice import Choice, choose, chosen_rates
 from study.claims import check_claims
 from study.csv_files import CHOICES, CLAIMS, OTHER_SEEDS, checks_csv, read_choices_csv, read_claims_csv
 from study.page import write_page
-from study.plan import Study, choice_split, final_plan, read_study, variant_plan
+from study.plan import Study, read_study
 from study.results import read_results
+from study.sweep_plans import choice_split, final_plan, variant_plan
 from study.workers import run_plan
 from utils.errors import UserError
 from utils.files import write_text
@@ -99,7 +100,7 @@ def _other_seeds(study: Study, seeds: Sequence[int], page: Path, workers: int) -
         rows = {name: row for name, row in plan.rows.items() if name in needed} if plan else {}
         if plan and rows:
             run_plan(plan.model_copy(update={"rows": rows}), study.output / f"{part}_other.yaml", workers)
-    checks = check_claims(claims, read_results(study, seeds))
+    checks = check_claims(study, claims, read_results(study, seeds))
     write_text(page / OTHER_SEEDS, checks_csv(checks))
     for claim, seed, difference in checks:
         found = "no run" if difference is None else f"{difference:+.4f}"

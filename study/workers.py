@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.sweep import SweepStoppedError
 from experiments.sweep_plan import SweepPlan, sweep_runs
-from study.plan import plan_text
+from study.sweep_plans import plan_text
 from training.signals import forwarded_stop_signals
 from utils.errors import UserError
 from utils.files import PROJECT_ROOT, write_text
@@ -27,11 +27,12 @@ def run_plan(plan: SweepPlan, file: Path, workers: int) -> None:
 
     Raises:
         SweepStoppedError: stopped by a signal, after every run in progress was saved.
-        UserError: runs failed, as the lines above say; or a finished run has other settings than the plan.
+        UserError: runs failed, as the lines above say; or a run has other settings than the plan.
     """
     for run in sweep_runs(plan):
         if run.state == "changed":
-            raise UserError(f"{run.changes}; or remove {run.folder.path}, or give the plan another output")
+            difference = run.changes.rpartition("; ")[0]  # without the advice to resume it
+            raise UserError(f"{difference}; remove {run.folder.path}, or give the plan another output")
     write_text(file, plan_text(plan))
     while any(run.state != "done" for run in sweep_runs(plan)):
         _sweep(file, workers)

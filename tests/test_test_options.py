@@ -126,9 +126,7 @@ def test_the_threshold_is_chosen_for_the_mean_over_mirror_images(workspace, no_p
     assert expected != choose_threshold(model, dataset, torch.device("cpu"), 1), "this set tells them apart"
 
 
-def test_mirror_images_go_with_text_alone(workspace, capsys):
+def test_mirror_images_do_not_go_with_boxes_and_clicks(workspace, capsys):
     more = ["--set", "prompts.type=box", "evaluation.tta=flips"]
     assert main(workspace.train_arguments("run/m.safetensors", *more)) == 2
-    assert "the mirror images of evaluation.tta = flips are prompted by text alone; set tta: none" in (
-        capsys.readouterr().err
-    )
+    assert "which the mirror images of evaluation.tta = flips do not take; set tta: none" in capsys.readouterr().err

@@ -27,8 +27,9 @@ def weights_of(path: Path) -> Path:
         folder = RunFolder(path)
         owner = folder.owner.read_text(encoding="utf-8").strip() if folder.owner.is_file() else ""
         final = [path / owner] if owner else []
-        if Path(owner).stem == path.name:  # the second run of a folder: see RunFolder.of
-            final.append(path.parent / owner)
+        beside = path.resolve().parent / owner
+        if owner and RunFolder.of(beside).path == path.resolve():  # the second run of a folder
+            final.append(beside)
         for weights in (*final, folder.best_weights):
             if weights.is_file():
                 log.info("%s: its weights are %s", path, weights.name)

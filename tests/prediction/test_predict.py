@@ -281,6 +281,9 @@ def test_two_images_never_write_one_file(sam_weights, tmp_path, capsys):
     assert f"out/overlay/a.png is that of {tmp_path / 'in' / 'a.png'} already; rename one" in error
     assert files_in(tmp_path / "out") == {"a.png", "overlay/a.png"}
     assert read(tmp_path / "out" / "overlay" / "a.png").ndim == 3
+    assert predict(sam_weights, tmp_path / "in", tmp_path / "out", "--overlay", "--skip_existing") == 1
+    assert "already; rename one" in capsys.readouterr().err
+    assert read(tmp_path / "out" / "overlay" / "a.png").ndim == 3
 
 
 def test_frames_of_a_dicom_file(make_weights, tmp_path, capsys):

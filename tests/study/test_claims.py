@@ -42,17 +42,17 @@ def test_noise_leaves_out_what_all_rows_share_in_a_seed():
 
 
 def test_clear_differences_are_claimed_with_an_interval_for_a_further_seed(results):
-    found = find_claims("F", results({"none": 0.1, "lora": 0.6, "salt": 0.7}))
+    found = find_claims("Nano", results({"none": 0.1, "lora": 0.6, "salt": 0.7}))
     assert claimed(found) == {("salt", "lora"), ("salt", "none"), ("lora", "none")}
     salt = next(claim for claim in found if (claim.better, claim.worse) == ("salt", "lora"))
-    assert (salt.group, salt.difference, salt.p) == ("F", pytest.approx(0.1), pytest.approx(2 / 64))
+    assert (salt.group, salt.difference, salt.p) == ("Nano", pytest.approx(0.1), pytest.approx(2 / 64))
     own = np.std([-0.001, 0.002, -0.001], ddof=1)  # of two trained rows, the pooled one too
     half = 9.924843201 * own * (4 / 3) ** 0.5  # Student's t, 99.5%, (2 - 1) (3 - 1) degrees of freedom
     assert (salt.low, salt.high) == (pytest.approx(0.1 - half), pytest.approx(0.1 + half))
 
 
 def test_a_difference_within_the_noise_of_seeds_is_not_claimed(results):
-    found = find_claims("F", results({"none": 0.1, "lora": 0.695, "salt": 0.7}))
+    found = find_claims("Nano", results({"none": 0.1, "lora": 0.695, "salt": 0.7}))
     assert claimed(found) == {("salt", "none"), ("lora", "none")}
 
 
@@ -60,12 +60,12 @@ def test_other_trained_rows_noise_counts(results):
     """lora and salt agree to a thousandth from seed to seed, by luck as the third row shows."""
     noise = {"none": [0.05, -0.05, 0], "lora": [0, 0, 0], "salt": [0, 0, 0]}
     rows = results({"none": 0.1, "lora": 0.66, "salt": 0.7}, noise)
-    assert ("salt", "lora") not in claimed(find_claims("F", [replace(row, trained=True) for row in rows]))
+    assert ("salt", "lora") not in claimed(find_claims("Nano", [replace(row, trained=True) for row in rows]))
 
 
 def test_an_untrained_rows_noise_is_that_of_its_pairs_alone(results):
     noise = {"none": [0.05, -0.05, 0], "lora": [0, 0, 0], "salt": [0, 0, 0]}
-    found = find_claims("F", results({"none": 0.1, "lora": 0.66, "salt": 0.75}, noise))
+    found = find_claims("Nano", results({"none": 0.1, "lora": 0.66, "salt": 0.75}, noise))
     assert claimed(found) == {("salt", "lora"), ("salt", "none")}
     salt = next(claim for claim in found if claim.worse == "none")
     half = 9.924843201 * 0.05 * (4 / 3) ** 0.5  # Student's t, 99.5%, 3 - 1 degrees of freedom: .57 of the .56 of lora
@@ -74,13 +74,13 @@ def test_an_untrained_rows_noise_is_that_of_its_pairs_alone(results):
 
 def test_one_image_that_says_otherwise_is_enough(results):
     images = {"salt": np.array([0, 0, 0, 0, 0, -0.2])}
-    found = find_claims("F", results({"none": 0.1, "lora": 0.6, "salt": 0.7}, images=images))
+    found = find_claims("Nano", results({"none": 0.1, "lora": 0.6, "salt": 0.7}, images=images))
     assert claimed(found) == {("salt", "none"), ("lora", "none")}
 
 
 def test_one_seed_supports_nothing(results):
-    assert find_claims("F", results({"none": 0.1, "lora": 0.6}, seeds=[0])) == []
-    assert find_claims("F", []) == []
+    assert find_claims("Nano", results({"none": 0.1, "lora": 0.6}, seeds=[0])) == []
+    assert find_claims("Nano", []) == []
 
 
 def test_seeds_that_not_all_rows_have_are_left_out(results, finish, study):
@@ -88,23 +88,23 @@ def test_seeds_that_not_all_rows_have_are_left_out(results, finish, study):
     finish("lora", 3, list(0.95 + IMAGE))
     both = read_results(study, [0, 1, 2, 3])
     assert both["lora"].seeds == [0, 1, 2, 3]
-    found = find_claims("F", list(both.values()))
+    found = find_claims("Nano", list(both.values()))
     assert next(c for c in found if c.worse == "lora").difference == pytest.approx(0.1)
 
 
 def test_named_pairs_alone_are_looked_at(results):
-    found = find_claims("F", results({"none": 0.1, "lora": 0.6, "salt": 0.7}), [("lora", "salt")])
+    found = find_claims("Nano", results({"none": 0.1, "lora": 0.6, "salt": 0.7}), [("lora", "salt")])
     assert claimed(found) == {("salt", "lora")}
 
 
 def test_claims_are_checked_with_another_seed(results, finish, study, tmp_path):
-    claims = find_claims("F", results({"none": 0.1, "lora": 0.6, "salt": 0.7}))
+    claims = find_claims("Nano", results({"none": 0.1, "lora": 0.6, "salt": 0.7}))
     path = tmp_path / "claims.csv"
     path.write_text(claims_csv(claims))
     assert claimed(read_claims_csv(path)) == claimed(claims)
     for row, mean in (("none", 0.1), ("lora", 0.6), ("salt", 0.55)):
         finish(row, 7, [mean] * 6)
-    checked = check_claims(read_claims_csv(path), read_results(study, [7]))
+    checked = check_claims(study, read_claims_csv(path), read_results(study, [7]))
     found = {(c.better, c.worse): (seed, difference) for c, seed, difference in checked}
     assert found[("salt", "lora")] == (7, pytest.approx(-0.05))
     assert found[("lora", "none")] == (7, pytest.approx(0.5))
@@ -118,19 +118,22 @@ def test_claims_are_checked_with_another_seed(results, finish, study, tmp_path):
 
 
 def test_a_missing_run_does_not_hold(results, finish, study):
-    claims = find_claims("F", results({"lora": 0.6, "salt": 0.7}))
+    claims = find_claims("Nano", results({"lora": 0.6, "salt": 0.7}))
     finish("lora", 7, [0.6] * 6)
-    assert [(seed, found) for _, seed, found in check_claims(claims, read_results(study, [7]))] == [(7, None)]
+    assert [(seed, found) for _, seed, found in check_claims(study, claims, read_results(study, [7]))] == [(7, None)]
 
 
-def test_a_claim_is_checked_on_the_datasets_that_both_rows_have(plan, workspace, finish):
-    """As it was made: a variant of one dataset is not compared with the mean of two."""
+def test_a_claim_is_checked_on_the_datasets_that_it_was_made_on(plan, workspace, finish):
+    """Those that all rows of its ablation are run on, although salt and lora have another one."""
     sets = {name: {"data_config": str(workspace.data_config), "validation_images": 1} for name in ("drive", "b")}
     variants = {"relu": {"base": "sam", "overrides": ["ft.relu=none"], "lr_of": "salt", "datasets": ["drive"]}}
-    study = read_study(plan(datasets=sets, variants=variants))
-    for row, dataset, dice in (("salt", "drive", 0.7), ("salt", "b", 0.1), ("relu", "drive", 0.6)):
-        finish(row, 3, [dice] * 6, dataset=dataset)
-    [(_, seed, difference)] = check_claims(
-        [Claim("ReLU", "salt", "relu", 0.1, 0.1, 0.1, 0.03)], read_results(study, [3])
-    )
-    assert (seed, difference) == (3, pytest.approx(0.1))
+    ablation = {"title": "ReLU", "rows": {"salt": "core", "relu": "nowhere", "lora": "LoRA"}}
+    study = read_study(plan(datasets=sets, variants=variants, ablations=[ablation]))
+    for row, drive, other in (("salt", 0.7, 0.1), ("lora", 0.5, 0.9), ("relu", 0.6, None)):
+        finish(row, 3, [drive] * 6, dataset="drive")
+        if other:
+            finish(row, 3, [other] * 6, dataset="b")
+    claims = [Claim(group, "salt", "lora", 0.1, 0.1, 0.1, 0.03) for group in ("ReLU", "Nano")]
+    claims.append(replace(claims[0], worse="relu"))
+    checked = check_claims(study, claims, read_results(study, [3]))
+    assert [difference for _, _, difference in checked] == pytest.approx([0.2, -0.3, 0.1])

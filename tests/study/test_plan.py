@@ -11,7 +11,8 @@ from datasets.split import read_rows
 from experiments.sweep_plan import read_plan, sweep_runs
 from model import build_model
 from networks.strategies import parameter_counts
-from study.plan import choice_plan, choice_split, final_plan, plan_text, read_study, variant_plan
+from study.plan import read_study
+from study.sweep_plans import choice_plan, choice_split, final_plan, plan_text, variant_plan
 from utils.errors import ConfigError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]

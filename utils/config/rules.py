@@ -68,8 +68,8 @@ def _check_prompt(draft: Draft) -> None:
         return
     if draft.get(("data_transforms", "scale")) == "native":
         problem = ", but the windows of data_transforms.scale = native are prompted by text alone; set scale: fit"
-    elif prompt != "mixed" and draft.get(("evaluation", "tta")) == "flips":
-        problem = ", but the mirror images of evaluation.tta = flips are prompted by text alone; set tta: none"
+    elif prompt in ("box", "points", "box_oracle") and draft.get(("evaluation", "tta")) == "flips":
+        problem = ", which the mirror images of evaluation.tta = flips do not take; set tta: none"
     elif prompt not in get_args(TrainedPrompt) and strategy != "none":
         strategy = strategy or "salt"
         problem = f" is only for evaluation, but the strategy is {strategy}; give --training_strategy none"
