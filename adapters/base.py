@@ -65,7 +65,7 @@ class AdaptedLayer(nn.Module):
         return {}
 
     def train(self, mode: bool = True) -> Self:
-        """Also forgets the cached weight: who writes to a parameter's `.data` is not noticed otherwise."""
+        """As for every module. It forgets the cached weight, since a write to a parameter's `.data` leaves no trace."""
         if mode != self.training:
             self._cached_weight = None
         return super().train(mode)

@@ -335,3 +335,15 @@ def test_moving_to_another_dtype_moves_everything(method):
     with torch.no_grad():
         before = adapted(x)
         assert torch.allclose(adapted.double()(x.double()), before.double(), atol=1e-5)
+
+
+def test_an_average_that_is_written_to_the_data_is_used_in_the_next_evaluation():
+    """As other libraries' moving averages write: `.data` has no version that counts up."""
+    adapted, x = LoRALayer(nn.Linear(8, 4), 2), torch.randn(3, 8)
+    with torch.no_grad():
+        before = adapted.eval()(x)
+        adapted.train()
+        adapted.up.data.copy_(torch.ones(4, 2))
+        after = adapted.eval()(x)
+        torch.testing.assert_close(after, x @ adapted.merged_weight().T + adapted.bias)
+    assert not torch.allclose(before, after)
