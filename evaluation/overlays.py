@@ -13,8 +13,8 @@ from utils.files import atomic_path
 
 # RGB. Red and blue are lightened a little, since pure blue is hardly seen on black.
 TRUE_POSITIVE = (255, 255, 255)
-FALSE_NEGATIVE = (255, 60, 50)
-FALSE_POSITIVE = (70, 140, 255)
+FALSE_NEGATIVE = (215, 40, 40)  # dark in grey
+FALSE_POSITIVE = (80, 160, 255)  # light in grey
 GAP_COLOUR = (96, 96, 96)
 GAP = 4  # columns between two panels
 DIMMING = 0.4

@@ -90,10 +90,10 @@ def save(drawing: "Figure", folder: Path, name: str, title: str, caption: str, a
 
 
 def line_style(index: int) -> dict[str, Any]:
-    """Colour and dashes of the index-th line."""
+    """Colour and dashes of the index-th line: neighbours differ in both, so that they are told apart in grey too."""
     return {
         "color": COLOURS[index % len(COLOURS)],
-        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        "linestyle": DASHES[(index + index // len(COLOURS)) % len(DASHES)],
     }
 
 

@@ -7,9 +7,12 @@ from PIL import Image
 from datasets.names import output_name
 from evaluation.overlays import (
     CAPTION_HEIGHT,
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
     GAP,
     GAP_COLOUR,
     MIN_PANEL_WIDTH,
+    TRUE_POSITIVE,
     overlay,
     save_overlay,
 )
@@ -154,3 +157,9 @@ def test_an_overlay_that_fails_midway_leaves_the_old_one(tmp_path, picture, monk
         save_overlay(path, *picture, name="x", label="y", dice=0.9)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_right_missed_and_false_differ_in_a_print_without_colours():
+    colours = [[(0, 0, 0), FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE]]
+    greys = np.asarray(Image.fromarray(np.array(colours, np.uint8)).convert("L"), int)[0]
+    assert (np.diff(greys) > 50).all()

@@ -61,7 +61,7 @@ def trained(workspace, tmp_path):
 def test_a_prediction_has_the_colours_of_the_overlays():
     truth = np.array([[True, True, False, False]])
     prediction = np.array([[True, False, True, False]])
-    assert prediction_panel(prediction, truth).tolist() == [[[255] * 3, [255, 60, 50], [70, 140, 255], [0] * 3]]
+    assert prediction_panel(prediction, truth).tolist() == [[[255] * 3, [215, 40, 40], [80, 160, 255], [0] * 3]]
 
 
 def test_a_run_keeps_its_predictions_and_the_grid_shows_them(trained, workspace, tmp_path, monkeypatch):

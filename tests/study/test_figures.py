@@ -1,5 +1,7 @@
 """What becomes of a figure's colours on its way into the page."""
 
+from itertools import pairwise
+
 import numpy as np
 from PIL import Image
 
@@ -21,3 +23,10 @@ def test_every_lines_colour_is_in_the_picture(tmp_path):
         tones = {tone for _, tone in picture.convert("RGB").getcolors(2**24)}
     wanted = {tuple(bytes.fromhex(colour[1:])) for colour in COLOURS}
     assert wanted <= tones
+
+
+def test_lines_differ_in_their_dashes_too():
+    """A print without colours tells neighbours apart, and no two of the first 32 lines look the same."""
+    styles = [line_style(index) for index in range(32)]
+    assert all(a["linestyle"] != b["linestyle"] for a, b in pairwise(styles))
+    assert len({tuple(style.values()) for style in styles}) == 32
