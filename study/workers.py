@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 
 from experiments.sweep import SweepStoppedError
-from experiments.sweep_plan import SweepPlan, sweep_runs
+from experiments.sweep_plan import SweepPlan, SweepRun, sweep_runs
 from study.sweep_plans import plan_text
 from training.signals import forwarded_stop_signals
+from utils.config.differences import check_config
 from utils.errors import UserError
 from utils.files import PROJECT_ROOT, write_text
 
@@ -30,8 +31,7 @@ def run_plan(plan: SweepPlan, file: Path, workers: int) -> None:
         UserError: runs failed, as the lines above say; or a run has other settings than the plan.
     """
     for run in sweep_runs(plan):
-        if run.state == "changed":
-            difference = run.changes.rpartition("; ")[0]  # without the advice to resume it
+        if difference := _difference(run):
             raise UserError(f"{difference}; remove {run.folder.path}, or give the plan another output")
     write_text(file, plan_text(plan))
     while any(run.state != "done" for run in sweep_runs(plan)):
@@ -54,3 +54,15 @@ def _sweep(file: Path, workers: int) -> None:
         raise SweepStoppedError("stopped by a signal; the same command continues it")
     if any(statuses):
         raise UserError(f"{file}: runs failed, named above; the same command tries them again")
+
+
+def _difference(run: SweepRun) -> str:
+    """How the config of a finished or changed run differs from the plan's, which may also have more epochs; or ""."""
+    if run.state not in ("done", "changed"):
+        return ""
+    path = run.folder.config
+    try:
+        check_config(path, path.read_text(encoding="utf-8"), run.config(), path)
+    except UserError as error:
+        return str(error).rpartition("; ")[0]  # without the advice to resume the run
+    return ""
