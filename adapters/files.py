@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .base import AdapterError, adapted_layers
@@ -52,7 +52,7 @@ def save_adapters(module: nn.Module, path: str | os.PathLike[str], also: Sequenc
     tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in {**adapters, **others}.items()}
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / TENSORS_FILE, lambda file: save_file(tensors, file, {"format": "pt"}))
+    _replace(folder / TENSORS_FILE, lambda file: file.write_bytes(save(tensors, {"format": "pt"})))
     _replace(folder / CONFIG_FILE, lambda file: file.write_text(content + "\n", encoding="utf-8"))
 
 

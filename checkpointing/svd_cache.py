@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from adapters import Decomposition, decompose, is_decomposition
-from utils.files import atomic_path, cache_folder
+from checkpointing.tensor_files import write_safetensors
+from utils.files import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,9 @@ def _read(file: Path, weight: Tensor) -> Decomposition | None:
 def _write(file: Path, factors: Decomposition) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file, durable=False) as temporary:  # `_read` checks every file
-            save_file({"U": factors.U, "s": factors.s, "Vh": factors.Vh}, temporary)
-    except (SafetensorError, OSError) as error:
+        tensors = {"U": factors.U, "s": factors.s, "Vh": factors.Vh}
+        write_safetensors(file, tensors, durable=False)  # `_read` checks every file
+    except OSError as error:
         log.warning(
             "%s: the decomposition cannot be saved (%s); set SALT_CACHE to another folder",
             file,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from checkpointing.published import download_hint
@@ -93,12 +93,25 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
     Raises: DiskError; the file before it is then undamaged.
     """
-    with atomic_path(path) as temporary:
-        if path.suffix not in TORCH_SUFFIXES:
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary, metadata)
-            return
-        with temporary.open("wb") as file:  # torch's own writer would hide the reason of an error
-            torch.save(content, file)
+    if path.suffix not in TORCH_SUFFIXES:
+        write_safetensors(path, tensors, metadata)
+        return
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        torch.save(content, file)  # by itself it would hide the reason of an error
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None, durable: bool = True
+) -> None:
+    """Writes a safetensors file as `atomic_path` does.
+
+    `safetensors.torch.save_file` writes a hidden file of a random name first, which a killed process leaves behind.
+
+    Raises: DiskError; the file before it is then undamaged.
+    """
+    content = save({key: tensor.contiguous() for key, tensor in tensors.items()}, metadata)
+    with atomic_path(path, durable) as temporary:
+        temporary.write_bytes(content)
 
 
 def _is_torchscript(path: Path) -> bool:

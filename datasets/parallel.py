@@ -1,9 +1,6 @@
 """Applies a function to many items on all cores, with a progress bar."""
 
-import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +10,7 @@ from tqdm import tqdm
 
 from utils.cores import usable_cores
 from utils.errors import UserError
+from utils.pools import end_with_parent, end_workers
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -34,18 +32,14 @@ def parallel_map(
     if workers < 2:
         return [function(item) for item in tqdm(items, desc=title, unit=unit, disable=None)]
     chunk = max(1, min(_MAX_CHUNK, len(items) // (4 * workers)))
-    with ProcessPoolExecutor(workers, initializer=_prepare_worker) as pool:
-        try:
-            results = pool.map(function, items, chunksize=chunk)
-            return list(tqdm(results, total=len(items), desc=title, unit=unit, disable=None))
-        except BrokenProcessPool as error:
-            raise UserError(f"{title}: a worker process was killed, perhaps out of memory; run it again") from error
-        except KeyboardInterrupt:  # the pool would wait for the items that its workers have begun
-            for child in multiprocessing.active_children():
-                child.kill()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+    pool = ProcessPoolExecutor(workers, initializer=_prepare_worker)
+    try:
+        results = pool.map(function, items, chunksize=chunk)
+        return list(tqdm(results, total=len(items), desc=title, unit=unit, disable=None))
+    except BrokenProcessPool as error:
+        raise UserError(f"{title}: a worker process was killed, perhaps out of memory; run it again") from error
+    finally:
+        end_workers(pool)
 
 
 def _prepare_worker() -> None:
@@ -53,12 +47,4 @@ def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):  # not the parent's handlers
         signal.signal(number, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Wait for the parent's end, for example by SIGKILL: the queue of work would never report it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()

@@ -1,9 +1,6 @@
 """Scores samples in worker processes, while this one predicts the next."""
 
-import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +14,7 @@ import torch
 from evaluation.metrics import PAPER_METRICS, PairScore, score_pair
 from utils.config.evaluation import EvaluationConfig
 from utils.errors import UserError
+from utils.pools import end_with_parent, end_workers
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -52,23 +50,23 @@ def scoring(settings: EvaluationConfig, workers: int) -> Iterator[Submit]:
     # Imports what the workers need, once for all.
     dot = np.eye(3, dtype=bool)
     Comparison(dot, dot, np.full((3, 3), 0.5, np.float32)).score(settings)
-    with ProcessPoolExecutor(workers, initializer=_prepare_worker) as pool:
+    pool = ProcessPoolExecutor(workers, initializer=_prepare_worker)
 
-        def submit(comparison: Comparison) -> Future[PairScore]:
-            # The workers start with the first; they inherit a mask that blocks the stop signals, which a cluster sends
-            # to every process of a job.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
-            try:
-                return pool.submit(comparison.score, settings)
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
+    def submit(comparison: Comparison) -> Future[PairScore]:
+        # The workers start with the first; they inherit a mask that blocks the stop signals, which a cluster sends to
+        # every process of a job.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
         try:
-            yield submit
-        except BrokenProcessPool as error:
-            raise UserError("evaluation: a worker process was killed, perhaps out of memory; run it again") from error
+            return pool.submit(comparison.score, settings)
         finally:
-            pool.shutdown(cancel_futures=True)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    try:
+        yield submit
+    except BrokenProcessPool as error:
+        raise UserError("evaluation: a worker process was killed, perhaps out of memory; run it again") from error
+    finally:
+        end_workers(pool)
 
 
 def _done(score: PairScore) -> Future[PairScore]:
@@ -79,12 +77,4 @@ def _done(score: PairScore) -> Future[PairScore]:
 
 def _prepare_worker() -> None:
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Waits for the parent's end, for example by SIGKILL: the queue of work would never report it."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+    end_with_parent()

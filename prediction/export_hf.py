@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from checkpointing.hugging_face import CONFIG, WEIGHTS
+from checkpointing.tensor_files import write_safetensors
 from networks.base import SegmentationModel
 from networks.prompted import PromptedModel
 from prediction.export import halved, official_state
@@ -14,7 +14,7 @@ from utils.config import Config
 from utils.config.options import SAM2_ARCH
 from utils.config.schema import DataTransformsConfig
 from utils.errors import UserError
-from utils.files import atomic_path, write_json
+from utils.files import write_json
 
 PROCESSOR = "preprocessor_config.json"
 _METADATA = {"format": "pt", "software": "SALT export"}  # transformers asks for the first
@@ -53,8 +53,7 @@ def export_hf(
     size = img_size or model.img_size
     weights, description = model.hf_model(state, size)
     weights = halved(weights) if half else weights
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file({key: value.contiguous() for key, value in weights.items()}, temporary, _METADATA)
+    write_safetensors(folder / WEIGHTS, weights, _METADATA)
     write_json(folder / PROCESSOR, _processor(config.data_transforms, config.arch == SAM2_ARCH, size))
     write_json(folder / CONFIG, description)
     return description["architectures"][0]

@@ -44,7 +44,6 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
         temporary = path.with_name(_temporary_name(path.name, os.getpid()))
         try:
             yield temporary
-            os.chmod(temporary, _default_mode())  # only the owner may read safetensors' files
             if durable:
                 _flush_to_disk(temporary)
             os.replace(temporary, path)
@@ -75,12 +74,10 @@ def disk_errors(path: Path, state: str) -> Iterator[None]:
 
 
 def _disk_error(error: BaseException | None) -> int | None:
-    """The system's error number, which torch and safetensors hide behind errors of their own."""
+    """The system's error number, which libraries hide behind errors of their own."""
     while error is not None:
-        rust = re.search(r"\(os error (\d+)\)", str(error))
-        number = error.errno if isinstance(error, OSError) else int(rust[1]) if rust else None
-        if number in _DISK_ERRORS:
-            return number
+        if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+            return error.errno
         error = error.__cause__ or error.__context__
     return None
 
@@ -92,12 +89,6 @@ def _temporary_name(name: str, process: int | str) -> str:
         return temporary
     digest = hashlib.sha256(os.fsencode(name), usedforsecurity=False).hexdigest()
     return f".{digest}.{process}.tmp{path.suffix if len(path.suffix) < 100 else ''}"
-
-
-def _default_mode() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
 
 
 def remove_leftovers(folder: Path, names: Collection[str] | None = None) -> None:

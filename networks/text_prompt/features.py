@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
-from checkpointing.tensor_files import read_tensor_file
+from checkpointing.tensor_files import read_tensor_file, write_safetensors
 from networks.text_prompt.clip_weights import find_weights, read_text_tower
 from utils.errors import UserError
-from utils.files import atomic_path, cache_folder, sha256
+from utils.files import cache_folder, sha256
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +124,6 @@ def _cached(file: Path, text: str) -> TextFeatures | None:
 def _store(features: TextFeatures, text: str) -> None:
     metadata = {"format": _FORMAT, "text": text, "weights_sha256": features.weights_sha256}
     try:
-        with atomic_path(_cache_file(features.weights_sha256, text)) as temporary:
-            save_file({"features": features.features.contiguous()}, temporary, metadata=metadata)
-    except (OSError, SafetensorError) as error:  # a full or read-only disk must not stop a run
+        write_safetensors(_cache_file(features.weights_sha256, text), {"features": features.features}, metadata)
+    except OSError as error:  # a full or read-only disk must not stop a run
         log.warning("CLIP's features are not cached: %s", error)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from checkpointing.tensor_files import read_tensor_file
+from checkpointing.tensor_files import read_tensor_file, write_safetensors
 from utils.errors import UserError
 
 STATE = {"a": torch.arange(12.0).reshape(3, 4), "b.c": torch.tensor([1, 2], dtype=torch.int64)}
@@ -144,3 +144,21 @@ def test_pickled_code_is_refused_and_never_run(tmp_path, kind):
 def test_a_pickled_module_is_refused(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     assert "refused" in refusal(tmp_path / "module.pth")
+
+
+def test_a_safetensors_file_is_as_readable_as_any_new_file_and_never_has_another_name(tmp_path, monkeypatch):
+    """safetensors itself writes a hidden file first, which a killed process would leave behind."""
+    seen, replace = [], os.replace
+
+    def note(source, target):
+        seen.append([path.name for path in tmp_path.iterdir()])
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", note)
+    write_safetensors(tmp_path / "a.safetensors", {"x": torch.arange(6.0).reshape(2, 3).T}, {"key": "value"})
+    assert seen == [[f".a.{os.getpid()}.tmp.safetensors"]]
+    tensors, metadata = read_tensor_file(tmp_path / "a.safetensors")
+    assert metadata == {"key": "value"}
+    assert torch.equal(tensors["x"], torch.arange(6.0).reshape(2, 3).T)
+    (tmp_path / "plain").write_text("")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

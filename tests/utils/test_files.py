@@ -64,15 +64,6 @@ def test_sha256_of_a_known_text(tmp_path):
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_the_file_is_as_readable_as_any_new_file(tmp_path):
-    from safetensors.numpy import save_file
-
-    with atomic_path(tmp_path / "a.safetensors") as temporary:
-        save_file({}, temporary)
-    (tmp_path / "plain").write_text("")
-    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     left = [".a.123.tmp.pth", ".a.pth.7.tmp.sha256", ".a.5.tmp"]
     kept = ["a.pth", ".hidden", ".a.tmp.pth", "b.9.tmp.pth"]
