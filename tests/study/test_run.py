@@ -104,7 +104,7 @@ def test_the_study_in_small(plan, workspace, tmp_path):
             ("none", "none", "5"),
         ]
 
-    refused = subprocess.run([*command[:-4], "--plan", str(plan(**short | {"overrides": ["training.num_epochs=2"]}))],
-                             cwd=ROOT, capture_output=True, text=True, check=False)  # fmt: skip
+    plan(**short | {"overrides": ["training.num_epochs=2"]})
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
     assert "was trained with another config: training.num_epochs was 1, is 2; remove " in refused.stderr
