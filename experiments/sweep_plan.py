@@ -17,10 +17,11 @@ from utils.errors import ConfigError, UserError
 from utils.files import find_path
 
 Names = Annotated[list[str], Field(min_length=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class RowPlan(Section):
-    """A row: its model config, its base weights, and datasets where it has not all of them.
+    """A row: its model config, its base weights, and datasets and seeds where it has not all of them.
 
     `overrides` are its own, `dataset_overrides` its own on one dataset.
     """
@@ -30,6 +31,7 @@ class RowPlan(Section):
     overrides: list[str] = Field([])
     dataset_overrides: dict[str, list[str]] = Field({})
     datasets: Names | None = None
+    seeds: Seeds | None = None
 
 
 class SweepPlan(Section):
@@ -40,7 +42,7 @@ class SweepPlan(Section):
     """
 
     output: FilePath
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    seeds: Seeds = Field([0])
     datasets: Annotated[dict[str, FilePath], Field(min_length=1)]
     rows: Annotated[dict[str, RowPlan], Field(min_length=1)]
     overrides: list[str] = Field([])
@@ -138,18 +140,21 @@ def _found(row: RowPlan, folder: Path) -> dict[str, Path]:
 def sweep_runs(plan: SweepPlan, only: Sequence[str] = ()) -> list[SweepRun]:
     """The runs of a plan whose names match one of `only` (fnmatch patterns; none: all), one dataset after the other.
 
-    Raises: ConfigError for a pattern without match, or a row with a dataset that the plan does not have.
+    Raises: ConfigError for a pattern without match, or a row with a dataset or seed that the plan does not have.
     """
     named = {f"row {name}": {*(row.datasets or ()), *row.dataset_overrides} for name, row in plan.rows.items()}
     for name, datasets in {**named, "dataset_overrides": set(plan.dataset_overrides)}.items():
         if unknown := datasets - set(plan.datasets):
             raise ConfigError(f"{name}: no dataset {sorted(unknown)[0]}; the plan has {', '.join(plan.datasets)}")
+    for name, row in plan.rows.items():
+        if others := set(row.seeds or ()) - set(plan.seeds):
+            raise ConfigError(f"row {name}: no seed {min(others)}; the plan has {', '.join(map(str, plan.seeds))}")
     runs = [
         SweepRun(row, dataset, seed, plan)
         for dataset in plan.datasets
         for seed in plan.seeds
         for row, settings in plan.rows.items()
-        if settings.datasets is None or dataset in settings.datasets
+        if dataset in (settings.datasets or plan.datasets) and seed in (settings.seeds or plan.seeds)
     ]
     for pattern in only:
         if not any(fnmatchcase(run.name, pattern) for run in runs):

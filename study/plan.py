@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from experiments.sweep_plan import Names, RowPlan
+from experiments.sweep_plan import Names, RowPlan, Seeds
 from utils.config.errors import read_as
 from utils.config.options import FilePath, Positive
 from utils.config.schema import Section
@@ -34,6 +34,7 @@ class StudyRow(Section):
         lr_of: the row whose learning rate a variant uses.
         dataset_overrides: those of its final runs on one dataset.
         datasets: of a variant that runs on some of the datasets alone; all by default.
+        seeds: of a variant that runs with some of the seeds alone; all by default.
         trained: false for a row that trains nothing and has no learning rate.
         pictured: false for a row that is left out of the pictures of predictions.
     """
@@ -44,6 +45,7 @@ class StudyRow(Section):
     dataset_overrides: dict[str, list[str]] = Field({})
     lr_of: str | None = None
     datasets: Names | None = None
+    seeds: Seeds | None = None
     trained: bool = True
     pictured: bool = True
 
@@ -78,7 +80,7 @@ class Study(Section):
     command: str
     output: FilePath
     datasets: Annotated[dict[str, StudySet], Field(min_length=1)]
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: Seeds
     learning_rates: Rates
     first_rates: Rates
     overrides: list[str] = Field([])
@@ -108,8 +110,10 @@ class Study(Section):
                 raise ValueError(f"row {name}: no base {row.base}; there are {', '.join(self.bases)}")
             if unknown := {*(row.datasets or ()), *row.dataset_overrides} - set(self.datasets):
                 raise ValueError(f"row {name}: no dataset {sorted(unknown)[0]}; there are {', '.join(self.datasets)}")
-        if limited := [name for name, row in self.rows.items() if row.datasets]:
-            raise ValueError(f"row {limited[0]}: only variants have datasets of their own")
+            if others := set(row.seeds or ()) - set(self.seeds):
+                raise ValueError(f"row {name}: no seed {min(others)}; there are {', '.join(map(str, self.seeds))}")
+        if limited := [name for name, row in self.rows.items() if row.datasets or row.seeds]:
+            raise ValueError(f"row {limited[0]}: only variants have datasets or seeds of their own")
         for name, row in self.variants.items():
             if row.lr_of not in self.rows or not self.rows[row.lr_of].trained:
                 raise ValueError(f"variants.{name}.lr_of must name a trained row of a family")
@@ -137,7 +141,7 @@ class Study(Section):
     def expected_runs(self) -> dict[str, list[tuple[str, int]]]:
         """The dataset and seed of each run of a row or variant."""
         return {
-            name: [(dataset, seed) for dataset in row.datasets or self.datasets for seed in self.seeds]
+            name: [(dataset, seed) for dataset in row.datasets or self.datasets for seed in row.seeds or self.seeds]
             for name, row in (self.rows | self.variants).items()
         }
 

@@ -306,3 +306,12 @@ def test_the_override_of_a_dataset_counts_before_the_plans_and_a_rows_before_bot
     }
     assert run(plan(dataset_overrides={"agian": []}), "--dry_run") == 2
     assert "dataset_overrides: no dataset agian; the plan has bars" in capsys.readouterr().err
+
+
+def test_a_row_may_have_fewer_seeds_than_the_plan(plan, workspace, capsys):
+    config = str(workspace.model_config)
+    rows = {"all": {"model_config": config}, "one": {"model_config": config, "seeds": [1]}}
+    found = [each.name for each in sweep_runs(read_plan(plan(rows=rows, seeds=[0, 1])))]
+    assert found == ["all/bars/0", "all/bars/1", "one/bars/1"]
+    assert run(plan(rows=rows, seeds=[0]), "--dry_run") == 2
+    assert "row one: no seed 1; the plan has 0" in capsys.readouterr().err

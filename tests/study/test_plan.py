@@ -75,6 +75,15 @@ def test_the_runs_that_count_take_the_chosen_rates(study):
     assert variant.folder.path == study.output / "final" / "relu" / "drive" / "1"
 
 
+def test_a_variant_may_have_fewer_seeds_than_the_table(plan):
+    variants = {"relu": {"base": "sam", "overrides": ["ft.relu=none"], "lr_of": "salt", "seeds": [0]}}
+    study = read_study(plan(seeds=[0, 1], variants=variants))
+    assert study.expected_runs["relu"] == [("drive", 0)]
+    assert study.expected_runs["salt"] == [("drive", 0), ("drive", 1)]
+    assert [run.seed for run in sweep_runs(variant_plan(study, {"salt": 1e-3}, study.seeds))] == [0]
+    assert [run.seed for run in sweep_runs(variant_plan(study, {"salt": 1e-3}, [2, 3]))] == [2, 3]
+
+
 def test_rows_whose_rate_is_not_chosen_yet_are_left_out(study):
     assert list(final_plan(study, {"lora": 1e-3}, [0]).rows) == ["none", "lora"]
     assert list(final_plan(study, {}, [0]).rows) == ["none"]
@@ -105,6 +114,10 @@ def test_a_plan_is_what_the_sweep_reads(study, tmp_path):
         (
             {"variants": {"r": {"base": "sam", "lr_of": "salt", "datasets": ["b"]}}},
             "row r: no dataset b; there are drive",
+        ),
+        (
+            {"variants": {"r": {"base": "sam", "lr_of": "salt", "seeds": [9]}}},
+            "row r: no seed 9; there are 0",
         ),
         ({"cross_set": ["typo"]}, "cross_set: no row typo"),
         ({"ablation": []}, "unknown key ablation; did you mean ablations"),
