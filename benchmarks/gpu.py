@@ -17,11 +17,14 @@ nano run needs all of requirements.txt. Without a GPU the program prints one lin
 import argparse
 import copy
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -29,10 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.gpu_tables import gpu_tables  # noqa: E402
 from benchmarks.memory import Step, estimate, objective, random_batch, random_model  # noqa: E402
 from benchmarks.peak_memory import MEGABYTE  # noqa: E402
 from model import build_model  # noqa: E402
@@ -61,26 +67,34 @@ ONE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR":
 
 
 def attempt(end: float, part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `part` returns; {"error"} where it fails, or where time.monotonic() is past `end`."""
+    """What `part` returns; {"error"} where it fails or is not finite, or where time.monotonic() is past `end`."""
     if time.monotonic() > end:
         return {"error": "not started: no time left"}
     try:
-        return part()
+        found = part()
+        infinite = [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]
+        return {"error": f"not finite: {', '.join(infinite)}"} if infinite else found
     except Exception as error:
         return {"error": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}
     finally:
         torch._dynamo.reset()
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # after some errors no call of CUDA works
+            torch.cuda.empty_cache()
 
 
-def training_step(step: Step, device: torch.device, compiled: bool = False) -> Callable[[], float]:
+def training_step(
+    step: Step,
+    device: torch.device,
+    compiled: bool = False,
+    wrap: Callable[[nn.Module], nn.Module] = lambda module: module,
+) -> Callable[[], float]:
     """A function that performs one step as training does, with Accelerate's precision and scaler. Returns the loss."""
     processes = Processes(device, step.precision)
     model = random_model(step, device)
     optimizer = build_optimizer(model, step.config().training)
     if compiled:
         compile_encoder(model)
-    prepared, prepared_optimizer = processes.prepare(objective(model, step), optimizer)
+    prepared, prepared_optimizer = processes.prepare(wrap(objective(model, step)), optimizer)
     batch = random_batch(step, device)
 
     def perform() -> float:
@@ -147,8 +161,9 @@ def nccl_process(device: torch.device) -> dict[str, Any]:
 
 
 def distributed_steps(device: torch.device) -> dict[str, Any]:
-    """Two steps of the nano model in bf16 within a process group."""
-    perform = training_step(replace(NANO, precision="bf16"), device)
+    """Two steps of the nano model in bf16 in DistributedDataParallel, which Accelerate leaves out for one process."""
+    wrap = partial(DistributedDataParallel, broadcast_buffers=False, find_unused_parameters=True)
+    perform = training_step(replace(NANO, precision="bf16"), device, wrap=wrap)
     losses = [perform() for _ in range(2)]
     total = torch.ones(1, device=device)
     torch.distributed.all_reduce(total)
@@ -160,6 +175,7 @@ def distributed_steps(device: torch.device) -> dict[str, Any]:
 def nano_run(output: Path, device: torch.device) -> dict[str, Any]:
     """Makes the synthetic set, trains nano SAM in bf16 and evaluates it, by the command line."""
     data, model = output / "synthetic", output / "nano" / "model.safetensors"
+    shutil.rmtree(model.parent, ignore_errors=True)  # of an earlier call
     if not (data / "data_split.csv").is_file():
         _main("prepare", "synthetic", "--output", str(data))
     started = time.perf_counter()
@@ -180,46 +196,20 @@ def _main(*arguments: str) -> str:
     return done.stdout
 
 
-def measure(device: torch.device, output: Path, minutes: float) -> dict[str, Any]:
-    """All parts as one record."""
+def measure(device: torch.device, output: Path, minutes: float) -> None:
+    """Runs all parts as one record, which is written to `output` after each step: a part may outlive a time limit."""
     run = partial(attempt, time.monotonic() + 60 * minutes)
-    numerics = {precision: run(partial(compare_gradients, precision, device)) for precision in PRECISIONS}
-    nccl, nano = run(partial(nccl_process, device)), run(partial(nano_run, output, device))
-    steps = []
+    record: dict[str, Any] = {"environment": environment_info(device), "steps": [], "numerics": {}}
+    for precision in PRECISIONS:
+        record["numerics"][precision] = run(partial(compare_gradients, precision, device))
+    record["nccl"] = run(partial(nccl_process, device))
+    record["nano run"] = run(partial(nano_run, output, device))
     for (compiled, checkpointed), precision in product(OPTIONS, PRECISIONS):
         step = replace(SALT_256, precision=precision, gradient_checkpointing=checkpointed)
         case = {"precision": precision, "compile": compiled, "gradient_checkpointing": checkpointed}
-        steps.append({**case, **run(partial(measure_step, step, compiled, device))})
-        print(json.dumps(steps[-1]), flush=True)
-    checks = {"numerics": numerics, "nccl": nccl, "nano run": nano}
-    return {"environment": environment_info(device), "steps": steps, **checks}
-
-
-def markdown(record: dict[str, Any]) -> str:
-    """The record as Markdown tables."""
-    machine, size = record["environment"], SALT_256.img_size
-    lines = [
-        f"{machine['device_name']}, torch {machine['packages']['torch']}, CUDA {machine['cuda']}: "
-        f"SALT-256 on ViT-B, {size} x {size}, batch {SALT_256.batch_size}.",
-        "",
-        "| precision | compile | checkpointing | ms a step | images a second | peak MiB | estimate MiB |",
-        "|---|---|---|---:|---:|---:|---:|",
-    ]
-    for step in record["steps"]:
-        options = [step["precision"], *("yes" if step[key] else "no" for key in ("compile", "gradient_checkpointing"))]
-        if "error" in step:
-            cells = [step["error"].replace("|", "/"), "", "", ""]
-        else:
-            estimated = step["estimated_mib"]
-            cells = [f"{step['ms']:.1f}", f"{step['images_per_second']:.1f}", f"{step['peak_mib']:.0f}"]
-            cells.append("-" if estimated is None else f"{estimated:.0f}")
-        lines.append(f"| {' | '.join([*options, *cells])} |")
-    lines += ["", "| check | result |", "|---|---|"]
-    checks = {f"gradients in {name} beside the CPU's": found for name, found in record["numerics"].items()}
-    for name, found in {**checks, "one nccl process": record["nccl"], "nano run in bf16": record["nano run"]}.items():
-        result = found.get("error") or json.dumps({key: value for key, value in found.items() if key != "passed"})
-        lines.append(f"| {name} | {'passed' if found.get('passed') else 'FAILED'}: {result.replace('|', '/')} |")
-    return "\n".join(lines) + "\n"
+        record["steps"].append({**case, **run(partial(measure_step, step, compiled, device))})
+        write_json(output / "gpu.json", record)
+        write_text(output / "gpu.md", gpu_tables(record, SALT_256.img_size, SALT_256.batch_size))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -235,10 +225,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.single_process:
         print(json.dumps(distributed_steps(torch.device(options.single_process))))
         return 0
-    record = measure(torch.device("cuda", 0), options.output.resolve(), options.minutes)
-    write_json(options.output / "gpu.json", record)
-    write_text(options.output / "gpu.md", markdown(record))
-    print(markdown(record))
+    measure(torch.device("cuda", 0), options.output.resolve(), options.minutes)
+    print((options.output / "gpu.md").read_text(encoding="utf-8"))
     return 0
 
 

@@ -47,13 +47,10 @@ def add_set_option(parser: argparse.ArgumentParser, what: str = "keys of the con
 def config_of(args: argparse.Namespace) -> Config:
     """The config that the options of `add_config_options` name."""
     base = args.pretrained_path
-    if base is not None and not base.is_file():
-        from checkpointing.hugging_face import base_file, is_model_folder
+    if base is not None:
+        from training.run_weights import base_of
 
-        if base.is_dir() and not is_model_folder(base):
-            base = checkpoint_file(base)
-        else:
-            base_file(base)  # which raises early; the config keeps the folder or the hub name
+        base = base_of(base)
     return load_config(args.model_config, args.data_config, args.overrides, args.training_strategy, base, args.seed)
 
 

@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="the file, or with --format hf the folder")
     parser.add_argument("--format", default="sam", choices=("sam", "hf", "onnx", "full"))
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument(
         "--img_size", type=int, help="sam and hf, for SAM: resize its positions to images of this side, such as 1024"
@@ -42,6 +43,8 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--output {args.output}: must be a file name that ends in {', '.join(suffixes)}")
     checkpoint = checkpoint_file(args.checkpoint)
     _refuse(args.output, checkpoint, args.pretrained_path)
+    if args.output.exists() and not args.force:
+        raise ConfigError(f"--output {args.output}: exists already; give another name, or replace it with --force")
     remove_leftovers(args.output.parent, [args.output.name])
     if args.format == "onnx":
         extra("onnx", "--format onnx")

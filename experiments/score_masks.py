@@ -12,15 +12,18 @@ from datasets.converters.search import images_below
 from datasets.io import read_image, read_mask
 from evaluation.metrics import score_pair
 from evaluation.results import (
+    RESULTS_FILE,
     SCHEMA_VERSION,
     CheckpointResults,
     ImageScore,
     Scores,
+    read_results,
     write_per_image,
     write_results,
 )
 from utils.errors import ConfigError, UserError
 
+_ARCH = "masks"
 _FOREGROUND = "Foreground"
 _MAX_LABELS = 64
 _SHOWN = 3
@@ -51,6 +54,7 @@ def score_masks(
     """
     if classes and threshold is not None:
         raise ConfigError("--classes and --threshold: give one of them")
+    _refuse_other_results(output)
     pairing = _paired(predictions, truth, pattern)
     named = parse_classes(classes) if classes else None
     names = named.labels if named else _names([mask for mask, _ in pairing.pairs])
@@ -72,7 +76,7 @@ def score_masks(
     results = CheckpointResults(
         schema_version=SCHEMA_VERSION,
         method=predictions.resolve().name,
-        arch="masks",
+        arch=_ARCH,
         dataset=truth.resolve().name,
         seed=0,
         trainable=0,
@@ -82,6 +86,15 @@ def score_masks(
     write_per_image(output, {"masks": scores})
     write_results(output, results)
     return results
+
+
+def _refuse_other_results(output: Path) -> None:
+    """Raises UserError where `output` has results that are not of such a folder of masks."""
+    file = output / RESULTS_FILE
+    if file.is_file():
+        found = read_results(file)
+        if not isinstance(found, CheckpointResults) or found.arch != _ARCH:
+            raise UserError(f"{file}: holds the results of a model; give another --output")
 
 
 def _paired(predictions: Path, truth: Path, pattern: str | None) -> Pairing:

@@ -1,5 +1,7 @@
 """Scores a model on a split, with pictures. `evaluate_checkpoint` does it for `main.py test`."""
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -13,6 +15,7 @@ from torch import Tensor
 from datasets.data import GeneralDataset
 from datasets.io import read_image
 from datasets.names import output_name
+from datasets.split import read_rows
 from evaluation.overlays import save_mask, save_overlay
 from evaluation.results import CheckpointResults, ImageScore, Scores, write_per_image, write_results
 from evaluation.threshold import Threshold
@@ -26,10 +29,13 @@ from prediction.tiles import TILE_OVERLAP
 from test import NativeLogits, evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
+from training.run_weights import run_of
 from utils.config import Config
 from utils.config.evaluation import EvaluationConfig
 from utils.config.options import MetricName
 from utils.errors import UserError
+
+log = logging.getLogger(__name__)
 
 OVERLAYS = 16  # images with a picture
 
@@ -123,7 +129,8 @@ def evaluate_checkpoint(
     """
     model, config = load_trained(path, pretrained_path)
     if data is not None:
-        config = config.model_copy(update={"data": data.require_data()})
+        transforms = config.data_transforms.model_copy(update=_own_window(data))
+        config = config.model_copy(update={"data": data.require_data(), "data_transforms": transforms})
     if not others and options.flips == config.evaluation.flips:
         options = replace(options, flips=None)
     evaluation = options.replacing(config.evaluation)
@@ -133,6 +140,8 @@ def evaluate_checkpoint(
     if options.prompt or options.clicks:
         _prompt_by(model, config, path, options)
     dataset = GeneralDataset(config, split, train=False)
+    if split == "test":
+        _refuse_training_images((path, *others), dataset, config)
     counted = result_metadata(config, model, split, path)
     native_logits = None
     windows = options.tile or (config.data_transforms.scale == "native" and "tile_overlap" in options.used)
@@ -144,14 +153,42 @@ def evaluate_checkpoint(
         predictor = average(members, [str(p) for p in (path, *others)], options.tile_overlap)
         native_logits = _native_logits(predictor, dataset, options)
     name = f"{path.stem}_{config.require_data().name}_{split}{options.suffix}"
-    folder = RunFolder(path.parent / (f"{name}_mean_of_{len(others) + 1}" if others else name))
+    if others:  # other checkpoints get another folder
+        digest = hashlib.sha256("\n".join(str(other.resolve()) for other in others).encode()).hexdigest()
+        name += f"_mean_of_{len(others) + 1}_{digest[:8]}"
+    folder = RunFolder(path.parent / name)
     folder.path.mkdir(parents=True, exist_ok=True)
     scores = score_dataset(model.to(device), dataset, config, device, folder, None, native_logits)
     used: dict[str, Any] = {"prediction": options.used, "averaged": [str(p) for p in (path, *others)] if others else []}
     results = CheckpointResults(**counted, **used, **dict(Scores.of(scores)), **threshold_fields(config.evaluation))
     write_per_image(folder.path, {path.stem: scores})
     write_results(folder.path, results)
+    log.info("written: %s", folder.path)
     return results
+
+
+def _own_window(data: Config) -> dict[str, float | None]:
+    """The intensity window where a data config sets one: it belongs to the images, not to the model."""
+    window, own = {"a_min", "a_max"}, data.data_transforms
+    return own.model_dump(include=window) if window & own.model_fields_set else {}
+
+
+def _refuse_training_images(paths: Sequence[Path], dataset: GeneralDataset, config: Config) -> None:
+    """Raises UserError where a model was trained on an image to be tested, by the split that its run recorded."""
+    tested = {sample.name for sample in dataset.samples}
+    root = config.require_data().root_path.resolve()
+    for path in paths:
+        run = run_of(path)
+        if run is None or not run.config.is_file() or not run.data_split.is_file():
+            continue
+        own = Config.from_resolved(run.config.read_text(encoding="utf-8"), str(run.config)).require_data()
+        if own.root_path.resolve() != root:
+            continue
+        if seen := sorted(tested & {row.image for row in read_rows(run.data_split) if row.split == "train"}):
+            raise UserError(
+                f"{path}: was trained on {len(seen)} of these {len(tested)} test images, such as {seen[0]}; "
+                "test each model on its own test images"
+            )
 
 
 def _prompt_by(model: SegmentationModel, config: Config, path: Path, options: PredictionOptions) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from training.run_folder import RunFolder
+from training.run_weights import base_of
 from utils.config import Config, load_config
 from utils.config.errors import read_as
 from utils.config.options import FilePath
@@ -121,7 +122,8 @@ class SweepRun:
         """The resolved config of this run. Raises: ConfigError, or UserError for missing weights, as the run would."""
         row = self.plan.rows[self.row]
         files = row.model_config_path, self.plan.datasets[self.dataset]
-        return load_config(*files, self.overrides, None, row.pretrained_path, self.seed)
+        base = base_of(row.pretrained_path) if row.pretrained_path else None
+        return load_config(*files, self.overrides, None, base, self.seed)
 
 
 def read_plan(path: Path) -> SweepPlan:

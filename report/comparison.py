@@ -74,15 +74,17 @@ def run_tests(rows: Sequence[Row], columns: Sequence[str]) -> SectionTests:
 def reference_row(rows: Sequence[Row]) -> Row | None:
     """The SALT row that is tested: the paper's SALT 256 where it has runs, else the one of the highest LoRA rank.
 
-    Of several such rows, it is the one with the most datasets, then the first.
+    Of several such rows, it is one with SAM's own mask head, then the one with the most datasets, then the first.
     """
     salts = [row for row in rows if row.key and row.key.method == "salt" and row.runs]
     if not salts:
         return None
 
-    def preference(row: Row) -> tuple[bool, int, int]:
+    def preference(row: Row) -> tuple[bool, int, bool, int]:
         is_paper = row.paper is not None and row.paper.name.endswith("salt_256")
-        return is_paper, row.key.r_lora if row.key else 0, sum(1 for cell in row.cells.values() if cell.scores)
+        assert row.key is not None
+        own_head = row.key.mask_head == "official"
+        return is_paper, row.key.r_lora, own_head, sum(1 for cell in row.cells.values() if cell.scores)
 
     return max(salts, key=preference)
 

@@ -56,6 +56,7 @@ class RowKey:
         prompt, text_encoder: "" for networks without a prompt; text_encoder is also "" where the prompt is not a text.
         base: "random", or "" for pretrained weights; always "" for the traditional networks.
         paper: the name of the paper's row that these runs repeat, or "".
+        mask_head: `sam.mask_head`; the paper's rows have SAM's own, "official".
         name: the row's name in the plan of a sweep, or "".
         settings: the keys of the config that tell its runs from others of the same method, and their values, as JSON;
             "" where nothing does, "null" where they are unknown.
@@ -72,6 +73,7 @@ class RowKey:
     img_size: int
     base: str
     paper: str
+    mask_head: str = "official"
     name: str = ""
     settings: str = ""
     copy: int = 0
@@ -92,11 +94,11 @@ class RowKey:
         return "sam2" if self.arch == SAM2_ARCH and self.img_size == IMG_SIZE else str(self.img_size)
 
 
-def row_key(results: RunResults) -> RowKey:
-    """The row that a run belongs to."""
+def row_key(results: RunResults, mask_head: str = "official") -> RowKey:
+    """The row that a run with this `sam.mask_head` belongs to."""
     prompted = results.arch not in BASELINES
     ranks = {key: value for key, value in results.ranks.items() if value not in ({}, None)}
-    paper = paper_row(results)
+    paper = paper_row(results) if mask_head == "official" else None
     return RowKey(
         results.arch,
         results.sam_type or "",
@@ -108,6 +110,7 @@ def row_key(results: RunResults) -> RowKey:
         results.img_size,
         "random" if prompted and results.weights == "random" else "",
         paper.name if paper else "",
+        mask_head,
     )
 
 
@@ -139,7 +142,10 @@ def order(key: RowKey) -> tuple[Any, ...]:
     methods = list(METHODS)
     method = methods.index(key.method) if key.method in methods else len(methods)
     numbers = sorted((k, v) for k, v in key.rank_values.items() if isinstance(v, int))
-    fixed = (key.profile, key.prompt, key.text_encoder, key.base, key.name, key.settings, key.copy)
+    fixed = (
+        *(key.mask_head != "official", key.profile, key.prompt, key.text_encoder, key.base),
+        *(key.name, key.settings, key.copy),
+    )
     return (place, _network(key), method, key.r_lora, numbers, key.ranks, *fixed)
 
 
@@ -165,7 +171,7 @@ def descriptions(keys: Sequence[RowKey]) -> dict[RowKey, str]:
     """The method of each row of one section in words: network, method, ranks."""
 
     def settings(key: RowKey) -> tuple[str, ...]:
-        return key.paper, key.profile, key.prompt, key.text_encoder
+        return key.paper, key.mask_head, key.profile, key.prompt, key.text_encoder
 
     ranks: dict[tuple[str, ...], set[str]] = {}
     for key in keys:
@@ -206,6 +212,7 @@ def _label(key: RowKey, with_ranks: bool) -> str:
     ranks = [part for part in rank_text(key).split(", ") if not part.startswith("LoRA ")] if with_ranks else []
     remarks = [
         *ranks,
+        f"{key.mask_head} head" if key.mask_head != "official" else "",
         f"{key.profile} profile" if key.profile != "official" else "",
         PROMPTS.get(key.prompt, ""),
         "learned prompt" if key.text_encoder == "learned" and key.sam_type != "nano" else "",

@@ -1,10 +1,12 @@
 """`test` with --tile, --tta, --threshold and several checkpoints scores the masks that `predict` writes with them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from data_transforms.data_transforms import to_native
@@ -45,11 +47,11 @@ def results_in(folder):
             "m_set_test_tile_tile_overlap_0.5",
             {"tile": True, "tile_overlap": 0.5},
         ),
-        ("ab", [], "m_set_test_mean_of_2", {}),
+        ("ab", [], "m_set_test_mean_of_2_*", {}),
         (
             "ab",
             ["--tile", "--threshold", "0.48"],
-            "m_set_test_tile_threshold_0.48_mean_of_2",
+            "m_set_test_tile_threshold_0.48_mean_of_2_*",
             {"tile": True, "threshold": 0.48},
         ),
     ],
@@ -58,7 +60,8 @@ def results_in(folder):
 def test_what_predict_writes_is_what_test_scores(trained, tmp_path, runs, options, folder, used):
     checkpoints = ["--checkpoint", *(str(trained.folder / run) for run in runs)]
     assert main(["test", *checkpoints, "--device", "cpu", *options]) == 0
-    tested = results_in(trained.folder / "a" / folder)
+    [written] = (trained.folder / "a").glob(folder)
+    tested = results_in(written)
     assert tested["prediction"] == used
     assert len(tested["averaged"]) == (2 if len(runs) > 1 else 0)
     images = [str(path) for path in sorted((trained.data / "images").glob("test*"))]
@@ -70,6 +73,55 @@ def test_what_predict_writes_is_what_test_scores(trained, tmp_path, runs, option
     plain = results_in(trained.folder / "a")["last"]
     assert tested["native"] != plain["native"]
     assert tested["img_size"] != tested["native"]
+
+
+def test_means_with_different_checkpoints_have_different_folders(trained):
+    for folder in ("one", "two"):
+        shutil.copytree(trained.folder / "b", trained.folder / folder)
+    before = set((trained.folder / "b").iterdir())
+    for folder in ("one", "two", "two"):
+        checkpoints = [str(trained.folder / name) for name in ("b", folder)]
+        assert main(["test", "--checkpoint", *checkpoints, "--device", "cpu"]) == 0
+    averaged = [results_in(path)["averaged"][1] for path in set((trained.folder / "b").iterdir()) - before]
+    assert sorted(averaged) == [str(trained.folder / name / "m.safetensors") for name in ("one", "two")]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_no_model_is_tested_on_images_that_it_was_trained_on(workspace, capsys):
+    """As the other folds' models of a cross-validation, or an old run after the split was drawn anew."""
+    assert main(workspace.train_arguments("run/m.safetensors", "--set", "training.num_epochs=1")) == 0
+    run, split = workspace.folder / "run", workspace.data / "data_split.csv"
+    swapped = {"train": "test", "test": "train"}
+    lines = [line.rsplit(",", 1) for line in split.read_text().splitlines()]
+    split.write_text("".join(f"{name},{swapped.get(part, part)}\n" for name, part in lines))
+    before = sorted(run.iterdir())
+    for checkpoint in (run, run / "best_val.safetensors"):
+        assert main(["test", "--checkpoint", str(checkpoint), "--device", "cpu"]) == 1
+        assert "was trained on 4 of these 4 test images, such as train0.png" in capsys.readouterr().err
+    assert sorted(run.iterdir()) == before
+    assert main(["test", "--checkpoint", str(run), "--split", "train", "--device", "cpu"]) == 0
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_intensity_window_is_that_of_the_images_tested(trained, tmp_path):
+    """The same test images with 16 bits, of which 12 are used."""
+    shutil.copytree(trained.data, tmp_path / "set")
+    for path in (tmp_path / "set" / "images").glob("test*"):
+        Image.fromarray(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16).save(path)
+    text = trained.data_config.read_text().replace(str(trained.data), str(tmp_path / "set"))
+    config = yaml.safe_load(text)
+    config["data"]["name"] = "deep"
+    found = []
+    for name, window in (("deep", {}), ("window", {"a_min": 0, "a_max": 4080})):
+        config["data"]["name"] = name
+        config["data_transforms"] = window
+        (tmp_path / "data.yaml").write_text(yaml.safe_dump(config))
+        more = ["--data_config", str(tmp_path / "data.yaml"), "--device", "cpu"]
+        assert main(["test", "--checkpoint", str(trained.folder / "a"), *more]) == 0
+        found.append(results_in(trained.folder / "a" / f"m_{name}_test")["native"]["dice"]["mean"])
+    own = results_in(trained.folder / "a")["last"]["native"]["dice"]["mean"]
+    assert found[1] == pytest.approx(own, abs=2e-3)
+    assert found[0] != pytest.approx(own, abs=2e-3)
 
 
 def test_without_options_the_numbers_are_the_runs_own(trained):

@@ -5,6 +5,7 @@ import logging
 import zipfile
 from pathlib import Path
 
+from checkpointing.hugging_face import base_file, is_model_folder
 from checkpointing.tensor_files import SUFFIXES
 from training.run_folder import RunFolder
 from utils.errors import UserError
@@ -40,6 +41,26 @@ def weights_of(path: Path) -> Path:
     if near and folder_there == path.absolute().parent:
         raise UserError(f"{path}: no such file of weights; did you mean {path.with_name(near[0])}?")
     raise UserError(f"{path}: no such file of weights; {_weights_in(path.parent)}")
+
+
+def base_of(path: Path) -> Path:
+    """What a config keeps of the base weights that a user names: of a run's folder its weights, else `path`.
+
+    Raises: UserError for a path that holds no weights, and is no hub name with files in the local cache.
+    """
+    if path.is_file():
+        return path
+    if path.is_dir() and not is_model_folder(path):
+        return weights_of(path)
+    base_file(path)  # which raises early; the config keeps the folder or the hub name
+    return path
+
+
+def run_of(weights: Path) -> RunFolder | None:
+    """The folder of the run whose final weights or best epoch a file is; None where that cannot be told."""
+    beside = RunFolder(weights.parent)
+    folder = beside if weights.name == beside.best_weights.name else RunFolder.of(weights)
+    return folder if folder.owner.is_file() else None
 
 
 def _weights_in(folder: Path) -> str:

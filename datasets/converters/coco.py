@@ -164,16 +164,25 @@ def _find_image(root: Path, path: Path, name: str) -> Path:
 
 
 def _cases(root: Path, images: Sequence[_Image]) -> list[Case]:
-    """A case for each image. The files' own split counts if there is a test split in it."""
+    """A case for each image. The files' own split counts if there is a test split in it.
+
+    Roboflow writes several augmented versions of an image, as NAME_jpg.rf.HASH.jpg: they are one group.
+    """
     splits = {image.split for image in images}
     decided = None not in splits and {"train", "test"} <= splits
     stems = [image.path.stem for image in images]
     unique = len({stem.lower() for stem in stems}) == len(stems)
     names = stems if unique else ["_".join(i.path.relative_to(root).with_suffix("").parts) for i in images]
     return [
-        Case(name, partial(_read, image), image.split if decided else None)
+        Case(name, partial(_read, image), image.split if decided else None, group=_original(image.path.stem))
         for name, image in zip(names, images, strict=True)
     ]
+
+
+def _original(stem: str) -> str | None:
+    """What Roboflow's versions of one image share; None for other names."""
+    match = re.fullmatch(r"(.+)\.rf\.[0-9a-fA-F]{8,}", stem)
+    return match[1] if match else None
 
 
 def _read(image: _Image) -> Pair:

@@ -80,6 +80,8 @@ def _distinct(files: Mapping[str, Path]) -> bool:
 
 
 def _compile(side: str, pattern: str) -> re.Pattern[str]:
+    if "}{" in side:
+        raise ConfigError(f"--pattern {pattern}: nothing says where one of two touching placeholders ends")
     pieces = []
     for piece in _PLACEHOLDER.split(side):
         if piece == "*":

@@ -1,6 +1,7 @@
 """Making a data set: `prepare` runs one converter and writes the whole set, or nothing."""
 
 import inspect
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -50,9 +51,12 @@ def prepare(
     if name not in CONVERTERS:
         raise ConfigError(f"no data set {name!r} to prepare; known: {', '.join(sorted(CONVERTERS))}")
     converter, output = CONVERTERS[name], Path(output)
+    if output.name in ("", ".."):  # "." has no name to put other folders beside
+        output = Path(os.path.abspath(output))
     chosen = _check_options(name, converter.convert, options)
-    if folds is not None and chosen.get("split"):
-        raise ConfigError("--folds draws its own splits; leave --split out")
+    for option in ("split", "test_fraction", "val_fraction"):
+        if folds is not None and chosen.get(option) is not None:
+            raise ConfigError(f"--folds draws its own splits; leave --{option} out")
     sources = [Path(s) for s in ([source] if isinstance(source, str | Path) else source or ())]
     if dry_run:
         with tempfile.TemporaryDirectory() as scratch, open_sources(sources, Path(scratch), converter.digests) as root:

@@ -1,5 +1,8 @@
 """benchmarks/gpu.py without a GPU: what it says there, and those of its parts that a CPU can run."""
 
+import ast
+import math
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +13,9 @@ import pytest
 import torch
 
 from benchmarks import gpu
+from benchmarks.gpu_tables import gpu_tables
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 
 
@@ -30,6 +35,7 @@ def test_a_failing_or_late_part_is_recorded():
     assert gpu.attempt(end, lambda: {"ms": 1}) == {"ms": 1}
     assert gpu.attempt(end, fail) == {"error": "ValueError: no kernel"}
     assert gpu.attempt(end - 120, fail) == {"error": "not started: no time left"}
+    assert gpu.attempt(end, lambda: {"ms": 1.0, "loss": math.nan}) == {"error": "not finite: loss"}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -37,6 +43,17 @@ def test_gradients_are_compared_with_those_in_float32_on_the_cpu(precision):
     found = gpu.compare_gradients(precision, CPU)
     assert found["passed"]
     assert (found["relative_difference"] == 0) == (precision == "fp32")
+
+
+def test_a_single_process_trains_through_torch_distributed():
+    """As with nccl; here through gloo, which is why it says not passed."""
+    code = "import torch; from benchmarks.gpu import distributed_steps as run; print(run(torch.device('cpu')))"
+    environment = {**os.environ, **gpu.ONE_PROCESS, "MASTER_PORT": "29519"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert (found["backend"], found["passed"]) == ("gloo", False)
+    assert found["losses"][1] != found["losses"][0] > 0
 
 
 def test_a_step_trains():
@@ -55,7 +72,7 @@ def test_the_table_has_a_line_for_each_step_and_check():
         "nccl": {"error": "no nccl"},
         "nano run": {"scores": ["last"], "passed": True},
     }
-    lines = gpu.markdown(record).splitlines()
+    lines = gpu_tables(record, 512, 5).splitlines()
     assert lines[0] == "A GPU, torch 2.11, CUDA 12.8: SALT-256 on ViT-B, 512 x 512, batch 5."
     assert "| bf16 | no | yes | 12.3 | 400.0 | 2000 | 1900 |" in lines
     assert "| bf16 | no | yes | OutOfMemoryError: a/b |  |  |  |" in lines

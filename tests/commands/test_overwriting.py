@@ -1,5 +1,7 @@
 """No command replaces a file that it did not make, unless it is told to."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,6 +42,32 @@ def test_export_does_not_replace_what_it_exports(sam_weights, tmp_path, capsys, 
     assert main([*arguments, "--pretrained_path", str(base)]) == 2
     assert "is the file that is exported, or its base; give another name" in capsys.readouterr().err
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(("kind", "name"), [("sam", "m.pth"), ("full", "m.safetensors"), ("onnx", "m.onnx")])
+def test_export_replaces_a_file_only_if_it_is_told_to(sam_weights, tmp_path, capsys, kind, name):
+    (tmp_path / name).write_bytes(b"another run's weights")
+    arguments = ["export", "--checkpoint", str(sam_weights), "--output", str(tmp_path / name), "--format", kind]
+    assert main(arguments) == 2
+    assert f"--output {tmp_path / name}: exists already; give another name" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"another run's weights"
+    if kind == "full":
+        assert main([*arguments, "--force"]) == 0
+        assert (tmp_path / name).read_bytes() != b"another run's weights"
+
+
+def test_score_replaces_no_results_of_a_model(workspace, capsys):
+    shutil.copytree(workspace.data / "masks", workspace.folder / "copy")
+    arguments = ["score", "--predictions", str(workspace.folder / "copy"), "--truth", str(workspace.data / "masks")]
+    arguments.append("--output")
+    for _ in range(2):
+        assert main([*arguments, str(workspace.folder / "scores")]) == 0
+    run = workspace.folder / "run"
+    assert main(workspace.train_arguments("run/m.safetensors", "--training_strategy", "none")) == 0
+    before = contents(run)
+    assert main([*arguments, str(run)]) == 1
+    assert "results.json: holds the results of a model; give another --output" in capsys.readouterr().err
+    assert contents(run) == before
 
 
 def test_export_replaces_only_the_folder_of_an_earlier_export(sam_weights, tmp_path, capsys):

@@ -315,3 +315,12 @@ def test_a_row_may_have_fewer_seeds_than_the_plan(plan, workspace, capsys):
     assert found == ["all/bars/0", "all/bars/1", "one/bars/1"]
     assert run(plan(rows=rows, seeds=[0]), "--dry_run") == 2
     assert "row one: no seed 1; the plan has 0" in capsys.readouterr().err
+
+
+def test_a_row_may_start_from_the_folder_of_a_run(plan, workspace):
+    assert run(plan(seeds=[0]), "--only", "lora/*") == 0
+    base = workspace.folder / "runs" / "lora" / "bars" / "0"
+    row = {"model_config": str(workspace.model_config), "pretrained_path": str(base)}
+    path = plan(seeds=[0], rows={"next": row | {"overrides": ["strategy=none", "sam.weights=pretrained"]}})
+    assert run(path) == 0
+    assert [each.state for each in sweep_runs(read_plan(path))] == ["done"]

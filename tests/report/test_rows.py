@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from report.comparison import reference_row
 from report.gather import gather
 from report.paper import PAPER_ROWS, column_name
 from report.rows import labels, order, rank_text
+from report.table import build_table
 
 SALT_200 = {"svd_rank_linear": 200, "svd_rank_conv2d": 200, "r_lora": 256, "rank_pattern": {}}
 
@@ -77,6 +79,18 @@ def test_every_row_of_the_paper_is_matched_by_its_runs(maker, paper):
 )
 def test_a_row_is_named_by_what_it_is(maker, row, changes, label, of_paper):
     assert label_of(maker, row, **changes) == (label, of_paper)
+
+
+def test_a_run_with_the_detail_head_is_no_row_of_the_paper(maker):
+    """Its results have all that the paper's SALT 256 has; its config tells."""
+    plain, head = (maker.run("salt_256", folder=name) for name in ("plain", "head"))
+    for folder, value in ((plain, "official"), (head, "detail")):
+        (folder / "config.yaml").write_text(f"strategy: salt\nsam: {{mask_head: {value}}}\n")
+    by_folder = {run.folder: run.key for run in gather(maker.root).runs}
+    assert (by_folder[plain].paper, by_folder[head].paper) == ("salt_256", "")
+    assert labels(list(by_folder.values()))[by_folder[head]].endswith("detail head)")
+    rows = build_table(gather(maker.root).runs, "last", "img_size").sections[0].rows
+    assert reference_row(rows).key == by_folder[plain]
 
 
 def test_a_run_without_the_key_prompt_is_a_text_prompted_one(maker):

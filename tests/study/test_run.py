@@ -47,7 +47,7 @@ def test_the_page_alone_takes_what_is_there(plan, study, finish, tmp_path, capsy
 
 @pytest.mark.slow
 def test_the_study_in_small(plan, workspace, tmp_path):
-    """One seed, one epoch, three methods at 32 pixels; two seeds would be needed for claims, so these are made up."""
+    """One seed, one epoch, one method at 32 pixels; two seeds would be needed for claims, so these are made up."""
     page = tmp_path / "page"
     of = {"data_config": str(workspace.data_config)}
     short = {
@@ -56,7 +56,15 @@ def test_the_study_in_small(plan, workspace, tmp_path):
         "first_rates": [1e-3],
         "learning_rates": [1e-3],
         "datasets": {"drive": of | {"validation_images": 1}, "b": of | {"validation_images": 0}},
-        "variants": {"relu": {"base": "sam", "overrides": ["ft.relu=none"], "lr_of": "salt", "datasets": ["drive"]}},
+        "families": {
+            "Nano": {
+                "none": {"base": "sam", "label": "before", "overrides": ["strategy=none"], "trained": False},
+                "lora": {"base": "sam", "label": "LoRA", "overrides": ["strategy=lora"]},
+            }
+        },
+        "variants": {"wide": {"base": "sam", "overrides": ["ft.r_lora=2"], "lr_of": "lora", "datasets": ["drive"]}},
+        "tested": ["lora"],
+        "ablations": [{"title": "Rank", "rows": {"lora": "1", "wide": "2"}}],
         "cross_set": ["lora"],
     }
     path = plan(**short)
@@ -82,11 +90,11 @@ def test_the_study_in_small(plan, workspace, tmp_path):
     assert {file: file.stat().st_mtime_ns for file in kept} == kept, "what was done is left alone"
     assert "learning rate of lora: 0.001 (Dice of the images set aside: 0.001: 0." in third.stdout
     text = (page / "README.md").read_text()
-    assert "The page is made from 7 of 7 runs." in text
+    assert "The page is made from 5 of 5 runs." in text
     assert "predictions_1.png" in text
     assert sum(file.stat().st_size for file in page.iterdir()) < 500_000
     with (page / "per_image.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 7 * 2
+        assert len(list(csv.DictReader(file))) == 5 * 2
     own, other = re.search(r"\| drive \| (0\.\d+) \| (0\.\d+) \|\n", text).groups()  # the two sets are the same images
     assert own == other
     tested = (tmp_path / "runs" / "final" / "lora" / "drive" / "0" / "model_set_test").stat().st_mtime_ns

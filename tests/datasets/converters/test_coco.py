@@ -1,6 +1,7 @@
 """COCO files of a user: polygons and run-length codes of several categories, splits by name."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from pycocotools import mask as coco_masks
 
 from datasets.io import read_image, read_mask
 from datasets.preparation.prepare import prepare
+from datasets.split import read_rows
 from utils.config import load_config
 from utils.errors import ConfigError, UserError
 
@@ -125,6 +127,21 @@ def test_bad_files(mine, tmp_path, spoil, message):
     with pytest.raises(UserError, match=message):
         prepare("coco", mine, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_augmented_versions_of_an_image_are_one_group(mine, tmp_path):
+    """Roboflow writes several of each, without a test split."""
+    names = [f"photo{i}_jpg.rf.{version:032x}.png" for i in range(5) for version in range(3)]
+    for name in names:
+        shutil.copy(mine / "photos" / "day0" / "0.png", mine / name)
+    areas = [{"image_id": 10 + i, "category_id": 1, "segmentation": [rectangle(0, 0, 4, 4)]} for i in range(len(names))]
+    write(mine, content(names, areas))
+    prepare("coco", mine, tmp_path / "out")
+    splits = {}
+    for row in read_rows(tmp_path / "out" / "data_split.csv"):
+        splits.setdefault(row.group, set()).add(row.split)
+    assert set(splits) == {f"photo{i}_jpg" for i in range(5)}
+    assert all(len(of_group) == 1 for of_group in splits.values())
 
 
 def test_boxes_without_areas_are_no_masks(mine, tmp_path):

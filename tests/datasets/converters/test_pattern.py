@@ -60,6 +60,7 @@ def test_images_and_masks_in_one_folder():
         ("{id}=mask", r"needs \{id\} on each side"),
         ("image={id}", r"needs \{id\} on each side"),
         ("{id}_{id}={id}", r"\{id\} is unknown or used twice"),
+        ("{group}{id}={group}{id}_m", "nothing says where one of two touching placeholders ends"),
         ("{nr}_{id}={id}", r"\{nr\} is unknown"),
         ("{id}={id}_{group}", r"\{group\} is missing on the image's side"),
     ],

@@ -198,6 +198,20 @@ def test_invalid_folds(tmp_path, options, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_folds_take_no_fractions(tmp_path):
+    with pytest.raises(ConfigError, match="--folds draws its own splits; leave --val_fraction out"):
+        prepare("folder", None, tmp_path / "set", folds=5, val_fraction=0.2)
+
+
+def test_the_output_may_be_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="here: exists already"):
+        prepare("toy", None, ".")
+    prepare("toy", None, ".", force=True)
+    assert (tmp_path / "here" / "data_split.csv").is_file()
+
+
 def test_a_dry_run_reports_the_same_and_writes_nothing(tmp_path):
     planned = prepare("toy", None, tmp_path / "a" / "set", seed=1, count=10, folds=5, dry_run=True)
     assert not list(tmp_path.iterdir())
