@@ -33,7 +33,8 @@ from training.run_weights import run_of
 from utils.config import Config
 from utils.config.evaluation import EvaluationConfig
 from utils.config.options import MetricName
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
+from utils.files import find_path
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +129,9 @@ def evaluate_checkpoint(
     options in the folder's name.
     """
     model, config = load_trained(path, pretrained_path)
+    window = _own_window(data) if data is not None else {}
     if data is not None:
-        transforms = config.data_transforms.model_copy(update=_own_window(data))
+        transforms = config.data_transforms.model_copy(update=window)
         config = config.model_copy(update={"data": data.require_data(), "data_transforms": transforms})
     if not others and options.flips == config.evaluation.flips:
         options = replace(options, flips=None)
@@ -145,10 +147,13 @@ def evaluate_checkpoint(
     counted = result_metadata(config, model, split, path)
     native_logits = None
     windows = options.tile or (config.data_transforms.scale == "native" and "tile_overlap" in options.used)
+    if "tile_overlap" in options.used and not windows:
+        raise ConfigError("--tile_overlap: is for --tile, and for models of data_transforms.scale: native")
     if others or windows:
+        overrides = [f"data_transforms.{key}={'null' if value is None else value}" for key, value in window.items()]
         members = [
             as_predictor(model, config, device),
-            *(load_model(other, pretrained_path, device) for other in others),
+            *(load_model(other, pretrained_path, device, overrides) for other in others),
         ]
         predictor = average(members, [str(p) for p in (path, *others)], options.tile_overlap)
         native_logits = _native_logits(predictor, dataset, options)
@@ -182,7 +187,7 @@ def _refuse_training_images(paths: Sequence[Path], dataset: GeneralDataset, conf
         if run is None or not run.config.is_file() or not run.data_split.is_file():
             continue
         own = Config.from_resolved(run.config.read_text(encoding="utf-8"), str(run.config)).require_data()
-        if own.root_path.resolve() != root:
+        if find_path(own.root_path, run.config.parent).resolve() != root:
             continue
         if seen := sorted(tested & {row.image for row in read_rows(run.data_split) if row.split == "train"}):
             raise UserError(

@@ -81,9 +81,9 @@ class SweepRun:
 
     @property
     def wants_more_epochs(self) -> bool:
-        """Whether the plan has more epochs than the finished run, which can go on."""
+        """Whether the plan has more epochs than the finished run."""
         folder = self.folder
-        return bool(folder.config.is_file() and folder.check_config(self.config()) and folder.states.states())
+        return folder.config.is_file() and folder.check_config(self.config())
 
     @property
     def changes(self) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 import adapters
 from checkpointing import weights_file
 from checkpointing.tensor_files import read_tensor_file, unwrapped_state_dict, write_tensors
+from evaluation.threshold import Threshold
 from networks.base import SegmentationModel
 from networks.hf_names import is_hf
 from networks.prompted import PromptedModel
@@ -102,6 +103,8 @@ def export_full(model: SegmentationModel, config: Config, checkpoint: Path, outp
     plain: dict[str, Any] = {"pretrained_path": base}
     if not any(adapters.adapted_layers(model)):
         plain |= {"strategy": "none", "decoder_training": False, "ft": type(config.ft)()}
+    if config.evaluation.threshold == "val":  # not chosen yet, and nothing is trained that could choose it
+        plain["evaluation"] = Threshold.of(config.evaluation).replacing(config.evaluation)
     if (data := config.data) is not None:
         root = Path(data.root_path.name or "data")
         plain["data"] = data.model_copy(update={"root_path": root, "data_split_csv": root / "data_split.csv"})

@@ -18,7 +18,8 @@ from utils.files import write_json
 
 PROCESSOR = "preprocessor_config.json"
 _METADATA = {"format": "pt", "software": "SALT export"}  # transformers asks for the first
-_MASK_STRIDE = 4  # of the masks that the decoder puts out
+_UPSCALING = 4  # of the embedding's grid, by the mask decoder
+_SAM2_STRIDE = 16  # of that grid
 
 
 def export_hf(
@@ -54,7 +55,9 @@ def export_hf(
     weights, description = model.hf_model(state, size)
     weights = halved(weights) if half else weights
     write_safetensors(folder / WEIGHTS, weights, _METADATA)
-    write_json(folder / PROCESSOR, _processor(config.data_transforms, config.arch == SAM2_ARCH, size))
+    is_sam2 = config.arch == SAM2_ARCH
+    stride = _SAM2_STRIDE if is_sam2 else description["vision_config"]["patch_size"]
+    write_json(folder / PROCESSOR, _processor(config.data_transforms, is_sam2, size, _UPSCALING * size // stride))
     write_json(folder / CONFIG, description)
     return description["architectures"][0]
 
@@ -67,17 +70,20 @@ def _is_export(path: Path) -> bool:
         return False
 
 
-def _processor(transforms: DataTransformsConfig, is_sam2: bool, size: int) -> dict[str, Any]:
-    """The preprocessing of `SamProcessor`, which pads as this project does, or of `Sam2Processor`, which stretches."""
+def _processor(transforms: DataTransformsConfig, is_sam2: bool, size: int, mask_size: int) -> dict[str, Any]:
+    """The preprocessing of `SamProcessor`, which pads as this project does, or of `Sam2Processor`, which stretches.
+
+    `size` and `mask_size` are the sides of the model's images and of its masks.
+    """
     name = "Sam2" if is_sam2 else "Sam"
-    square, small = {"height": size, "width": size}, size // _MASK_STRIDE
-    sizes: dict[str, Any] = {"size": square, "mask_size": {"height": small, "width": small}}
+    square, small = ({"height": side, "width": side} for side in (size, mask_size))
+    sizes: dict[str, Any] = {"size": square, "mask_size": small}
     if not is_sam2:
         sizes = {
             "size": {"longest_edge": size},
             "pad_size": square,
-            "mask_size": {"longest_edge": small},
-            "mask_pad_size": {"height": small, "width": small},
+            "mask_size": {"longest_edge": mask_size},
+            "mask_pad_size": small,
         }
     return {
         "image_processor_type": f"{name}ImageProcessor",

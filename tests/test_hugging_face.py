@@ -330,5 +330,10 @@ def test_the_processor_prepares_images_as_this_project_does(make_weights, tmp_pa
     pixels, _, _ = load_model(checkpoint).transform(image)
     torch.testing.assert_close(given["pixel_values"][0], pixels, atol=1e-5, rtol=0)
     assert given["input_boxes"].tolist() == [[[0.0, 0.0, 9.0, 9.0]]]
+    with torch.no_grad():
+        masks = SamModel.from_pretrained(output)(**given, multimask_output=False).pred_masks
+    truth = Image.fromarray(np.zeros((32, 20), np.uint8))
+    labels = SamProcessor.from_pretrained(output)(images=Image.fromarray(image), segmentation_maps=truth)["labels"]
+    assert masks.shape[-2:] == np.shape(labels)[-2:]  # so that a training loop can compare them
     written = json.loads((output / "config.json").read_text())
     assert written["mask_decoder_config"]["layer_norm_eps"] == 1e-5  # segment_anything's, not transformers' default

@@ -87,7 +87,7 @@ def test_means_with_different_checkpoints_have_different_folders(trained):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_no_model_is_tested_on_images_that_it_was_trained_on(workspace, capsys):
+def test_no_model_is_tested_on_images_that_it_was_trained_on(workspace, capsys, monkeypatch):
     """As the other folds' models of a cross-validation, or an old run after the split was drawn anew."""
     assert main(workspace.train_arguments("run/m.safetensors", "--set", "training.num_epochs=1")) == 0
     run, split = workspace.folder / "run", workspace.data / "data_split.csv"
@@ -100,6 +100,18 @@ def test_no_model_is_tested_on_images_that_it_was_trained_on(workspace, capsys):
         assert "was trained on 4 of these 4 test images, such as train0.png" in capsys.readouterr().err
     assert sorted(run.iterdir()) == before
     assert main(["test", "--checkpoint", str(run), "--split", "train", "--device", "cpu"]) == 0
+    config = run / "config.yaml"  # as of a set in the project's folder
+    config.write_text(config.read_text().replace(str(workspace.data), workspace.data.name))
+    monkeypatch.setattr("utils.files.PROJECT_ROOT", workspace.folder)
+    assert main(["test", "--checkpoint", str(run), "--device", "cpu"]) == 1
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_an_overlap_of_windows_that_are_not_used_is_refused(trained, tmp_path, capsys, command):
+    more = ["--images", str(trained.data / "images"), "--output", str(tmp_path)] if command == "predict" else []
+    arguments = [command, "--checkpoint", str(trained.folder / "a"), "--device", "cpu", "--tile_overlap", "0.5", *more]
+    assert main(arguments) == 2
+    assert "--tile_overlap: is for --tile, and for models of data_transforms.scale: native" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -119,6 +131,8 @@ def test_the_intensity_window_is_that_of_the_images_tested(trained, tmp_path):
         more = ["--data_config", str(tmp_path / "data.yaml"), "--device", "cpu"]
         assert main(["test", "--checkpoint", str(trained.folder / "a"), *more]) == 0
         found.append(results_in(trained.folder / "a" / f"m_{name}_test")["native"]["dice"]["mean"])
+        both = [str(trained.folder / run) for run in ("a", "b")]
+        assert main(["test", "--checkpoint", *both, *more]) == 0
     own = results_in(trained.folder / "a")["last"]["native"]["dice"]["mean"]
     assert found[1] == pytest.approx(own, abs=2e-3)
     assert found[0] != pytest.approx(own, abs=2e-3)

@@ -127,7 +127,10 @@ class Run:
         vars(self).pop("objective", None)  # DistributedDataParallel frees its hooks before it is made anew
         objective = Objective(self.model, loss, training.reg_multiplier)
         optimizer = build_optimizer(self.model, training)
-        self.objective, self.optimizer = self.processes.prepare(objective, optimizer, self.model.prompt == "mixed")
+        used = {id(p) for p in self.model.all_used_parameters()}
+        idle = any(p.requires_grad and id(p) not in used for p in self.model.parameters())
+        some_unused = idle or self.model.prompt == "mixed"
+        self.objective, self.optimizer = self.processes.prepare(objective, optimizer, some_unused)
 
     @cached_property
     def data(self) -> DataDigest:

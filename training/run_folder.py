@@ -172,8 +172,17 @@ class RunFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def check_config(self, config: Config) -> bool:
-        """Whether `config` has more epochs than the run in this folder. Raises: UserError if other keys differ."""
-        return check_config(self.config, self.config.read_text(encoding="utf-8"), config, self.config, longer=True)
+        """Whether `config` trains more epochs than the run in this folder. Raises: UserError if other keys differ."""
+        longer = check_config(self.config, self.config.read_text(encoding="utf-8"), config, self.config, longer=True)
+        return longer and config.strategy != "none"
+
+    def check_own(self) -> None:
+        """Raises UserError where a run's first file, run.txt, is missing, and others that it would replace are not."""
+        if self.owner.is_file():
+            return
+        for file in self._files:
+            if file.exists() and file not in (self.row, self.log):  # a sweep writes these two before
+                raise UserError(f"{file}: exists, and no run wrote it; give a --save_path in another folder")
 
     def continue_with(self, config: Config) -> None:
         """Replaces the config of the run; its results, which are those of fewer epochs, are removed first."""
@@ -193,17 +202,24 @@ def decide_start(
             many epochs as `config` wants, and else starts. False starts.
 
     Raises:
-        UserError: the folder holds another run, or none to resume.
+        UserError: the folder holds another run, or none to resume, or files that no run wrote.
         ConfigError: a `save_path` that cannot be written to.
     """
     status = folder.status
     if resume and status == "begun":
+        folder.check_own()
         folder.check_config(config)
         return "start"
     if resume == "auto":
         if status == "finished":
-            more = folder.check_config(config) and folder.states.states()
-            return "resume" if more else "finished"
+            if not folder.check_config(config):
+                return "finished"
+            if not folder.states.states():
+                raise UserError(
+                    f"{folder.path}: has fewer epochs than {config.training.num_epochs}, and no state in last/ to go "
+                    "on from; give another --save_path, or its own training.num_epochs"
+                )
+            return "resume"
         if status == "unfinished":
             return "resume"
     elif resume:
@@ -221,4 +237,5 @@ def decide_start(
         raise UserError(f"{folder.path}: holds an unfinished run; resume it with --resume, or give another --save_path")
     if save_path.exists():
         raise UserError(f"{save_path}: exists already; give another --save_path, or remove it")
+    folder.check_own()
     return "start"

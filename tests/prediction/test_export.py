@@ -175,6 +175,13 @@ def test_the_full_file_stands_alone(make_weights, tmp_path, kind):
     torch.testing.assert_close(half, before.logits(IMAGE), atol=0.05, rtol=0.05)
 
 
+def test_a_threshold_that_is_still_to_be_chosen_is_the_usual_one_in_the_full_file(make_weights, tmp_path):
+    """The epoch of a run that has not ended; the file could not be loaded once."""
+    checkpoint = make_weights("sam", ("Vein",), ("evaluation.threshold=val",))
+    assert export(checkpoint, tmp_path / "full.safetensors", "full") == 0
+    assert load_model(tmp_path / "full.safetensors").threshold.high == 0.5
+
+
 def test_the_full_file_needs_neither_base_nor_clip(workspace, tmp_path, monkeypatch, capsys):
     import clip_files
 

@@ -152,6 +152,13 @@ def test_a_signal_to_one_process_stops_both_and_they_go_on_to_the_bit(workspace)
     assert_same_runs(workspace.folder / "whole", workspace.folder / "cut")
 
 
+@pytest.mark.slow
+def test_adapters_without_an_effect_do_not_stop_several_processes(workspace):
+    """Those of the levels of SAM2's neck that nothing uses then; the second step once failed."""
+    more = ("sam.high_res_features=false", "sam.img_size=64")
+    assert together(workspace, "two", "arch=Prompt Adapted SAM 2", *more, strategy="lora") == [0, 0]
+
+
 def test_an_error_of_the_main_process_ends_all_with_its_status(workspace):
     run(workspace, "r/m.safetensors", strategy="none")
     assert together(workspace, "r", strategy="none") == [1, 1]

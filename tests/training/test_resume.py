@@ -158,6 +158,15 @@ def test_a_damaged_state_is_noticed_and_the_one_before_is_used(workspace, monkey
         assert_same_runs(workspace.folder / "whole", folder)
 
 
+def test_more_epochs_without_a_state_to_go_on_from_are_refused(workspace, capsys):
+    arguments = workspace.train_arguments("r/m.safetensors", "--training_strategy", "lora", "--resume", "auto", "--set")
+    assert main([*arguments, "training.num_epochs=1"]) == 0
+    shutil.rmtree(workspace.folder / "r" / "last")
+    assert main([*arguments, "training.num_epochs=1"]) == 0
+    assert main([*arguments, "training.num_epochs=2"]) == 1
+    assert "r: has fewer epochs than 2, and no state in last/ to go on from" in capsys.readouterr().err
+
+
 def test_where_every_state_is_damaged_resuming_is_refused(workspace, monkeypatch):
     for state in stopped_after_two_epochs(workspace, monkeypatch).states():
         truncate(state)

@@ -50,6 +50,19 @@ def test_a_second_run_in_a_folder_is_refused_and_writes_nothing(workspace, capsy
     assert not folder.lock.exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--resume", "auto"]], ids=" ".join)
+@pytest.mark.parametrize("name", ["data_split.csv", "config.yaml", "best_val.safetensors"])
+def test_a_run_replaces_no_file_that_no_run_wrote(workspace, capsys, name, more):
+    """As where --save_path lies in the data set's folder, or beside a config that the user wrote."""
+    file = workspace.folder / "mine" / name
+    file.parent.mkdir()
+    file.write_text(config_of(workspace).to_yaml())
+    assert main(workspace.train_arguments("mine/m.safetensors", "--training_strategy", "lora", *more)) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"error: {file}: exists, and no run wrote it; give a --save_path in another folder"
+    assert list(contents(file.parent)) == [file.relative_to(file.parent)]
+
+
 def test_what_a_killed_run_wrote_half_is_removed_by_the_next(workspace):
     folder = RunFolder(workspace.folder / "r")
     left = [".results.7.tmp.json", ".m.7.tmp.safetensors", "overlays/a/.x_Bar.7.tmp.png", "predictions/.y.7.tmp.png"]
