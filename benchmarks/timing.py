@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from utils.environment import cpu_multiplies_bf16, environment_info
+from utils.device import cpu_multiplies_bf16
+from utils.environment import environment_info
 from utils.files import write_json, write_text
 
 OUTPUT = Path("runs/bench")

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     from prediction.prompt_file import BoxRow, PointRow, PromptFile
     from prediction.sources import find_sources
     from prediction.tiles import TILE_OVERLAP
-    from utils.environment import resolve_device
+    from utils.device import resolve_device
 
     prompt_file = PromptFile.read(args.points, PointRow) if args.points else None
     prompt_file = PromptFile.read(args.boxes, BoxRow) if args.boxes else prompt_file

@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
             from experiments.experiment import train_and_evaluate
             from training.run_folder import RunFolder
             from training.text_log import append_output
-            from utils.environment import resolve_device
+            from utils.device import resolve_device
 
         fold = f"_fold{data.fold_num}" if data.fold_num else ""
         name = f"{data.name}_{config.strategy}_{config.seed}{fold}"

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     """Serves the page until Ctrl-C."""
     from model import load_model
     from prediction.view import serve
-    from utils.environment import resolve_device
+    from utils.device import resolve_device
 
     checkpoints = [checkpoint_file(path) for path in (args.checkpoint, args.compare) if path]
     device = resolve_device(args.device)

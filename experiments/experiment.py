@@ -40,7 +40,8 @@ from training.run_folder import Resume, RunFolder, decide_start
 from training.signals import StoppedError, StopRequests
 from training.text_log import kept_in
 from utils.config import Config
-from utils.environment import deterministic, environment_info, peak_memory_bytes, seed_everything
+from utils.determinism import deterministic, seed_everything
+from utils.environment import environment_info, peak_memory_bytes
 from utils.errors import ConfigError
 from utils.files import write_json, write_text
 

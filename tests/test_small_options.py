@@ -14,7 +14,7 @@ from datasets.data import EpochSampler
 from main import main
 from model import build_model
 from utils.config import load_config
-from utils.environment import resolve_device
+from utils.device import resolve_device
 from utils.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from torch import nn
 
 from utils.config.options import Precision
-from utils.environment import cpu_multiplies_bf16
+from utils.device import cpu_multiplies_bf16
 from utils.errors import ConfigError, UserError
 
 log = logging.getLogger(__name__)

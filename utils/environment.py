@@ -1,25 +1,16 @@
-"""The machine and software of a run, its device, its peak memory and its seeds."""
+"""The machine and software of a run, and its peak memory."""
 
-import logging
-import os
 import platform
-import random
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from utils.cores import usable_cores
-from utils.errors import ConfigError
 from utils.files import PROJECT_ROOT
-
-logger = logging.getLogger(__name__)
 
 # The packages that results depend on; the last three build the traditional networks.
 PACKAGES = (
@@ -73,80 +64,6 @@ def peak_memory_bytes(device: torch.device) -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, others KiB
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device for "auto" (CUDA where there is one, else the CPU), "cpu", "cuda", "cuda:N", or "mps" (untested).
-
-    With several processes on a machine (torchrun), "auto" and "cuda" give each process its own GPU, by LOCAL_RANK.
-
-    Raises:
-        ConfigError: another name; no CUDA or MPS; an N that does not exist, or that several processes would share.
-    """
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return torch.device("cpu")
-    if name == "mps":
-        if not torch.backends.mps.is_available():
-            raise ConfigError("device: 'mps' asks for Apple's GPU, which torch does not find here; use cpu or auto")
-        logger.warning("device mps is passed to torch as it is: nothing here was ever run on it")
-        return torch.device("mps")
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (name != "cuda" and not index.isdecimal()):
-        raise ConfigError(f"device: {name!r} is not known, use auto, cpu, cuda:N or mps")
-    if not torch.cuda.is_available():
-        raise ConfigError(f"device: {name!r} asks for CUDA, which torch does not find here; use cpu or auto")
-    if several and index:
-        raise ConfigError(f"device: {name!r} is one GPU for several processes; use cuda, which gives each its own")
-    index = os.environ.get("LOCAL_RANK", "0") if several else index
-    count = torch.cuda.device_count()
-    if int(index or 0) >= count:
-        raise ConfigError(f"device: 'cuda:{index or 0}' does not exist, this machine has cuda:0 to cuda:{count - 1}")
-    return torch.device("cuda", int(index or 0))
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Whether torch has fast bf16 matrix products on this CPU (on x86: with AVX-512 or newer).
-
-    Without them, bf16 takes a hundred times as long as fp32.
-    """
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds the global generators of python, numpy and torch (all devices).
-
-    Raises:
-        ConfigError: a seed outside 0 to 2^32 - 1, numpy's range.
-    """
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"seed: {seed} is outside 0 to 2^32 - 1")
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-@contextmanager
-def deterministic(on: bool) -> Iterator[None]:
-    """A block in which torch uses deterministic kernels, if `on`.
-
-    Warns of each GPU operation that has no such kernel.
-    """
-    if not on:
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.benchmark = benchmark
 
 
 def _version(package: str) -> str | None:

@@ -20,7 +20,7 @@ from training.processes import Processes
 from training.run import Objective
 from training.signals import StoppedError
 from training.weight_average import WeightAverage
-from utils.environment import seed_everything
+from utils.determinism import seed_everything
 from utils.errors import ConfigError, UserError
 from utils.losses import SegmentationLoss
 

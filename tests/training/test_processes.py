@@ -183,7 +183,7 @@ def test_the_error_of_another_process_is_one_line(workspace, monkeypatch, capsys
 
 
 def test_a_gpu_for_each_process(monkeypatch):
-    from utils.environment import resolve_device
+    from utils.device import resolve_device
     from utils.errors import ConfigError
 
     monkeypatch.setenv("WORLD_SIZE", "2")

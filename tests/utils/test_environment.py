@@ -1,8 +1,7 @@
-"""What a run says of its machine, and how it picks its device and its seeds."""
+"""What a run says of its machine."""
 
 import json
 import os
-import random
 import resource
 import shutil
 import subprocess
@@ -14,8 +13,7 @@ import pytest
 import torch
 
 from utils import environment
-from utils.environment import environment_info, peak_memory_bytes, resolve_device, seed_everything
-from utils.errors import ConfigError
+from utils.environment import environment_info, peak_memory_bytes
 
 CPU = torch.device("cpu")
 KEYS = {"python", "packages", "platform", "cpu_count", "device", "device_name", "cuda", "git", "command"}
@@ -35,17 +33,6 @@ def repository(tmp_path):
     ):
         subprocess.run(["git", "-C", str(folder), *arguments], check=True, env=outside, capture_output=True)
     return folder
-
-
-@pytest.fixture
-def gpus(monkeypatch):
-    """Pretend that torch sees this many GPUs."""
-
-    def pretend(count):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-
-    return pretend
 
 
 def test_the_keys_and_what_they_hold(monkeypatch):
@@ -118,68 +105,6 @@ def test_peak_memory_is_in_bytes_and_stays_after_the_peak():
     assert 1e7 < before < 4e9
     assert grown - before == pytest.approx(512 << 20, rel=0.25)
     assert after >= grown - (1 << 20)  # the kernel counts pages a little late
-
-
-def test_auto_takes_a_gpu_where_there_is_one(gpus):
-    gpus(0)
-    assert resolve_device("auto") == CPU
-    gpus(1)
-    assert resolve_device("auto") == torch.device("cuda", 0)
-
-
-def test_named_devices(gpus):
-    gpus(2)
-    assert resolve_device("cpu") == CPU
-    assert resolve_device("cuda") == torch.device("cuda", 0)
-    assert resolve_device("cuda:1") == torch.device("cuda", 1)
-
-
-@pytest.mark.parametrize("name", ["cuda", "cuda:0"])
-def test_cuda_where_there_is_none_is_refused(gpus, name):
-    gpus(0)
-    with pytest.raises(ConfigError, match=f"device: '{name}' asks for CUDA"):
-        resolve_device(name)
-
-
-@pytest.mark.parametrize("name", ["cuda:2", "cuda:10"])
-def test_a_gpu_that_does_not_exist_is_refused(gpus, name):
-    gpus(2)
-    with pytest.raises(ConfigError, match=f"'{name}' does not exist, this machine has cuda:0 to cuda:1"):
-        resolve_device(name)
-
-
-@pytest.mark.parametrize("name", ["", "gpu", "CUDA", "cpu:0", "cuda:", "cuda:-1", "cuda:a", "cuda:1:2", "cuda0", "mps"])
-def test_nonsense_names_are_refused(gpus, name):
-    gpus(2)
-    with pytest.raises(ConfigError) as caught:
-        resolve_device(name)
-    assert repr(name) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def draw():
-    return random.random(), float(np.random.rand()), float(torch.rand(()))
-
-
-def test_a_seed_repeats_every_generator():
-    seed_everything(5)
-    first = draw()
-    seed_everything(6)
-    other = draw()
-    seed_everything(5)
-    assert draw() == first
-    assert all(a != b for a, b in zip(first, other, strict=True))
-
-
-@pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_out_of_range_is_refused(seed):
-    with pytest.raises(ConfigError, match=f"seed: {seed} "):
-        seed_everything(seed)
-
-
-@pytest.mark.parametrize("seed", [0, 2**32 - 1])
-def test_the_ends_of_the_range_are_seeds(seed):
-    seed_everything(seed)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells the peak there")
