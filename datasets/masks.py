@@ -99,7 +99,17 @@ def positions_for(
     values: np.ndarray, label_list: Sequence[int], path: Path, image_path: Path, size: tuple[int, int]
 ) -> np.ndarray:
     """Do what `read_labels` does, from values already read."""
-    if values.shape != tuple(size):
-        ours, theirs = (f"{shape[1]} x {shape[0]}" for shape in (values.shape, size))
-        raise UserError(f"{path}: mask of {ours} pixels, but image {image_path.name} is {theirs} (width x height)")
+    check_size(values, path, size, image_path)
     return label_positions(values, label_list, path)
+
+
+def check_size(mask: np.ndarray, path: Path, size: Sequence[int], image_path: Path) -> None:
+    """Raises UserError that names both files unless a mask has an image's size (H, W, ...)."""
+    if mask.shape[:2] != tuple(size[:2]):
+        ours, theirs = size_text(mask.shape), size_text(size)
+        raise UserError(f"{path}: mask of {ours} pixels, but image {image_path.name} is {theirs} (width x height)")
+
+
+def size_text(size: Sequence[int]) -> str:
+    """The width and height of an array's shape (H, W, ...), as messages say them: "565 x 584"."""
+    return f"{size[1]} x {size[0]}"

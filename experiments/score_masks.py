@@ -10,6 +10,7 @@ from datasets.converters.pattern import Pairing, pair_by
 from datasets.converters.proposal import propose
 from datasets.converters.search import images_below
 from datasets.io import read_image, read_mask
+from datasets.masks import size_text
 from evaluation.metrics import score_pair
 from evaluation.results import (
     RESULTS_FILE,
@@ -63,7 +64,7 @@ def score_masks(
         true = _read(true_path, named, None)
         predicted = _read(predicted_path, named, threshold)
         if predicted.shape != true.shape:
-            ours, theirs = (f"{width} x {height}" for height, width in (predicted.shape, true.shape))
+            ours, theirs = size_text(predicted.shape), size_text(true.shape)
             raise UserError(
                 f"{predicted_path}: {ours} pixels, but the true mask {true_path.name} is {theirs} (width x height)"
             )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from datasets.checks.examine import Facts
+from datasets.masks import size_text
 from datasets.split import SPLITS, Row
 
 _TITLE_WIDTH = 14
@@ -31,7 +32,7 @@ def card_lines(data: Any, rows: Sequence[Row], facts: Sequence[Facts]) -> list[s
         tested = getattr(data, "fold_num", 0)
         grouped = f", {groups} groups" if groups else ""
         lines.append(_line("folds", f"{len(folds)} of {fold_sizes} images{grouped}; fold {tested} is tested"))
-    sizes = [f"{one.size[1]} x {one.size[0]}" for one in facts if one.size]
+    sizes = [size_text(one.size) for one in facts if one.size]
     lines.append(_line("sizes", _listed([f"{n} of {s}" for s, n in _counted(sizes)]) + " (width x height)"))
     lines.append(_line("bit depths", _listed([f"{n} {d}" for d, n in _counted([f.depth for f in facts if f.depth])])))
     values = Counter(value for one in facts for value in one.values)

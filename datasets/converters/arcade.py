@@ -9,6 +9,7 @@ from datasets.converters.coco_file import Polygon, fill_polygons, polygons_of
 from datasets.converters.plan import Case, Pair, Plan
 from datasets.converters.search import find_in_source, match_files, natural
 from datasets.io import read_image
+from datasets.masks import size_text
 from utils.errors import UserError
 
 DIGESTS = {"arcade.zip": "sha256:a396cdea7c92c55dc97bbf3dd8e3df517d76872b289a8bcb45513bdb3350837f"}
@@ -67,7 +68,7 @@ class _Drawing(NamedTuple):
 def _read(image: Path, drawing: _Drawing, annotations: Path) -> Pair:
     values = read_image(image)
     if values.shape[:2] != drawing.size:
-        ours, theirs = (f"{width} x {height}" for height, width in (values.shape[:2], drawing.size))
+        ours, theirs = size_text(values.shape), size_text(drawing.size)
         raise UserError(f"{image}: {ours} pixels, but {annotations.name} says {theirs} (width x height)")
     return values, fill_polygons(drawing.polygons, drawing.size)
 

@@ -14,6 +14,7 @@ from datasets.converters.coco_file import fill
 from datasets.converters.plan import Case, Pair, Plan, fraction_sizes
 from datasets.converters.search import contents_of, files_below
 from datasets.io import read_image
+from datasets.masks import size_text
 from utils.errors import ConfigError, UserError
 
 _KEYS = ("images", "annotations", "categories")
@@ -188,7 +189,7 @@ def _original(stem: str) -> str | None:
 def _read(image: _Image) -> Pair:
     values = read_image(image.path)
     if values.shape[:2] != image.size:
-        ours, theirs = (f"{width} x {height}" for height, width in (values.shape[:2], image.size))
+        ours, theirs = size_text(values.shape), size_text(image.size)
         raise UserError(f"{image.path}: {ours} pixels, but its COCO file says {theirs} (width x height)")
     labels = np.zeros(image.size, np.uint8)
     for label, segmentation, path, number in image.drawn:

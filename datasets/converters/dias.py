@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_pairs, check_sizes
+from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_pairs
 from datasets.converters.search import find_in_source, match_files
 from datasets.io import read_image, read_mask
+from datasets.masks import check_size
 from utils.errors import UserError
 
 DIGESTS = {"DIAS.zip": "md5:780f32df6fb2a5de5d476f385cf2e83b"}
@@ -67,5 +68,5 @@ def _read(paths: Sequence[Path], mask: Path, projection: str) -> Pair:
             raise UserError(f"{path}: size or bit depth differs from {paths[0].name}, a frame of the same sequence")
     image = PROJECTIONS[projection](np.stack(frames))
     vessels = binary_mask(read_mask(mask), mask, _THRESHOLD)
-    check_sizes(image, paths[0], vessels, mask)
+    check_size(vessels, mask, image.shape, paths[0])
     return image, vessels

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from datasets.converters.classes import Classes, check_without_classes, parse_classes
 from datasets.converters.pattern import Pairing, pair_by
-from datasets.converters.plan import Case, Pair, Plan, check_sizes, fraction_sizes, own_labels
+from datasets.converters.plan import Case, Pair, Plan, fraction_sizes, own_labels
 from datasets.converters.proposal import propose
 from datasets.converters.search import images_below
 from datasets.io import read_image, read_mask
+from datasets.masks import check_size
 from utils.errors import ConfigError, UserError
 
 _SHOWN_PAIRS = 5
@@ -132,5 +133,5 @@ def _group_hint(pairing: Pairing, image_files: Mapping[str, Path], mask_files: M
 def _read(image: Path, mask: Path, classes: Classes | None, threshold: int | None) -> Pair:
     values = read_image(image)
     labels = classes.read(mask) if classes else own_labels(read_mask(mask), mask, threshold)
-    check_sizes(values, image, labels, mask)
+    check_size(labels, mask, values.shape, image)
     return values, labels

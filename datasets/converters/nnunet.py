@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from datasets.converters.nifti import NIFTI_SUFFIXES, read_volume
-from datasets.converters.plan import Case, Pair, Plan, check_sizes, fraction_sizes, own_labels
+from datasets.converters.plan import Case, Pair, Plan, fraction_sizes, own_labels
 from datasets.converters.search import NO_SOURCE_OF_OWN, contents_of, files_below, find_in_source
 from datasets.converters.slices import slice_cases, to_16_bits
 from datasets.io import IMAGE_SUFFIXES, read_image, read_mask
+from datasets.masks import check_size
 from utils.errors import ConfigError, UserError
 
 _SUFFIXES = (*NIFTI_SUFFIXES, *IMAGE_SUFFIXES)
@@ -114,7 +115,7 @@ def _read(mask: Path, channels: Sequence[Path], allowed: tuple[int, ...]) -> Pai
     labels = _checked(read_mask(mask), mask, allowed)
     images = [read_image(path) for path in channels]
     for path, image in zip(channels, images, strict=True):
-        check_sizes(image, path, labels, mask)
+        check_size(labels, mask, image.shape, path)
     return _joined(images), labels
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from datasets.io import read_image, read_mask
+from datasets.masks import check_size
 from utils.errors import ConfigError, UserError
 
 # Image (H, W) or (H, W, 3), uint8 or uint16, and its mask (H, W): bool is written as 0/255, integers as they are.
@@ -97,15 +98,8 @@ def pair_reader(image: Path, mask: Path, threshold: int = 0) -> partial[Pair]:
 
 def _read_pair(image: Path, mask: Path, threshold: int) -> Pair:
     values, vessels = read_image(image), binary_mask(read_mask(mask), mask, threshold)
-    check_sizes(values, image, vessels, mask)
+    check_size(vessels, mask, values.shape, image)
     return values, vessels
-
-
-def check_sizes(image: np.ndarray, image_path: Path, mask: np.ndarray, mask_path: Path) -> None:
-    """Raise UserError that names both files unless image and mask have the same size."""
-    if image.shape[:2] != mask.shape[:2]:
-        ours, theirs = (f"{values.shape[1]} x {values.shape[0]}" for values in (mask, image))
-        raise UserError(f"{mask_path}: mask of {ours} pixels, but image {image_path.name} is {theirs} (width x height)")
 
 
 def binary_mask(values: np.ndarray, path: Path, threshold: int = 0) -> np.ndarray:

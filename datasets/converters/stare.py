@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from datasets.converters.field_of_view import by_threshold
-from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_pairs, check_sizes
+from datasets.converters.plan import Case, Pair, Plan, binary_mask, check_pairs
 from datasets.converters.search import match_files_below
 from datasets.io import MAX_PIXELS, read_image, read_mask
+from datasets.masks import check_size
 from utils.errors import UserError
 
 _SPLIT_SIZES = {"train": 14, "test": 6}
@@ -46,7 +47,7 @@ def _read(image: Path, mask: Path) -> Pair:
         values = read_image(copy)
     with _decompressed(mask) as copy:
         vessels = binary_mask(read_mask(copy), mask, _THRESHOLD)
-    check_sizes(values, image, vessels, mask)
+    check_size(vessels, mask, values.shape, image)
     return values, vessels
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from datasets.masks import size_text
 from utils.config.sources import dump_yaml
 from utils.errors import UserError
 from utils.files import write_text
@@ -80,7 +81,7 @@ def check_values(names: Sequence[str], written: Sequence[Written]) -> None:
 
 
 def _sizes(written: Sequence[Written]) -> str:
-    number = Counter(f"{width} x {height}" for height, width in (one.size for one in written))
+    number = Counter(size_text(one.size) for one in written)
     shown = [size for size, _ in number.most_common(_SHOWN_SIZES)]
     return ", ".join(shown) + (f" and {len(number) - _SHOWN_SIZES} other sizes" if len(number) > _SHOWN_SIZES else "")
 
