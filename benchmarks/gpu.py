@@ -17,9 +17,7 @@ nano run needs all of requirements.txt. Without a GPU the program prints one lin
 import argparse
 import copy
 import json
-import math
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -45,6 +43,7 @@ from model import build_model  # noqa: E402
 from networks.encoder_options import compile_encoder  # noqa: E402
 from training.optimizer import build_optimizer  # noqa: E402
 from training.processes import Processes  # noqa: E402
+from training.run_folder import RunFolder  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.config.options import SAM_ARCH, Precision  # noqa: E402
 from utils.environment import environment_info  # noqa: E402
@@ -67,13 +66,13 @@ ONE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR":
 
 
 def attempt(end: float, part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `part` returns; {"error"} where it fails or is not finite, or where time.monotonic() is past `end`."""
+    """What `part` returns; {"error"} where it fails, gives NaN, or where time.monotonic() is past `end`."""
     if time.monotonic() > end:
         return {"error": "not started: no time left"}
     try:
         found = part()
-        infinite = [name for name, value in found.items() if isinstance(value, float) and not math.isfinite(value)]
-        return {"error": f"not finite: {', '.join(infinite)}"} if infinite else found
+        json.dumps(found, allow_nan=False)  # raises where a loss is not finite
+        return found
     except Exception as error:
         return {"error": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}
     finally:
@@ -174,8 +173,9 @@ def distributed_steps(device: torch.device) -> dict[str, Any]:
 
 def nano_run(output: Path, device: torch.device) -> dict[str, Any]:
     """Makes the synthetic set, trains nano SAM in bf16 and evaluates it, by the command line."""
-    data, model = output / "synthetic", output / "nano" / "model.safetensors"
-    shutil.rmtree(model.parent, ignore_errors=True)  # of an earlier call
+    data, model = output / "synthetic", output / "gpu_nano" / "model.safetensors"
+    if model.parent.is_dir():  # of an earlier call
+        RunFolder(model.parent).remove(model)
     if not (data / "data_split.csv").is_file():
         _main("prepare", "synthetic", "--output", str(data))
     started = time.perf_counter()
@@ -197,19 +197,24 @@ def _main(*arguments: str) -> str:
 
 
 def measure(device: torch.device, output: Path, minutes: float) -> None:
-    """Runs all parts as one record, which is written to `output` after each step: a part may outlive a time limit."""
+    """Runs all parts as one record, which is written to `output` again and again: a part may outlive a time limit."""
+    record: dict[str, Any] = {"environment": environment_info(device), "steps": []}
     run = partial(attempt, time.monotonic() + 60 * minutes)
-    record: dict[str, Any] = {"environment": environment_info(device), "steps": [], "numerics": {}}
-    for precision in PRECISIONS:
-        record["numerics"][precision] = run(partial(compare_gradients, precision, device))
+
+    def save() -> None:
+        write_json(output / "gpu.json", record)
+        write_text(output / "gpu.md", gpu_tables(record, SALT_256.img_size, SALT_256.batch_size))
+
+    record["numerics"] = {precision: run(partial(compare_gradients, precision, device)) for precision in PRECISIONS}
     record["nccl"] = run(partial(nccl_process, device))
+    save()
     record["nano run"] = run(partial(nano_run, output, device))
+    save()
     for (compiled, checkpointed), precision in product(OPTIONS, PRECISIONS):
         step = replace(SALT_256, precision=precision, gradient_checkpointing=checkpointed)
         case = {"precision": precision, "compile": compiled, "gradient_checkpointing": checkpointed}
         record["steps"].append({**case, **run(partial(measure_step, step, compiled, device))})
-        write_json(output / "gpu.json", record)
-        write_text(output / "gpu.md", gpu_tables(record, SALT_256.img_size, SALT_256.batch_size))
+        save()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,9 @@ def gpu_tables(record: dict[str, Any], size: int, batch_size: int) -> str:
         lines.append(f"| {' | '.join([*options, *cells])} |")
     lines += ["", "| check | result |", "|---|---|"]
     checks = {f"gradients in {name} beside the CPU's": found for name, found in record["numerics"].items()}
-    for name, found in {**checks, "one nccl process": record["nccl"], "nano run in bf16": record["nano run"]}.items():
+    others = {"nccl": "one nccl process", "nano run": "nano run in bf16"}
+    checks |= {name: record[part] for part, name in others.items() if part in record}
+    for name, found in checks.items():
         result = found.get("error") or json.dumps({key: value for key, value in found.items() if key != "passed"})
         lines.append(f"| {name} | {'passed' if found.get('passed') else 'FAILED'}: {result.replace('|', '/')} |")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import argparse
+import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from evaluation.threshold import Threshold
+
+log = logging.getLogger(__name__)
 
 
 def add_config_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -73,7 +76,10 @@ def checkpoint_file(path: Path) -> Path:
     """The weights file that --checkpoint names: the file itself, or that of the run in a folder. Raises: UserError."""
     from training.run_weights import weights_of
 
-    return weights_of(path)
+    weights = weights_of(path)
+    if weights != path:
+        log.info("%s: its weights are %s", path, weights.name)
+    return weights
 
 
 def add_metrics_option(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from commands.arguments import add_checkpoint_options, checkpoint_file
 from utils.config import Config
 from utils.config.options import SAM2_ARCH
-from utils.errors import ConfigError
+from utils.errors import ConfigError, UserError
 from utils.files import remove_leftovers
 
 _STRIDE = 16  # of the largest patches
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="the file, or with --format hf the folder")
     parser.add_argument("--format", default="sam", choices=("sam", "hf", "onnx", "full"))
-    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+    parser.add_argument("--force", action="store_true", help="replace what an export wrote, or another file")
     parser.add_argument("--half", action="store_true", help="store float16")
     parser.add_argument(
         "--img_size", type=int, help="sam and hf, for SAM: resize its positions to images of this side, such as 1024"
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--output {args.output}: must be a file name that ends in {', '.join(suffixes)}")
     checkpoint = checkpoint_file(args.checkpoint)
     _refuse(args.output, checkpoint, args.pretrained_path)
-    if args.output.exists() and not args.force:
-        raise ConfigError(f"--output {args.output}: exists already; give another name, or replace it with --force")
+    _refuse_existing(args.output, args.force)
     remove_leftovers(args.output.parent, [args.output.name])
     if args.format == "onnx":
         extra("onnx", "--format onnx")
@@ -78,6 +77,7 @@ def _export_hf(args: argparse.Namespace) -> None:
         raise ConfigError(f"--output {args.output}: must be a folder's name")
     checkpoint = checkpoint_file(args.checkpoint)
     _refuse(args.output / WEIGHTS, checkpoint, args.pretrained_path)
+    _refuse_existing(args.output / WEIGHTS, args.force)
     model, config = load_trained(checkpoint, args.pretrained_path)
     _refuse(args.output / WEIGHTS, config.pretrained_path)
     _check_size_of(config, args.img_size)
@@ -99,6 +99,11 @@ def _check_size(args: argparse.Namespace) -> None:
 def _check_size_of(config: Config, img_size: int | None) -> None:
     if img_size is not None and config.arch == SAM2_ARCH:
         raise ConfigError("--img_size: SAM2's weights fit every image size; leave it out")
+
+
+def _refuse_existing(output: Path, force: bool) -> None:
+    if output.exists() and not force:
+        raise UserError(f"{output}: exists already; give another --output, or replace it with --force")
 
 
 def _refuse(output: Path, *inputs: Path | None) -> None:

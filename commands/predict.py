@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from prediction.predict import predict_files
     from prediction.prompt_file import BoxRow, PointRow, PromptFile
     from prediction.sources import find_sources
-    from prediction.tiles import TILE_OVERLAP
+    from prediction.tiles import check_overlap
     from utils.device import resolve_device
 
     prompt_file = PromptFile.read(args.points, PointRow) if args.points else None
@@ -56,8 +56,7 @@ def run(args: argparse.Namespace) -> None:
     threshold = chosen_threshold(args)
     device = resolve_device(args.device)
     predictor = load_models(checkpoints, args.pretrained_path, device, args.tile_overlap, args.overrides)
-    if args.tile_overlap != TILE_OVERLAP and not (args.tile or predictor.transform.native):
-        raise ConfigError("--tile_overlap: is for --tile, and for models of data_transforms.scale: native")
+    check_overlap(args.tile_overlap, args.tile or predictor.transform.native)
     outputs = Outputs(args.output, predictor, args.probabilities, args.overlay, threshold or predictor.threshold)
     prompts = prompt_file.of_sources(sources, predictor.labels) if prompt_file else None
     summary = predict_files(

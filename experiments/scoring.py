@@ -25,7 +25,7 @@ from networks.base import SegmentationModel
 from networks.prompted import PromptedModel
 from prediction.ensemble import average
 from prediction.predictor import Predictor
-from prediction.tiles import TILE_OVERLAP
+from prediction.tiles import TILE_OVERLAP, check_overlap
 from test import NativeLogits, evaluate
 from training.processes import Processes
 from training.run_folder import RunFolder
@@ -33,7 +33,7 @@ from training.run_weights import run_of
 from utils.config import Config
 from utils.config.evaluation import EvaluationConfig
 from utils.config.options import MetricName
-from utils.errors import ConfigError, UserError
+from utils.errors import UserError
 from utils.files import find_path
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def evaluate_checkpoint(
     `metrics` are computed beside Dice and HD95, by default those of the training.
 
     Writes results.json, per_image.csv, overlays/ and predictions/ to <weights>_<dataset>_<split>/ beside it, with the
-    options in the folder's name.
+    options, the set's own intensity window, and a hash of `others` in the folder's name.
     """
     model, config = load_trained(path, pretrained_path)
     window = _own_window(data) if data is not None else {}
@@ -139,6 +139,7 @@ def evaluate_checkpoint(
     if metrics:
         evaluation = evaluation.model_copy(update={"metrics": list(metrics)})
     config = config.model_copy(update={"evaluation": evaluation})
+    check_overlap(options.tile_overlap, options.tile or config.data_transforms.scale == "native")
     if options.prompt or options.clicks:
         _prompt_by(model, config, path, options)
     dataset = GeneralDataset(config, split, train=False)
@@ -146,10 +147,7 @@ def evaluate_checkpoint(
         _refuse_training_images((path, *others), dataset, config)
     counted = result_metadata(config, model, split, path)
     native_logits = None
-    windows = options.tile or (config.data_transforms.scale == "native" and "tile_overlap" in options.used)
-    if "tile_overlap" in options.used and not windows:
-        raise ConfigError("--tile_overlap: is for --tile, and for models of data_transforms.scale: native")
-    if others or windows:
+    if others or options.tile or "tile_overlap" in options.used:
         overrides = [f"data_transforms.{key}={'null' if value is None else value}" for key, value in window.items()]
         members = [
             as_predictor(model, config, device),
@@ -157,14 +155,18 @@ def evaluate_checkpoint(
         ]
         predictor = average(members, [str(p) for p in (path, *others)], options.tile_overlap)
         native_logits = _native_logits(predictor, dataset, options)
-    name = f"{path.stem}_{config.require_data().name}_{split}{options.suffix}"
+    suffix = options.suffix + "".join(f"_{key}_{value:g}" for key, value in window.items() if value is not None)
+    name = f"{path.stem}_{config.require_data().name}_{split}{suffix}"
     if others:  # other checkpoints get another folder
-        digest = hashlib.sha256("\n".join(str(other.resolve()) for other in others).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join(sorted(str(other.resolve()) for other in others)).encode()).hexdigest()
         name += f"_mean_of_{len(others) + 1}_{digest[:8]}"
     folder = RunFolder(path.parent / name)
     folder.path.mkdir(parents=True, exist_ok=True)
     scores = score_dataset(model.to(device), dataset, config, device, folder, None, native_logits)
-    used: dict[str, Any] = {"prediction": options.used, "averaged": [str(p) for p in (path, *others)] if others else []}
+    used: dict[str, Any] = {
+        "prediction": options.used | window,
+        "averaged": [str(p) for p in (path, *others)] if others else [],
+    }
     results = CheckpointResults(**counted, **used, **dict(Scores.of(scores)), **threshold_fields(config.evaluation))
     write_per_image(folder.path, {path.stem: scores})
     write_results(folder.path, results)
@@ -191,8 +193,8 @@ def _refuse_training_images(paths: Sequence[Path], dataset: GeneralDataset, conf
             continue
         if seen := sorted(tested & {row.image for row in read_rows(run.data_split) if row.split == "train"}):
             raise UserError(
-                f"{path}: was trained on {len(seen)} of these {len(tested)} test images, such as {seen[0]}; "
-                "test each model on its own test images"
+                f"{path}: was trained on {len(seen)} of these {len(tested)} test images, such as {seen[0]}, says "
+                f"{run.data_split}; test it on its own test images, or give --split train for scores of training images"
             )
 
 

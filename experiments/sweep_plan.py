@@ -1,6 +1,7 @@
 """A sweep's plan: every row on every dataset with every seed, each a run of its own."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -119,10 +120,12 @@ class SweepRun:
         return [*self.plan.overrides, *of_dataset, *row.overrides, *row.dataset_overrides.get(self.dataset, [])]
 
     def config(self) -> Config:
-        """The resolved config of this run. Raises: ConfigError, or UserError for missing weights, as the run would."""
+        """The resolved config of this run. Raises: ConfigError, as the run would."""
         row = self.plan.rows[self.row]
         files = row.model_config_path, self.plan.datasets[self.dataset]
-        base = base_of(row.pretrained_path) if row.pretrained_path else None
+        base = row.pretrained_path
+        with suppress(UserError):  # weights that are missing, or not there yet: the run says so
+            base = base_of(base) if base else None
         return load_config(*files, self.overrides, None, base, self.seed)
 
 

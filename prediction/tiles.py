@@ -7,8 +7,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from utils.errors import ConfigError
+
 TILE_OVERLAP = 0.25
 _TILE_BATCH = 4
+
+
+def check_overlap(overlap: float | None, windows: bool) -> None:
+    """Raises ConfigError where an `overlap` of windows is given, and there are no `windows`."""
+    if overlap not in (None, TILE_OVERLAP) and not windows:
+        raise ConfigError("--tile_overlap: is for --tile, and for models of data_transforms.scale: native")
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,8 @@ def order(key: RowKey) -> tuple[Any, ...]:
     methods = list(METHODS)
     method = methods.index(key.method) if key.method in methods else len(methods)
     numbers = sorted((k, v) for k, v in key.rank_values.items() if isinstance(v, int))
-    fixed = (
-        *(key.mask_head != "official", key.profile, key.prompt, key.text_encoder, key.base),
-        *(key.name, key.settings, key.copy),
-    )
+    own_head = key.mask_head == "official"
+    fixed = (not own_head, key.profile, key.prompt, key.text_encoder, key.base, key.name, key.settings, key.copy)
     return (place, _network(key), method, key.r_lora, numbers, key.ranks, *fixed)
 
 

@@ -129,7 +129,8 @@ def _family(
 def _ablations(study: Study, results: Mapping[str, Result]) -> list[Group]:
     """The ablations whose first row, and a variant that is compared with it, have a seed on all of the datasets.
 
-    The noise from seed to seed is that of all ablations' rows.
+    Claims are about variants with all seeds of the first row. The noise from seed to seed is that of all ablations'
+    rows with these seeds.
     """
     groups = []
     names = dict.fromkeys(name for ablation in study.ablations for name in ablation.rows)
@@ -141,7 +142,10 @@ def _ablations(study: Study, results: Mapping[str, Result]) -> list[Group]:
         first, *variants = [row.name for row in rows] or [""]
         if variants and first == next(iter(ablation.rows)):
             others = [row.on(shared) for row in all_rows if shared <= set(row.datasets)]
-            claims = find_claims(ablation.title, others, [(first, name) for name in variants])
+            others = [row for row in others if set(rows[0].seeds) <= set(row.seeds)]
+            compared = {row.name for row in others} & set(variants)
+            pairs = [(first, name) for name in variants if name in compared]
+            claims = find_claims(ablation.title, others, pairs)
             groups.append(Group(ablation.title, rows, claims))
     return groups
 

@@ -53,7 +53,7 @@ def choice_plan(study: Study, rates: Mapping[str, Iterable[float]]) -> SweepPlan
 def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
     """The final runs with each row's chosen learning rate. A row without one is left out; None if no row is left."""
     rows = {
-        name: _final_row(study, row, [f"training.lr={chosen[name]:g}"] if row.trained else [], seeds)
+        name: _final_row(study, row, [f"training.lr={chosen[name]:g}"] if row.trained else [])
         for name, row in study.rows.items()
         if name in chosen or not row.trained
     }
@@ -61,12 +61,16 @@ def final_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) 
 
 
 def variant_plan(study: Study, chosen: Mapping[str, float], seeds: Sequence[int]) -> SweepPlan | None:
-    """The runs of the ablations' variants; rows are left out as in `final_plan`."""
-    rows = {
-        name: _final_row(study, row, [f"training.lr={chosen[row.lr_of]:g}"], seeds)
-        for name, row in study.variants.items()
-        if row.lr_of is not None and row.lr_of in chosen
-    }
+    """The runs of the ablations' variants; rows are left out as in `final_plan`.
+
+    A variant's own seeds limit it among the study's; with other seeds it runs as every row does.
+    """
+    rows = {}
+    for name, row in study.variants.items():
+        if row.lr_of is not None and row.lr_of in chosen:
+            own = [seed for seed in row.seeds or () if seed in seeds] or None
+            of_rate = _final_row(study, row, [f"training.lr={chosen[row.lr_of]:g}"])
+            rows[name] = of_rate.model_copy(update={"seeds": own})
     return _plan(study, "final", rows, seeds) if rows else None
 
 
@@ -81,10 +85,8 @@ def _row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:
     return base.model_copy(update={"overrides": overrides, "datasets": row.datasets})
 
 
-def _final_row(study: Study, row: StudyRow, more: Sequence[str], seeds: Sequence[int]) -> RowPlan:
-    """A row's seeds limit it among the study's own; with other seeds it runs as every row does."""
-    own = [seed for seed in row.seeds or () if seed in seeds] or None
-    return _row(study, row, more).model_copy(update={"dataset_overrides": row.dataset_overrides, "seeds": own})
+def _final_row(study: Study, row: StudyRow, more: Sequence[str]) -> RowPlan:
+    return _row(study, row, more).model_copy(update={"dataset_overrides": row.dataset_overrides})
 
 
 def _plan(

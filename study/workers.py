@@ -57,10 +57,13 @@ def _sweep(file: Path, workers: int) -> None:
 
 
 def _difference(run: SweepRun) -> str:
-    """How the config of a finished or changed run differs from the plan's, which may also have more epochs; or ""."""
-    if run.state not in ("done", "changed"):
-        return ""
+    """How the config of a run that has begun differs from the plan's; or "".
+
+    More epochs count as well: with a cosine schedule, a run that is trained further is not the plan's.
+    """
     path = run.folder.config
+    if not path.is_file():
+        return ""
     try:
         check_config(path, path.read_text(encoding="utf-8"), run.config(), path)
     except UserError as error:

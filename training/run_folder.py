@@ -166,7 +166,7 @@ class RunFolder:
         with self.locked(save_path):
             self.results.unlink(missing_ok=True)  # first: from here on it is not finished
             self.states.clear()
-            for file in (*self._files, save_path):
+            for file in (*self._files[1:], save_path, self.owner):  # run.txt last: it says whose the others are
                 file.unlink(missing_ok=True)
             for folder in (self.tensorboard, self.overlays, self.predictions):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -206,8 +206,9 @@ def decide_start(
         ConfigError: a `save_path` that cannot be written to.
     """
     status = folder.status
-    if resume and status == "begun":
+    if status in ("empty", "begun") or not folder.config.is_file():
         folder.check_own()
+    if resume and status == "begun":
         folder.check_config(config)
         return "start"
     if resume == "auto":
@@ -217,7 +218,7 @@ def decide_start(
             if not folder.states.states():
                 raise UserError(
                     f"{folder.path}: has fewer epochs than {config.training.num_epochs}, and no state in last/ to go "
-                    "on from; give another --save_path, or its own training.num_epochs"
+                    "on from; remove the run, give another --save_path, or set training.num_epochs back"
                 )
             return "resume"
         if status == "unfinished":
@@ -237,5 +238,4 @@ def decide_start(
         raise UserError(f"{folder.path}: holds an unfinished run; resume it with --resume, or give another --save_path")
     if save_path.exists():
         raise UserError(f"{save_path}: exists already; give another --save_path, or remove it")
-    folder.check_own()
     return "start"

@@ -1,7 +1,6 @@
 """Finds the weights file that a user means by a path: a file, or the folder of a run."""
 
 import difflib
-import logging
 import zipfile
 from pathlib import Path
 
@@ -9,8 +8,6 @@ from checkpointing.hugging_face import base_file, is_model_folder
 from checkpointing.tensor_files import SUFFIXES
 from training.run_folder import RunFolder
 from utils.errors import UserError
-
-log = logging.getLogger(__name__)
 
 
 def weights_of(path: Path) -> Path:
@@ -33,7 +30,6 @@ def weights_of(path: Path) -> Path:
             final.append(beside)
         for weights in (*final, folder.best_weights):
             if weights.is_file():
-                log.info("%s: its weights are %s", path, weights.name)
                 return weights
         raise UserError(f"{path}: is a folder without a run's weights; {_weights_in(path)}")
     folder_there = next(parent for parent in path.absolute().parents if parent.is_dir())

@@ -80,8 +80,8 @@ def _distinct(files: Mapping[str, Path]) -> bool:
 
 
 def _compile(side: str, pattern: str) -> re.Pattern[str]:
-    if "}{" in side:
-        raise ConfigError(f"--pattern {pattern}: nothing says where one of two touching placeholders ends")
+    if "}{" in side or "{group}*" in side:
+        raise ConfigError(f"--pattern {pattern}: put text between the placeholders; nothing says where the first ends")
     pieces = []
     for piece in _PLACEHOLDER.split(side):
         if piece == "*":

@@ -178,3 +178,20 @@ def test_a_variant_that_lacks_a_dataset_is_left_out_of_its_ablation(plan, worksp
     text = write_page(study, [], tmp_path / "page").read_text().split("### ReLU")[1]
     assert "| nowhere |" in text
     assert "| elsewhere |" not in text
+
+
+def test_a_variant_with_one_seed_keeps_no_other_from_a_claim(plan, finish, tmp_path):
+    variant = {"base": "sam", "overrides": ["ft.relu=none"], "lr_of": "salt"}
+    variants = {"relu": variant, "worse": variant, "once": variant | {"seeds": [0]}}
+    ablations = [
+        {"title": "ReLU", "rows": {"salt": "core", "relu": "nowhere", "worse": "elsewhere"}},
+        {"title": "More", "rows": {"salt": "core", "once": "one seed"}},
+    ]
+    for seed in (0, 1, 2):
+        for row, dice in (("salt", 0.7), ("relu", 0.7005), ("worse", 0.5)):
+            finish(row, seed, [dice + 0.001 * seed + 0.01 * image for image in range(6)])
+    finish("once", 0, [0.5] * 6)
+    study = read_study(plan(variants=variants, ablations=ablations))
+    text = write_page(study, [], tmp_path / "page").read_text()
+    assert "- core is above elsewhere (+0.200" in text.split("### ReLU")[1].split("### More")[0]
+    assert "No order is claimed here." in text.split("### More")[1]
