@@ -69,7 +69,7 @@ def test_training_says_what_is_whole_and_goes_on_from_there(workspace, monkeypat
 def test_export_keeps_the_file_before_it(sam_weights, tmp_path, capsys, name):
     output = tmp_path / name
     arguments = ["export", "--checkpoint", str(sam_weights), "--output", str(output)]
-    arguments += ["--format", "full" if name[0] == "f" else "sam"]
+    arguments += ["--format", "full" if name[0] == "f" else "sam", "--force"]
     for before, whole in ((None, "nothing of it was kept"), (b"mine", "the file before it is undamaged")):
         if before:
             output.write_bytes(before)
