@@ -124,13 +124,14 @@ def test_the_intensity_window_is_that_of_the_images_tested(trained, tmp_path):
     config = yaml.safe_load(text)
     config["data"]["name"] = "deep"
     found = []
-    for name, window in (("deep", {}), ("window", {"a_min": 0, "a_max": 4080})):
-        config["data"]["name"] = name
+    for folder, window in (("m_deep_test", {}), ("m_deep_test_a_min_0_a_max_4080", {"a_min": 0, "a_max": 4080})):
         config["data_transforms"] = window
         (tmp_path / "data.yaml").write_text(yaml.safe_dump(config))
         more = ["--data_config", str(tmp_path / "data.yaml"), "--device", "cpu"]
         assert main(["test", "--checkpoint", str(trained.folder / "a"), *more]) == 0
-        found.append(results_in(trained.folder / "a" / f"m_{name}_test")["native"]["dice"]["mean"])
+        results = results_in(trained.folder / "a" / folder)
+        assert results["prediction"] == window
+        found.append(results["native"]["dice"]["mean"])
         both = [str(trained.folder / run) for run in ("a", "b")]
         assert main(["test", "--checkpoint", *both, *more]) == 0
     own = results_in(trained.folder / "a")["last"]["native"]["dice"]["mean"]
