@@ -188,8 +188,8 @@ def _refuse_training_images(paths: Sequence[Path], dataset: GeneralDataset, conf
         run = run_of(path)
         if run is None or not run.config.is_file() or not run.data_split.is_file():
             continue
-        own = Config.from_resolved(run.config.read_text(encoding="utf-8"), str(run.config)).require_data()
-        if find_path(own.root_path, run.config.parent).resolve() != root:
+        own = Config.from_resolved(run.config.read_text(encoding="utf-8"), str(run.config))
+        if own.strategy == "none" or find_path(own.require_data().root_path, run.path).resolve() != root:
             continue
         if seen := sorted(tested & {row.image for row in read_rows(run.data_split) if row.split == "train"}):
             raise UserError(
