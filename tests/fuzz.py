@@ -108,7 +108,7 @@ def test_checkpoints(checkpoints, tmp_path):
         path = tmp_path / f"m{suffix}"
         path.write_bytes(mutated(checkpoints[suffix], [(kind, place, *rest), *mutations[1:]]))
         survives("predict", "--checkpoint", path, "--images", tmp_path / "a.png", "--output", tmp_path / "out")
-        survives("export", "--checkpoint", path, "--output", tmp_path / "e.safetensors")
+        survives("export", "--force", "--checkpoint", path, "--output", tmp_path / "e.safetensors")
 
     run_for(0.3, fuzz)
 
