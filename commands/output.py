@@ -17,9 +17,13 @@ def process_index() -> int:
 def print_scores(title: str, scores: "Scores") -> None:
     """Prints Dice and HD95 at both image sizes, a line each; below it the further metrics, then the field of view.
 
-    The scores of each label follow, where there are several.
+    Where the scores of both sizes are the same, as for a folder of masks, only the images' own size is printed. The
+    scores of each label follow, where there are several.
     """
-    for at_size, name in ((scores.img_size, "at the model's image size"), (scores.native, "at the images' own size")):
+    sizes = [(scores.img_size, "at the model's image size"), (scores.native, "at the images' own size")]
+    if scores.img_size == scores.native:
+        sizes = sizes[1:]
+    for at_size, name in sizes:
         interval = "[{:.4f}, {:.4f}]".format(*at_size.dice.ci95) if at_size.dice.ci95 else "[no interval]"
         print(
             f"{title}: Dice {at_size.dice.mean:.4f} {interval}, HD95 {at_size.hd95.mean:.2f} px, "

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pattern",
         metavar="TRUTH=PREDICTION",
-        help="which prediction belongs to which true mask, as for prepare folder; left out, one is proposed",
+        help="which prediction belongs to which true mask, by their names without ending, as for prepare folder; left "
+        "out, one is proposed",
     )
     parser.add_argument(
         "--classes",

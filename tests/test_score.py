@@ -53,7 +53,10 @@ def test_another_tools_masks(masks, capsys):
     results = json.loads((folder / "tool_scores" / "results.json").read_text())
     assert results["native"]["dice"]["mean"] == pytest.approx(np.mean(list(expected.values())))
     assert (results["native"]["n"], results["method"], results["dataset"]) == (3, "tool", "truth")
-    assert f"Dice {np.mean(list(expected.values())):.4f}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"Dice {np.mean(list(expected.values())):.4f}" in printed
+    assert "at the images' own size" in printed
+    assert "model's image size" not in printed
 
 
 def test_predictions_of_this_project_score_what_test_says(workspace):
