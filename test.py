@@ -25,8 +25,8 @@ from prediction.tiles import Window, slide
 from training.processes import Processes
 from training.signals import StoppedError, StopRequests, start_workers
 from utils.config.evaluation import EvaluationConfig
-from utils.cores import usable_cores
 from utils.errors import UserError
+from utils.pools import usable_cores
 
 OnPrediction = Callable[[int, np.ndarray, np.ndarray, ImageScore], None]
 NativeLogits = Callable[[int], Tensor]  # a sample's logits (H, W) at its image's own size

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
 
     rule = config.ft.rank_rule
     if args.checkpoint and rule != "fixed":  # the file alone has its ranks
-        model, _ = load_trained(checkpoint_file(args.checkpoint))
+        model, _ = load_trained(checkpoint_file(args.checkpoint), args.pretrained_path, args.overrides)
     else:  # only ranks that follow from singular values need the base weights
         model = build_model(config, counted_only=rule not in ("energy", "stable_rank"), encode_text=False)
     counts = parameter_counts(model)
@@ -54,7 +54,7 @@ def _config(args: argparse.Namespace) -> Config:
         if "model_config" not in given:
             raise ConfigError("main.py params: give --model_config or --checkpoint")
         return config_of(args)
-    if others := sorted(given & {"model_config", "data_config", "pretrained_path", "training_strategy", "seed"}):
+    if others := sorted(given & {"model_config", "data_config", "training_strategy", "seed"}):
         raise ConfigError(f"main.py params: --checkpoint has its own config; leave out --{others[0]}")
     from checkpointing.weights_file import read_weights
 

@@ -14,6 +14,10 @@ from commands.parser import START, parse
 from utils.errors import ConfigError, UserError, first_line
 
 STOPPED = 3  # as training.signals.StoppedError, whose import would take longer than a mistyped option should wait
+_LESS_MEMORY = (
+    "In training, training.accumulate_steps, training.gradient_checkpointing and training.precision=bf16 take less; "
+    "else a smaller training.batch_size or sam.img_size"
+)
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -34,6 +38,9 @@ def run_command(argv: list[str]) -> int:
             print(f"error: {error_line(error)}", file=sys.stderr)
         return error.exit_code if isinstance(error, UserError) else UserError.exit_code
     except RuntimeError as error:
+        if not debug and type(error).__name__ == "OutOfMemoryError":  # torch's, named so that torch is not imported
+            print(f"error: {first_line(error).split('. ')[0]}. {_LESS_MEMORY}", file=sys.stderr)
+            return UserError.exit_code
         # With several processes, the likely reason is that another one ended; it reports why.
         if debug or int(os.environ.get("WORLD_SIZE", "1")) == 1:
             raise

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Evaluates and prints the scores."""
-    from experiments.scoring import PredictionOptions, evaluate_checkpoint
+    from experiments.checkpoint_scores import PredictionOptions, evaluate_checkpoint
     from utils.device import resolve_device
 
     data = load_config(None, args.data_config) if args.data_config else None

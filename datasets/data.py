@@ -19,8 +19,8 @@ from datasets.io import read_image, read_size
 from datasets.masks import FIELD_OF_VIEW, MaskFinder, read_field_of_view, read_labels
 from datasets.split import split_csv
 from datasets.validation import run_split
-from utils.cores import usable_cores
 from utils.errors import ConfigError, UserError
+from utils.pools import usable_cores
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from utils.cores import usable_cores
 from utils.errors import UserError
-from utils.pools import end_with_parent, end_workers
+from utils.pools import end_with_parent, end_workers, usable_cores
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

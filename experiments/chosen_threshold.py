@@ -9,6 +9,7 @@ from networks.base import SegmentationModel
 from test import choose_threshold
 from training.run import Run
 from utils.config import Config
+from utils.config.options import EPOCH_CHOSEN_ON
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ def chosen_config(config: Config, model: SegmentationModel, run: Run | None) -> 
     workers = config.require_data().num_workers
     mirrored = mirrored_logits(model, run.val_set, config, processes.device)
     chosen = choose_threshold(model, run.val_set, processes.device, batch_size, workers, processes, mirrored)
-    log.info("threshold %g, chosen on %d validation samples", chosen, len(run.val_set))
+    images = EPOCH_CHOSEN_ON[config.require_data().val]
+    log.info("threshold %g, chosen on %d samples of the %s", chosen, len(run.val_set), images)
     evaluation = config.evaluation.model_copy(update={"threshold": chosen})
     return config.model_copy(update={"evaluation": evaluation})
 

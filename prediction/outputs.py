@@ -43,10 +43,14 @@ class Outputs:
         return self.folder / f"{stem}.png"
 
     def check_replaceable(self, stem: Path) -> None:
-        """Raises UserError if the mask's path is taken by a file that no prediction wrote."""
-        path = self.mask_path(stem)
-        if os.path.lexists(path) and not _is_prediction(path):
-            raise UserError(f"{path}: exists, and no prediction wrote it; give another --output, or move it away")
+        """Raises UserError if a file of this prediction exists, and no prediction wrote it.
+
+        A .npy has no mark; it is a prediction's if there is a mask of that name.
+        """
+        for path in self.paths(stem):
+            marked = path if path.suffix == ".png" else self.mask_path(stem)
+            if os.path.lexists(path) and not _is_prediction(marked):
+                raise UserError(f"{path}: exists, and no prediction wrote it; give another --output, or move it away")
 
     def is_complete(self, stem: Path) -> bool:
         """Whether all files of this prediction exist; each is written atomically."""

@@ -167,5 +167,5 @@ def _read_run(folder: RunFolder, results: RunResults, problems: list[str]) -> Ru
     except UserError as error:
         problems.append(f"{error}; the settings of this run are unknown")
     name = folder.row.read_text(encoding="utf-8", errors="replace").strip() if folder.row.is_file() else ""
-    key = replace(row_key(results, (settings or {}).get("sam.mask_head", "official")), name=name)
+    key = replace(row_key(results, settings), name=name)
     return Run(folder.path, results, key, column_name(results.dataset), images, settings)

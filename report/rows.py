@@ -9,6 +9,7 @@ from typing import Any
 
 import adapters
 from evaluation.results import RunResults
+from networks import baselines
 from report.paper import IMG_SIZE, PAPER_ROWS, PaperRow
 from report.settings import Settings, differences
 from utils.config.options import SAM2_ARCH, SAM_ARCH
@@ -31,12 +32,7 @@ PROMPTS = {
     "points": "clicks from the truth",
     "mixed": "trained with text, boxes and clicks",
 }
-BASELINES = {row.arch: row.label for row in PAPER_ROWS if row.arch not in (SAM_ARCH, SAM2_ARCH)} | {
-    "unetplusplus": "U-Net++",
-    "segresnet": "SegResNet",
-    "dynunet": "DynUNet",
-    "detail_head": "detail head alone",
-}
+BASELINES = {name: baseline.title for name, baseline in baselines.BASELINES.items()}
 RANK_WORDS = {"svd_rank_linear": "top", "svd_rank_conv2d": "neck", "svd_ratio": "top", "r_lora": "LoRA"}
 # Of rules that choose ranks; each takes its keys out of the values.
 RULE_WORDS: dict[Any, Callable[[dict[str, Any]], str]] = {
@@ -94,11 +90,13 @@ class RowKey:
         return "sam2" if self.arch == SAM2_ARCH and self.img_size == IMG_SIZE else str(self.img_size)
 
 
-def row_key(results: RunResults, mask_head: str = "official") -> RowKey:
-    """The row that a run with this `sam.mask_head` belongs to."""
+def row_key(results: RunResults, settings: Settings | None) -> RowKey:
+    """The row that a run with these settings belongs to; unknown ones count as the paper's."""
+    mask_head = (settings or {}).get("sam.mask_head", "official")
+    scale = (settings or {}).get("data_transforms.scale", "fit")
     prompted = results.arch not in BASELINES
     ranks = {key: value for key, value in results.ranks.items() if value not in ({}, None)}
-    paper = paper_row(results) if mask_head == "official" else None
+    paper = paper_row(results) if (mask_head, scale) == ("official", "fit") else None
     return RowKey(
         results.arch,
         results.sam_type or "",

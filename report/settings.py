@@ -15,7 +15,7 @@ _NOT_COMPARED = {
     "seed", "pretrained_path", "prompts.clip_path", "data.root_path", "data.name", "data.data_split_csv",
     "data.fold_num", "data.num_workers", "ft.svd_cache", "sam.num_classes", "training.accumulate_steps",
     "training.gradient_checkpointing", "training.compile", "training.deterministic", "training.cache_embeddings",
-    "training.trackers",
+    "training.trackers", "evaluation.metrics",
 }  # fmt: skip
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from itertools import permutations
 
 from evaluation.results import RESULTS_FILE, CheckpointResults, read_results
+from experiments.checkpoint_scores import results_folder
 from study.plan import Study
 from study.results import Result
 from training.run_folder import RunFolder
 from utils.config import load_config
 from utils.errors import UserError, last_line
-from utils.files import PROJECT_ROOT
+from utils.files import PROJECT_ROOT, sha256
 
 Scores = dict[tuple[str, str], float]  # Dice at the images' own size, by (trained on, tested on)
 
@@ -38,15 +39,16 @@ def test_across(study: Study, results: Mapping[str, Result]) -> dict[str, Scores
 
 
 def _dice(study: Study, run: RunFolder, dataset: str) -> float:
-    path = study.datasets[dataset].data_config
-    folder = run.path / f"model_{load_config(None, path).require_data().name}_test"
-    if not (folder / RESULTS_FILE).is_file():
+    path, weights = study.datasets[dataset].data_config, run.path / "model.safetensors"
+    data = load_config(None, path)
+    file = results_folder(weights, data.require_data(), "test", data=data) / RESULTS_FILE
+    if not file.is_file() or read_results(file).checkpoint.sha256 != sha256(weights):
         command = [sys.executable, str(PROJECT_ROOT / "main.py"), "test", "--device", "cpu"]
-        command += ["--checkpoint", str(run.path / "model.safetensors"), "--data_config", str(path)]
+        command += ["--checkpoint", str(weights), "--data_config", str(path)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=PROJECT_ROOT, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise UserError(f"{run.path}: test on {dataset} failed: {last_line(done.stderr)}")
-    results = read_results(folder / RESULTS_FILE)
+    results = read_results(file)
     assert isinstance(results, CheckpointResults)
     return results.native.dice.mean

@@ -95,6 +95,15 @@ def test_several_labels_by_value_and_by_name(tmp_path, capsys):
     assert f"vein: Dice {expected['Label 4']:.4f}" in capsys.readouterr().out
 
 
+def test_a_threshold_is_for_one_label(tmp_path, capsys):
+    labels = RNG.integers(0, 3, (9, 9)).astype(np.uint8)
+    save(tmp_path / "truth" / "a.png", labels)
+    save(tmp_path / "tool" / "a.png", labels * np.uint8(100))
+    arguments = ["--predictions", tmp_path / "tool", "--truth", tmp_path / "truth", "--threshold", 0.3]
+    assert "--threshold: is for masks of one label" in refused(capsys, *arguments, status=2)
+    assert not (tmp_path / "tool_scores").exists()
+
+
 def test_probabilities_need_a_threshold(masks, capsys):
     folder, truth, _ = masks
     grey = RNG.integers(0, 256, (12, 15)).astype(np.uint8)

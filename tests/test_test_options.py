@@ -139,6 +139,25 @@ def test_the_intensity_window_is_that_of_the_images_tested(trained, tmp_path):
     assert found[0] != pytest.approx(own, abs=2e-3)
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_the_mean_of_several_is_of_the_set_that_is_tested(trained, tmp_path):
+    """Another set may write its labels with other values; each model alone can be tested on it."""
+    shutil.copytree(trained.data, tmp_path / "set")
+    for path in (tmp_path / "set" / "masks").glob("*.png"):
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask > 0, 7, 0).astype(np.uint8)).save(path)
+    config = yaml.safe_load(trained.data_config.read_text().replace(str(trained.data), str(tmp_path / "set")))
+    config["data"] |= {"name": "sevens", "label_list": [0, 7]}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(config))
+    both = [str(trained.folder / run) for run in ("a", "b")]
+    dice = []
+    for more in ([], ["--data_config", str(tmp_path / "data.yaml")]):
+        assert main(["test", "--checkpoint", *both, "--device", "cpu", *more]) == 0
+        (folder,) = (trained.folder / "a").glob(f"m_{'sevens' if more else 'set'}_test_mean_of_2_*")
+        dice.append(results_in(folder)["native"]["dice"])
+    assert dice[0] == dice[1]
+
+
 def test_without_options_the_numbers_are_the_runs_own(trained):
     assert main(["test", "--checkpoint", str(trained.folder / "a"), "--device", "cpu"]) == 0
     tested, run = results_in(trained.folder / "a" / "m_set_test"), results_in(trained.folder / "a")["last"]
@@ -197,3 +216,9 @@ def test_mirror_images_do_not_go_with_boxes_and_clicks(workspace, capsys):
     more = ["--set", "prompts.type=box", "evaluation.tta=flips"]
     assert main(workspace.train_arguments("run/m.safetensors", *more)) == 2
     assert "which the mirror images of evaluation.tta = flips do not take; set tta: none" in capsys.readouterr().err
+    assert main(workspace.train_arguments("run/m.safetensors", *more[:2], "training.num_epochs=1")) == 0
+    before = sorted((workspace.folder / "run").rglob("*"))
+    for options, message in ((["--tta", "flips"], "for text alone"), (["--tile"], "its prompt is box")):
+        assert main(["test", "--checkpoint", str(workspace.folder / "run"), "--device", "cpu", *options]) == 1
+        assert message in capsys.readouterr().err
+    assert sorted((workspace.folder / "run").rglob("*")) == before

@@ -61,7 +61,8 @@ def load_state(run: Run) -> None:
     _check_best(run)
     if len(state["random"]) != run.processes.count:
         log.warning(
-            "%s: was saved by %d processes, resumed by %d: dropout will differ from an uninterrupted run's",
+            "%s: was saved by %d processes, resumed by %d: dropout and drawn prompts will differ from an "
+            "uninterrupted run's",
             path,
             len(state["random"]),
             run.processes.count,

@@ -156,7 +156,8 @@ class RunFolder:
     def _remove_leftovers(self, save_path: Path) -> None:
         remove_leftovers(self.path, [path.name for path in self._files])
         remove_leftovers(save_path.parent, [save_path.name])
-        self.states.drop_old()
+        if self.owner.is_file():
+            self.states.drop_old()
         for folder in (self.overlays, self.predictions):
             for inner in (folder, *folder.rglob("*/")):
                 remove_leftovers(inner)
@@ -180,7 +181,7 @@ class RunFolder:
         """Raises UserError where a run's first file, run.txt, is missing, and others that it would replace are not."""
         if self.owner.is_file():
             return
-        for file in self._files:
+        for file in (*self._files, *self.states.states()):
             if file.exists() and file not in (self.row, self.log):  # a sweep writes these two before
                 raise UserError(f"{file}: exists, and no run wrote it; give a --save_path in another folder")
 

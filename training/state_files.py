@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 KEPT = 2
 _FIRST = 1
+_STATES = "state_[0-9]*.pth"
 
 
 class StateFolder:
@@ -28,7 +29,7 @@ class StateFolder:
 
     def states(self) -> list[Path]:
         """The valid states, newest first; only `newest` checks whether they are undamaged."""
-        return sorted((path.with_suffix("") for path in self.folder.glob("state_*.pth.sha256")), reverse=True)
+        return sorted((path.with_suffix("") for path in self.folder.glob(f"{_STATES}.sha256")), reverse=True)
 
     @property
     def has_progress(self) -> bool:
@@ -38,7 +39,7 @@ class StateFolder:
     def save(self, state: dict[str, Any]) -> Path:
         """Writes a state, then drops all but the last two. Raises: DiskError, with every earlier state as it was."""
         remove_leftovers(self.folder)
-        number = max((_number(path) for path in self.folder.glob("state_*.pth*")), default=_FIRST - 1) + 1
+        number = max((_number(path) for path in self.folder.glob(f"{_STATES}*")), default=_FIRST - 1) + 1
         path = self.folder / f"state_{number:06d}.pth"
         with atomic_path(path) as temporary:
             with temporary.open("wb") as file:  # torch's own writer would hide the reason of an error
@@ -80,7 +81,7 @@ class StateFolder:
     def _drop_all_but(self, kept: list[Path]) -> None:
         wanted = {*kept, *(_checksum_file(path) for path in kept)}
         # Checksums first: a state without one is not valid, a checksum without its state would be reported as damaged.
-        for path in sorted(self.folder.glob("state_*.pth*"), key=lambda path: path.suffix == ".pth"):
+        for path in sorted(self.folder.glob(f"{_STATES}*"), key=lambda path: path.suffix == ".pth"):
             if path not in wanted:
                 path.unlink(missing_ok=True)
 

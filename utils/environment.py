@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from utils.cores import usable_cores
 from utils.files import PROJECT_ROOT
+from utils.pools import usable_cores
 
 # The packages that results depend on; the last three build the traditional networks.
 PACKAGES = (

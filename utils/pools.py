@@ -1,9 +1,14 @@
-"""Pools of worker processes that neither outlive their parent nor keep it waiting."""
+"""The CPU cores of this process, and pools of workers that neither outlive their parent nor keep it waiting."""
 
 import multiprocessing
 import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use; a scheduler may set it below the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end_with_parent() -> None:

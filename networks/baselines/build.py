@@ -31,7 +31,6 @@ class Baseline:
         fixed_size: whether it takes only the image size that it was built for.
         encoder_weights: the torchvision model whose weights its encoder takes at the paper's size, or None.
         unused: name patterns (fnmatch) of parameters on which the output does not depend: they get no gradient.
-        in_paper: whether the paper's Table 1 has it.
     """
 
     title: str
@@ -41,7 +40,6 @@ class Baseline:
     fixed_size: bool = False
     encoder_weights: str | None = None
     unused: tuple[str, ...] = ()
-    in_paper: bool = True
 
 
 BASELINES: dict[str, Baseline] = {
@@ -53,12 +51,10 @@ BASELINES: dict[str, Baseline] = {
     "segnet": Baseline("SegNet", 29_443_585, build_segnet, 32, encoder_weights="vgg16_bn"),
     "deeplabv3plus": Baseline("DeepLabV3+", 45_669_713, build_deeplabv3plus, 16, encoder_weights="resnet101"),
     "segformer": Baseline("Segformer", 43_829_313, build_segformer, 32, encoder_weights="resnet101"),
-    "unetplusplus": Baseline(
-        "U-Net++", 67_977_873, build_unetplusplus, 32, encoder_weights="resnet101", in_paper=False
-    ),
-    "segresnet": Baseline("SegResNet", 6_299_073, build_segresnet, 8, in_paper=False),
-    "dynunet": Baseline("DynUNet", 20_611_713, build_dynunet, 32, in_paper=False),
-    "detail_head": Baseline("detail head alone", 104_580, build_detail_head, 4, in_paper=False),
+    "unetplusplus": Baseline("U-Net++", 67_977_873, build_unetplusplus, 32, encoder_weights="resnet101"),
+    "segresnet": Baseline("SegResNet", 6_299_073, build_segresnet, 8),
+    "dynunet": Baseline("DynUNet", 20_611_713, build_dynunet, 32),
+    "detail_head": Baseline("detail head alone", 104_580, build_detail_head, 4),
 }
 
 

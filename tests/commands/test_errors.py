@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from main import main
 
 ROOT = Path(__file__).resolve().parents[2]
 # No room in the cache: it is the loader that first reads the pixels.
@@ -54,3 +57,15 @@ def test_an_error_in_a_data_loaders_worker_is_one_line_with_its_own_status(works
     assert message in last
     assert "Traceback" not in done.stderr
     assert done.returncode == status
+
+
+def test_a_full_gpu_is_one_line_that_says_what_takes_less(workspace, monkeypatch, capsys):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 23.5 GiB.\nSee docs.")
+
+    monkeypatch.setattr("experiments.experiment.train_and_evaluate", full)
+    assert main(workspace.train_arguments("run/m.safetensors")) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: CUDA out of memory. In training, training.accumulate_steps, ")
+    with pytest.raises(torch.OutOfMemoryError):
+        main([*workspace.train_arguments("run/m.safetensors"), "--debug"])

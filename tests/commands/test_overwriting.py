@@ -22,11 +22,24 @@ def test_predict_does_not_replace_the_masks_of_a_data_set(sam_weights, workspace
     assert contents(workspace.data) == before
 
 
+@pytest.mark.parametrize("kind", ["overlay", "probabilities"])
+def test_predict_does_not_replace_pictures_of_others(sam_weights, tmp_path, capsys, kind):
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
+    name = {"overlay": "overlay/a.png", "probabilities": "probabilities/a.npy"}[kind]
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    (tmp_path / "out" / name).write_bytes(b"mine")
+    options = {"overlay": ["--overlay"], "probabilities": ["--probabilities", "npy"]}[kind]
+    arguments = ["predict", "--checkpoint", str(sam_weights), "--images", str(tmp_path / "a.png"), *options]
+    assert main([*arguments, "--output", str(tmp_path / "out"), "--device", "cpu"]) == 1
+    assert f"{name}: exists, and no prediction wrote it" in capsys.readouterr().err
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"
+
+
 def test_predict_replaces_what_it_wrote(sam_weights, tmp_path):
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.png")
     arguments = ["predict", "--checkpoint", str(sam_weights), "--images", str(tmp_path / "a.png"), "--device", "cpu"]
     for _ in range(2):
-        assert main([*arguments, "--output", str(tmp_path / "out")]) == 0
+        assert main([*arguments, "--output", str(tmp_path / "out"), "--overlay", "--probabilities", "npy"]) == 0
 
 
 @pytest.mark.parametrize("target", ["checkpoint", "base", "link"])

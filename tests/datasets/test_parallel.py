@@ -9,8 +9,8 @@ import pytest
 
 from datasets import parallel
 from datasets.parallel import parallel_map
-from utils.cores import usable_cores
 from utils.errors import ConfigError, UserError
+from utils.pools import usable_cores
 
 
 @pytest.fixture(autouse=True, params=[1, 3], ids=["one core", "three cores"])

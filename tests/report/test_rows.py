@@ -81,14 +81,17 @@ def test_a_row_is_named_by_what_it_is(maker, row, changes, label, of_paper):
     assert label_of(maker, row, **changes) == (label, of_paper)
 
 
-def test_a_run_with_the_detail_head_is_no_row_of_the_paper(maker):
+@pytest.mark.parametrize(
+    ("section", "own"), [("sam: {mask_head: detail}", "detail head)"), ("data_transforms: {scale: native}", "neck 256)")]
+)
+def test_a_run_with_an_option_beyond_the_paper_is_no_row_of_it(maker, section, own):
     """Its results have all that the paper's SALT 256 has; its config tells."""
     plain, head = (maker.run("salt_256", folder=name) for name in ("plain", "head"))
-    for folder, value in ((plain, "official"), (head, "detail")):
-        (folder / "config.yaml").write_text(f"strategy: salt\nsam: {{mask_head: {value}}}\n")
+    for folder, more in ((plain, ""), (head, section)):
+        (folder / "config.yaml").write_text(f"strategy: salt\n{more}\n")
     by_folder = {run.folder: run.key for run in gather(maker.root).runs}
     assert (by_folder[plain].paper, by_folder[head].paper) == ("salt_256", "")
-    assert labels(list(by_folder.values()))[by_folder[head]].endswith("detail head)")
+    assert labels(list(by_folder.values()))[by_folder[head]].endswith(own)
     rows = build_table(gather(maker.root).runs, "last", "img_size").sections[0].rows
     assert reference_row(rows).key == by_folder[plain]
 

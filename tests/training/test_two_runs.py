@@ -72,3 +72,23 @@ def test_what_a_killed_run_wrote_half_is_removed_by_the_next(workspace):
         (folder.path / name).touch()
     run(workspace, "r/m.safetensors", "training.num_epochs=1")
     assert [name for name in (*left, *others) if (folder.path / name).exists()] == others
+
+
+def test_a_run_leaves_what_other_programs_wrote_into_last(workspace):
+    other = workspace.folder / "r" / "last" / "state_dict.pth"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"mine")
+    run(workspace, "r/m.safetensors", "training.num_epochs=1")
+    assert other.read_bytes() == b"mine"
+
+
+def test_states_that_no_run_of_this_folder_wrote_are_kept(workspace, capsys):
+    last = workspace.folder / "copied" / "last"
+    last.mkdir(parents=True)
+    for name, content in (("state_000001.pth", b"state"), ("state_000001.pth.sha256", b"0  state_000001.pth\n")):
+        (last / name).write_bytes(content)
+    (last / "state_000002.pth").write_bytes(b"its checksum has not arrived yet")
+    before = contents(last)
+    assert main(workspace.train_arguments("copied/m.safetensors", "--training_strategy", "lora")) == 1
+    assert "state_000001.pth: exists, and no run wrote it" in capsys.readouterr().err
+    assert contents(last) == before

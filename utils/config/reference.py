@@ -130,7 +130,7 @@ PURPOSES = {
     "ft.svd_rank_conv2d": "the same in a convolution",
     "ft.svd_ratio": "replaces both: a share of each layer's singular values; 0.1 for SAM2 where no rank is set",
     "ft.r_lora": "rank of the low-rank update; adaptformer: width of the bottleneck",
-    "ft.r_lora_above_rank": "what happens where it exceeds what the singular values leave",
+    "ft.r_lora_above_rank": "what happens where it exceeds the smaller side of a layer's weight",
     "ft.rank_pattern": "ranks of single layers: {name pattern: {svd_rank, r_lora}}",
     "ft.rank_rule": "which singular values SALT scales: fixed, by the keys above; energy, stable_rank, prune: "
     "docs/ranks.md",

@@ -62,8 +62,8 @@ def test_parameter_counts_are_the_papers_and_need_no_memory(name):
 
 def test_the_table_holds_the_papers_rows_in_its_order():
     assert list(BASELINES) == list(PARAMETERS)
-    titles = [baseline.title for baseline in BASELINES.values() if baseline.in_paper]
-    assert titles == ["U-Net", "UNETR", "RegUNet", "SegNet", "DeepLabV3+", "Segformer"]
+    titles = [baseline.title for baseline in BASELINES.values()]
+    assert titles[:6] == ["U-Net", "UNETR", "RegUNet", "SegNet", "DeepLabV3+", "Segformer"]
 
 
 def test_only_unetr_has_unused_parameters():
