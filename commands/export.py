@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> None:
         extra("onnx", "--format onnx")
         from prediction.export_onnx import export_onnx
 
-        print(export_onnx(load_model(checkpoint, args.pretrained_path), checkpoint, args.output))
+        predictor = load_model(checkpoint, args.pretrained_path)
+        print(export_onnx(predictor, checkpoint, args.output))
+        _print_scale(predictor.transform.native, predictor.model.img_size)
         return
     from prediction.export import export_full, export_sam
 
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     state = export_sam(model, config, checkpoint, args.output, args.half, args.img_size)
     print(f"written: {args.output}")
     print(loading_lines(config, state, args.output, args.img_size or model.img_size))
+    _print_scale(config.data_transforms.scale == "native", args.img_size or model.img_size)
 
 
 def _export_hf(args: argparse.Namespace) -> None:
@@ -85,6 +88,16 @@ def _export_hf(args: argparse.Namespace) -> None:
     name = export_hf(model, config, checkpoint, args.output, args.half, args.img_size)
     print(f"written: {args.output}")
     print(f"from transformers import {name}\nmodel = {name}.from_pretrained({str(args.output)!r})")
+    _print_scale(config.data_transforms.scale == "native", args.img_size or model.img_size)
+
+
+def _print_scale(native: bool, img_size: int) -> None:
+    """Says what the other packages' own preparation of images, which resizes them, would do wrong."""
+    if native:
+        print(
+            "Trained at the images' own scale (data_transforms.scale: native): give it windows of "
+            f"{img_size} x {img_size} pixels that are not resized; it was trained on no other scale."
+        )
 
 
 def _check_size(args: argparse.Namespace) -> None:

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     threshold = chosen_threshold(args)
     device = resolve_device(args.device)
     predictor = load_models(checkpoints, args.pretrained_path, device, args.tile_overlap, args.overrides)
-    check_overlap(args.tile_overlap, args.tile or predictor.transform.native)
+    check_overlap(args.tile_overlap, args.tile or predictor.sees_windows)
     outputs = Outputs(args.output, predictor, args.probabilities, args.overlay, threshold or predictor.threshold)
     prompts = prompt_file.of_sources(sources, predictor.labels) if prompt_file else None
     summary = predict_files(

@@ -12,6 +12,12 @@ HELP = "bring a dataset into this project's layout"
 
 # nano SAM needs no download and trains on a CPU in minutes. SAM's weights go in its place.
 _MODEL_CONFIG, _WEIGHTS = "configs/model/nano_sam2_detail.yaml", "weights/nano_sam2.safetensors"
+_WINDOW, _MULTIPLE = 512, 32  # its image size, and what another one is a multiple of
+_LARGE = (
+    f"images of up to {{side}} pixels: the command below trains on crops of {_WINDOW} at their own scale, for fine "
+    "structures; where a structure is larger than that or its place in the image tells it apart, add --set "
+    "data_transforms.scale=fit, which shows whole images"
+)
 
 # name: (help text, argparse's settings). A converter accepts an option by having a parameter of that name; for other
 # datasets the option is an error. Each may be spelled with underscores or hyphens.
@@ -101,21 +107,26 @@ def run(args: argparse.Namespace) -> None:
     if args.dry_run:
         print("dry run: nothing was written")
     elif (config := args.output / DATA_CONFIG).is_file():
-        print(_next_command(config))
+        print(_next_command(config, summary["longest_side"]))
 
 
-def _next_command(config: Path) -> str:
-    """The command that trains on the data, with the model that comes with the project."""
+def _next_command(config: Path, longest_side: int) -> str:
+    """The command that trains on the data, with the model that comes with the project; windows fit small images."""
     model, weights, main = (in_project(name) for name in (_MODEL_CONFIG, _WEIGHTS, "main.py"))
     words = ["python", main, "--data_config", config, "--model_config", model, "--pretrained_path", weights]
+    if longest_side <= _WINDOW - _MULTIPLE:
+        words += ["--set", f"sam.img_size={-(-longest_side // _MULTIPLE) * _MULTIPLE}"]
     words += ["--save_path", Path("runs") / config.resolve().parent.name / "model.safetensors"]
-    return f"data config: {config}\nnext: {shlex.join(map(str, words))}"
+    lines = [f"data config: {config}", f"next: {shlex.join(map(str, words))}"]
+    if longest_side >= 2 * _WINDOW:
+        lines[1:1] = [_LARGE.format(side=longest_side)]
+    return "\n".join(lines)
 
 
 def _report(summary: dict[str, Any]) -> str:
     """What `prepare` did as text: the converter's own lines, then the counts."""
     splits = ", ".join(f"{count} {split}" for split, count in summary["splits"].items() if count)
-    already_shown = {"name", "output", "seed", "images", "splits", "folds", "options", "lines"}
+    already_shown = {"name", "output", "seed", "images", "splits", "folds", "options", "longest_side", "lines"}
     notes = [
         f"{value} {key.replace('_', ' ')}"
         for key, value in summary.items()

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 
-from data_transforms.intensity import scale_intensity
+from data_transforms.intensity import check_window, scale_intensity
 
 # With use_random_crop the longest side is first resized to this many times img_size.
 CROP_MARGIN = 1.25
@@ -79,7 +79,12 @@ class Data_Transform:
         Returns: image (3, S, S) float32, mask (S, S) uint8 with the given values, (h, w) of the un-padded part. S is
             img_size; outside training and at native scale both sides are the image's where it is larger.
         """
+        self.check(image)
         return self.finish(*self.load(image, mask))
+
+    def check(self, image: np.ndarray) -> None:
+        """Raises ConfigError if [a_min, a_max] does not suit this whole image: see `check_window`."""
+        check_window(image, self.a_min, self.a_max)
 
     def load_shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """The (h, w) of what `load` returns for an image of `size` (H, W)."""

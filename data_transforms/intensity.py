@@ -12,12 +12,22 @@ MAX_SHARE_ABOVE = 0.5
 def intensity_window(image: np.ndarray, a_min: float | None, a_max: float | None) -> tuple[float, float]:
     """[a_min, a_max], by default the whole range of the image's dtype (uint8 or uint16).
 
-    Raises: ConfigError if a_max is not above a_min, or is at most 255 for a 16-bit image that mostly exceeds it.
+    Raises: ConfigError if a_max is not above a_min.
     """
     low = 0 if a_min is None else a_min
     high = np.iinfo(image.dtype).max if a_max is None else a_max
     if high <= low:
         raise ConfigError(f"data_transforms: a_max ({high}) must be above a_min ({low})")
+    return low, high
+
+
+def check_window(image: np.ndarray, a_min: float | None, a_max: float | None) -> None:
+    """Raises ConfigError, as `intensity_window`, or if a_max is one of 8 bits and a 16-bit image mostly exceeds it.
+
+    Args:
+        image: a whole one; a part of it may well be white.
+    """
+    _, high = intensity_window(image, a_min, a_max)
     if image.dtype == np.uint16 and high <= EIGHT_BIT_WHITE:
         share = np.count_nonzero(image > high) / image.size
         if share > MAX_SHARE_ABOVE:
@@ -25,7 +35,6 @@ def intensity_window(image: np.ndarray, a_min: float | None, a_max: float | None
                 f"data_transforms: a_max ({high:g}) would turn {share:.0%} of this 16-bit image white; "
                 "set it to the value of white in these files, or leave it out"
             )
-    return low, high
 
 
 def scale_intensity(image: np.ndarray, a_min: float | None, a_max: float | None) -> np.ndarray:

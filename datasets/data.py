@@ -168,6 +168,7 @@ class GeneralDataset(Dataset):
         image = read_image(image_path)
         positions = read_labels(mask_path, self.label_list, image_path, image.shape[:2])
         try:
+            self.transform.check(image)
             resized, mask = self.transform.load(image, positions)
         except ConfigError as error:
             raise ConfigError(f"{image_path}: {error}") from None

@@ -96,7 +96,6 @@ def evaluate_checkpoint(
     if metrics:
         evaluation = evaluation.model_copy(update={"metrics": list(metrics)})
     config = config.model_copy(update={"evaluation": evaluation})
-    check_overlap(options.tile_overlap, options.tile or config.data_transforms.scale == "native")
     _prompt_by(model, config, path, options, alone=not others)
     dataset = GeneralDataset(config, split, train=False)
     if split == "test":
@@ -109,6 +108,7 @@ def evaluate_checkpoint(
             *(as_predictor(*_load(other, pretrained_path, data), device) for other in others),
         ]
         predictor = average(members, [str(p) for p in (path, *others)], options.tile_overlap)
+        check_overlap(options.tile_overlap, options.tile or predictor.sees_windows)
         native_logits = native_logits_of(predictor, dataset, options.tile, options.flips)
     folder = RunFolder(results_folder(path, config.require_data(), split, options, data, others))
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,11 @@ class Ensemble(Predictor):
     def __repr__(self) -> str:
         return f"Ensemble of {len(self.members)}, the first is\n{super().__repr__()}"
 
+    @property
+    def sees_windows(self) -> bool:
+        """Whether any member sees windows."""
+        return any(member.sees_windows for member in self.members)
+
     def array_logits(
         self,
         image: np.ndarray,

@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,10 @@ def export_onnx(predictor: Predictor, checkpoint: Path, output: Path) -> str:
     """Writes the merged model with its labels' prompts baked in; checks it with onnxruntime if that is installed.
 
     Input `image` (1, 3, S, S) float32: RGB, the checkpoint's a_min..a_max stretched to 0..255, longest side resized
-    to S, and the rest, right and below, filled with the metadata's `pixel_mean`. Output `probabilities` (1, L, S, S)
-    float32. The metadata holds `labels`, `pixel_mean` (JSON) and `img_size`. ONNX opset 17.
+    to S or, where `scale` is native, a window of at most S x S pixels as it is; the rest, right and below, is filled
+    with the metadata's `pixel_mean`. Output `probabilities` (1, L, S, S) float32. The metadata holds, as JSON:
+    `labels`, `pixel_mean`, `img_size`, `scale`, `a_min`, `a_max`, `threshold` and, with hysteresis, `low`. ONNX opset
+    17.
 
     Args:
         predictor: as `model.load_model` returns it.
@@ -67,9 +70,7 @@ def export_onnx(predictor: Predictor, checkpoint: Path, output: Path) -> str:
     with atomic_path(output) as temporary:
         _trace(module, predictor.model.img_size, temporary)
         content = onnx.load(temporary)
-        mean = [round(value, 4) for value in module.mean.flatten().tolist()]
-        notes = {"labels": json.dumps(predictor.labels), "pixel_mean": json.dumps(mean)}
-        onnx.helper.set_model_props(content, {**notes, "img_size": str(predictor.model.img_size)})
+        onnx.helper.set_model_props(content, {key: json.dumps(value) for key, value in _notes(predictor).items()})
         onnx.save(content, temporary)
         difference = _largest_difference(module, predictor.model.img_size, temporary)
         if difference is not None and not difference <= TOLERANCE:
@@ -77,6 +78,20 @@ def export_onnx(predictor: Predictor, checkpoint: Path, output: Path) -> str:
     if difference is None:
         return f"written: {output}, not checked (pip install onnxruntime, and the command checks it)"
     return f"written: {output}, equal to PyTorch's probabilities to {difference:.1e}"
+
+
+def _notes(predictor: Predictor) -> dict[str, Any]:
+    transform, threshold = predictor.transform, predictor.threshold
+    return {
+        "labels": predictor.labels,
+        "pixel_mean": [round(value * 255, 4) for value in transform.mean],
+        "img_size": predictor.model.img_size,
+        "scale": "native" if transform.native else "fit",
+        "a_min": transform.a_min,
+        "a_max": transform.a_max,
+        "threshold": threshold.high,
+        **({} if threshold.low is None else {"low": threshold.low}),
+    }
 
 
 def _trace(module: ImageToProbabilities, img_size: int, path: Path) -> None:

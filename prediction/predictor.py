@@ -147,6 +147,7 @@ class Predictor:
         if self.model.prompt in ("box", "points"):
             raise UserError(f"the model is prompted by {self.model.prompt}: it needs clicks or boxes for this image")
         image = as_rgb(image)
+        self.transform.check(image)
         tile = (tile or self.transform.native) and max(image.shape[:2]) > self.model.img_size
         predict = self._tiled if tile else self._whole
         total = predict(image, labels)
@@ -163,6 +164,7 @@ class Predictor:
         if self.transform.native:
             raise UserError("the model sees windows (data_transforms.scale: native), which take no clicks and no boxes")
         image = as_rgb(image)
+        self.transform.check(image)
         pixels, valid = self._prepared(image)
         embedded = self.model.embed(pixels[None].to(self.device))
         return Interaction(self.model, embedded, valid, image.shape[:2], self.device)
@@ -170,10 +172,16 @@ class Predictor:
     def shown(self, image: np.ndarray) -> np.ndarray:
         """The image as the model sees it, at its own size: (H, W, 3) uint8, a_min..a_max stretched to 0..255."""
         image = as_rgb(image)
+        self.transform.check(image)
         drawn = np.empty(image.shape, np.uint8)
         for top in range(0, len(image), _ROWS):  # in strips: a large image would take gigabytes in float32
             drawn[top : top + _ROWS] = np.rint(self.transform.intensity(image[top : top + _ROWS]) * 255)
         return drawn
+
+    @property
+    def sees_windows(self) -> bool:
+        """Whether a large image is shown to the model in windows without being asked for."""
+        return self.transform.native
 
     @property
     def threshold(self) -> Threshold:

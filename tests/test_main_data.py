@@ -4,9 +4,11 @@ import csv
 import json
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from main import main
+from utils.config import load_config
 
 
 def refused(capsys, arguments, status=1):
@@ -57,6 +59,7 @@ def test_prepare_by_the_command_line(tmp_path, capsys):
     report, _, after = written.partition("data config: ")
     assert shown == report + "dry run: nothing was written\n"
     assert after.startswith(f"{tmp_path / 'out' / 'data.yaml'}\nnext: python ")
+    assert "--set sam.img_size=32 --save_path runs/out/model.safetensors" in written
     assert "pairing by {id}_photo={id}_drawing: 4 pairs" in written
     assert "  0_photo.png  <->  0_drawing.png" in written
     assert "stray.png" in written
@@ -97,3 +100,30 @@ def test_check_writes_the_contact_sheet_beside_the_split_file_or_where_told(work
     below = workspace.folder / "file" / "sheet.png"
     assert main(["check", "--data_config", str(workspace.data_config), "--output", str(below)]) == 0
     assert "contact sheet: not written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("brightest", "a_max"), [(4000, 4095), (60000, None)])
+def test_twelve_bits_in_a_file_of_sixteen_get_their_window(tmp_path, brightest, a_max):
+    """By default 16 bits are taken as such, and 12 of them would be nearly black."""
+    for folder, value in (("images", brightest), ("masks", 1)):
+        (tmp_path / folder).mkdir()
+        for i in range(4):
+            image = np.eye(40, dtype=np.uint16 if folder == "images" else np.uint8) * value
+            Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
+    sources = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    assert main(["prepare", "folder", *sources, "--output", str(tmp_path / "out")]) == 0
+    assert load_config(None, tmp_path / "out" / "data.yaml").data_transforms.a_max == a_max
+
+
+def test_large_images_are_told_of_both_scales(tmp_path, capsys):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            Image.fromarray(np.eye(1024, 8, dtype=np.uint8)).save(tmp_path / folder / f"{i}.png")
+    sources = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    assert main(["prepare", "folder", *sources, "--output", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("images of up to 1024 pixels: ")
+    assert "data_transforms.scale=fit" in lines[-2]
+    assert lines[-1].startswith("next: python ")
+    assert "img_size" not in lines[-1]

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from data_transforms.intensity import intensity_window
+from data_transforms.intensity import check_window
 from datasets.io import read_image, read_mask
 from datasets.masks import positions_for, read_field_of_view
 from utils.errors import ConfigError, UserError
@@ -80,7 +80,7 @@ def examine(
         grey = (image == image[..., :1]).all()
         facts.depth = f"{image.dtype.itemsize * 8}-bit {'grey' if grey else 'colour'}"
         facts.content = hashlib.sha256(f"{image.shape} {image.dtype}".encode() + image.tobytes()).hexdigest()
-        intensity_window(image, *window)
+        check_window(image, *window)
     except ConfigError as error:
         facts.add("error", "intensity window", files.image, f"{files.image}: {error}")
     except UserError as error:

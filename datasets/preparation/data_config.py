@@ -25,16 +25,19 @@ _SHOWN_SIZES = 3
 
 
 class Written(NamedTuple):
-    """The size (H, W) and the mask values of an image that was written."""
+    """The size (H, W) and the mask values of an image that was written, and the largest value of one of 16 bits."""
 
     size: tuple[int, int]
     values: tuple[int, ...]
+    brightest: int | None = None
 
 
 def write_data_config(
     root: Path, output: Path, written: Sequence[Written], splits: Mapping[str, str], labels: Mapping[int, str]
 ) -> None:
     """Write `root`/data.yaml. Its root_path is its own folder, so that it moves with the data.
+
+    Where files of 16 bits hold fewer, such as 12, `a_max` is the largest value of so many bits.
 
     Args:
         output: the set's final place.
@@ -60,8 +63,9 @@ def write_data_config(
         "Relative paths start at this file. label_names are the text prompts: name what the labels show.",
         "The image size follows the model config. --set section.key=value changes any key on the command line.",
     ]
+    transforms = _AUGMENTATION | _window(written)
     comments = "".join(f"# {line}".rstrip() + "\n" for line in lines)
-    write_text(root / DATA_CONFIG, comments + f"\n{dump_yaml({'data_transforms': _AUGMENTATION})}\ndata:\n{entries}")
+    write_text(root / DATA_CONFIG, comments + f"\n{dump_yaml({'data_transforms': transforms})}\ndata:\n{entries}")
 
 
 def check_values(names: Sequence[str], written: Sequence[Written]) -> None:
@@ -78,6 +82,13 @@ def check_values(names: Sequence[str], written: Sequence[Written]) -> None:
             "hold 0 and 255 alone. Are these grey edges, as JPEG leaves them? --threshold 127 makes all masks 0 and "
             "255; --classes names the values that are labels"
         )
+
+
+def _window(written: Sequence[Written]) -> dict[str, int]:
+    brightest = max(one.brightest or 0 for one in written)
+    if any(one.brightest is None for one in written) or not 0 < brightest < 2**15:
+        return {}
+    return {"a_max": 2 ** brightest.bit_length() - 1}
 
 
 def _sizes(written: Sequence[Written]) -> str:

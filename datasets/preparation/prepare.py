@@ -44,7 +44,8 @@ def prepare(
         options: the converter's own; None means its default.
 
     Returns: a summary: name, output, seed, images, splits {split: images}, folds (their sizes; only with `folds`),
-        options, the converter's notes, and `lines` to show to the user.
+        options, the converter's notes, longest_side (of the images that were written, in pixels), and `lines` to show
+        to the user.
     Raises: ConfigError for an unknown name or option; UserError that names the file if the source or the output cannot
         be used. Then nothing is left behind, and an existing set is unchanged.
     """
@@ -79,6 +80,7 @@ def prepare(
                     check_values([case.name for case in plan.cases], written)
                 write_data_config(target, output, written, splits, plan.labels)
             summary = _summary(name, output, seed, plan, splits, by_fold, chosen)
+            summary["longest_side"] = max(max(each.size) for each in written)
             recorded = {key: value for key, value in summary.items() if key not in ("output", "lines")}
             write_json(target / RECORD_FILE, recorded)
     return summary

@@ -69,7 +69,8 @@ def _write_case(root: Path, case: Case) -> Written:
     write_png(root / "masks" / case.name, mask.astype(np.uint8))
     if case.fov:
         write_png(root / "fov" / case.name, case.fov(image) * np.uint8(255))
-    return Written(mask.shape, tuple(np.unique(mask).tolist()))
+    brightest = int(image.max()) if image.dtype == np.uint16 else None
+    return Written(mask.shape, tuple(np.unique(mask).tolist()), brightest)
 
 
 def write_split(

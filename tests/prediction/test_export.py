@@ -51,6 +51,16 @@ def test_the_stock_package_gives_the_same_masks(make_weights, tmp_path, kind, st
     assert torch.equal(logits > 0, expected)
 
 
+@pytest.mark.parametrize("kind", ["sam", "hf"])
+def test_other_packages_users_are_told_of_native_scale(make_weights, tmp_path, capsys, kind):
+    told = []
+    for scale in ("native", "fit"):
+        checkpoint = make_weights("sam", ("Vein",), (f"data_transforms.scale={scale}",))
+        assert export(checkpoint, tmp_path / (f"{scale}.pth" if kind == "sam" else scale), kind) == 0
+        told.append("windows of 32 x 32 pixels that are not resized" in capsys.readouterr().out)
+    assert told == [True, False]
+
+
 @pytest.mark.parametrize("kind", ["sam", "sam2"])
 def test_a_pth_file_is_what_the_packages_own_loaders_expect(make_weights, tmp_path, kind):
     checkpoint = make_weights(kind)
@@ -231,6 +241,7 @@ def test_onnxruntime_gives_the_same_masks(make_weights, tmp_path, capsys, monkey
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     notes = session.get_modelmeta().custom_metadata_map
     assert json.loads(notes["labels"]) == ["Vein", "Disc"]
+    assert [json.loads(notes[key]) for key in ("scale", "a_min", "a_max", "threshold")] == ["fit", None, None, 0.5]
     side = int(notes["img_size"])
     predictor = load_model(checkpoint)
     pixels, (height, width) = seen_by_the_model(predictor)

@@ -11,7 +11,7 @@ from model import build_model, load_model, load_trained
 from prediction import Predictor
 from prediction.predictor import index_map
 from utils.config import Config
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 255, (40, 28, 3), dtype=np.uint8)
@@ -135,3 +135,14 @@ def test_the_shown_image_is_stretched_as_the_model_sees_it(make_weights):
     assert predictor.shown(np.array([[50, 100, 150, 200, 250]], np.uint8))[0, :, 0].tolist() == [0, 0, 128, 255, 255]
     tall = RNG.integers(0, 255, (600, 3), dtype=np.uint8)
     assert np.array_equal(predictor.shown(tall)[500:], predictor.shown(tall[500:]))
+
+
+def test_a_bright_part_of_an_image_does_not_make_its_window_a_mistake(sam_weights):
+    """Whole windows and strips of rows are white; the image is not."""
+    predictor = load_model(sam_weights, overrides=["data_transforms.a_max=200"])
+    image = np.zeros((700, 100), np.uint16)
+    image[:300] = 40_000
+    assert torch.isfinite(predictor.logits(image, tile=True)).all()
+    assert predictor.shown(image).mean(axis=(1, 2)).tolist() == [255] * 300 + [0] * 400
+    with pytest.raises(ConfigError, match="16-bit image white"):
+        predictor.logits(image[:500], tile=True)

@@ -119,6 +119,17 @@ def test_pretraining_follows_the_data_configs_size(write, data_text):
     assert load_config(ROOT / "configs/model/nano_pretrain.yaml", write(data_text)).sam.img_size == 64
 
 
+def test_the_control_of_the_detail_head_has_its_settings():
+    model, control = (
+        load_config(ROOT / "configs" / name, None)
+        for name in ("model/nano_sam2_detail.yaml", "baseline/detail_head.yaml")
+    )
+    salts_own = {"reg_multiplier": 0.01}  # the control has no SALT to regularize
+    assert model.training.model_dump() | salts_own == control.training.model_dump() | salts_own
+    assert model.data_transforms == control.data_transforms
+    assert model.sam.img_size == control.sam.img_size
+
+
 def test_nano_salt_has_a_size_of_its_own_for_data_configs_without_one():
     config = load_config(ROOT / "configs/model/nano_salt.yaml", ROOT / "configs/data/drive.yaml")
     assert (config.sam.img_size, config.data_transforms.img_size) == (256, 256)
