@@ -1,4 +1,4 @@
-"""The detail head: adds the image's finest structures to SAM's mask logits, at the image's full resolution."""
+"""The detail head: adds the image's finest structures to SAM's mask logits, at the resolution of the model's input."""
 
 import torch
 from torch import Tensor, nn

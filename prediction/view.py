@@ -161,8 +161,10 @@ def build_page(names: Sequence[str], predictors: Sequence[Predictor]) -> "Blocks
                 tile = gr.Checkbox(label="Sliding window", info="for images far larger than the model's")
                 note = gr.Markdown(elem_id="note")
                 image = _picture("Image", "image", clickable=True)
-                gr.Markdown("Click on what belongs to the label; right click, or shift and click, on what does not.")
-                with gr.Row():
+                on_clicks = "Click on what belongs to the label; right click, or shift and click, on what does not."
+                takes_clicks = not any(predictor.sees_windows for predictor in predictors)
+                gr.Markdown(on_clicks if takes_clicks else "This model sees windows: it takes no clicks.")
+                with gr.Row(visible=takes_clicks):
                     back = gr.Button("Undo click", size="sm", elem_id="undo")
                     clear = gr.Button("Clear clicks", size="sm", elem_id="clear")
                 place = gr.Textbox(elem_id="click")

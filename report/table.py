@@ -103,9 +103,13 @@ class Table:
         return [("" if single else f"_{number}", section) for number, section in enumerate(self.sections, start=1)]
 
     def remarks(self) -> list[str]:
-        """Problems of single cells, each once."""
+        """What the numbers alone do not say, each once."""
         cells = [cell for section in self.sections for row in section.rows for cell in row.cells.values()]
-        return [*dict.fromkeys(remark for cell in cells for remark in cell.remarks), *self._chosen_on_test()]
+        return [
+            *dict.fromkeys(remark for cell in cells for remark in cell.remarks),
+            *self._chosen_on_test(),
+            *self._at_own_size(),
+        ]
 
     def cross_validated(self) -> list[str]:
         """Which numbers are means over folds of a cross-validation, a line for each dataset and set of folds."""
@@ -118,6 +122,12 @@ class Table:
         datasets = sorted({run.column for run in runs if run.results.val_split == "test"})
         if self.weights == "best_val" and datasets:
             yield f"best_val: epoch chosen on test images (data.val): {', '.join(datasets)}"
+
+    def _at_own_size(self) -> Iterable[str]:
+        rows = [row for section in self.sections for row in section.rows]
+        labels = [row.label for row in rows if any(run.sees_own_scale for run in row.runs)]
+        if self.size == "img_size" and labels:
+            yield f"scored at the images' own size, which they see (data_transforms.scale: native): {', '.join(labels)}"
 
 
 def build_table(

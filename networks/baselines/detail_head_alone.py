@@ -28,5 +28,5 @@ class DetailHeadAlone(nn.Module):
 
 
 def build_detail_head(out_channels: int, img_size: int, size: NetworkSize) -> nn.Module:
-    """The control of the detail head: as large as it is beside SAM, at both sizes."""
+    """The control of the detail head: as large as it is beside ViT-B and B+, at both sizes."""
     return DetailHeadAlone(out_channels)

@@ -93,8 +93,10 @@ def test_a_run_with_an_option_beyond_the_paper_is_no_row_of_it(maker, section, o
     by_folder = {run.folder: run.key for run in gather(maker.root).runs}
     assert (by_folder[plain].paper, by_folder[head].paper) == ("salt_256", "")
     assert labels(list(by_folder.values()))[by_folder[head]].endswith(own)
-    rows = build_table(gather(maker.root).runs, "last", "img_size").sections[0].rows
-    assert reference_row(rows).key == by_folder[plain]
+    table = build_table(gather(maker.root).runs, "last", "img_size")
+    assert reference_row(table.sections[0].rows).key == by_folder[plain]
+    assert any("scored at the images' own size" in line for line in table.remarks()) == ("native" in section)
+    assert not build_table(gather(maker.root).runs, "last", "native").remarks()
 
 
 def test_a_run_without_the_key_prompt_is_a_text_prompted_one(maker):
