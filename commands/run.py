@@ -15,8 +15,8 @@ from utils.errors import ConfigError, UserError, first_line
 
 STOPPED = 3  # as training.signals.StoppedError, whose import would take longer than a mistyped option should wait
 _LESS_MEMORY = (
-    "In training, training.accumulate_steps, training.gradient_checkpointing and training.precision=bf16 take less; "
-    "else a smaller training.batch_size or sam.img_size"
+    "To train in less: --set training.accumulate_steps, training.gradient_checkpointing, training.precision=bf16, and "
+    "then a smaller training.batch_size or sam.img_size. All commands run with --device cpu"
 )
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 

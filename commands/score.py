@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="names of labels by value (artery=1 vein=2) or colour (artery=#ff0000)",
     )
     add_metrics_option(parser, MASK_METRIC_NAMES)
-    parser.add_argument("--threshold", type=probability, help="predictions are probabilities: above it is foreground")
+    parser.add_argument(
+        "--threshold", type=probability, help="predictions are probabilities of one label: above it is foreground"
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -239,7 +239,7 @@ def _training_sets(config: Config) -> TrainingSets:
     data = config.require_data()
     names = split_names(run_rows(data, config.seed))
     if not names[data.val]:
-        reason = f", and its {len(names['train'])} to train, one group, cannot spare one" if data.val == "val" else ""
+        reason = f", and its {len(names['train'])} to train are one group" if data.val == "val" else ""
         raise ConfigError(
             f"{data.data_split_csv}: has no image of split '{data.val}' to pick the best epoch by{reason}; "
             "add images, or set data.val=test (results will say so)"

@@ -60,7 +60,9 @@ def score_masks(
     named = parse_classes(classes) if classes else None
     names = named.labels if named else _names([mask for mask, _ in pairing.pairs])
     if threshold is not None and names != {1: _FOREGROUND}:
-        raise ConfigError(f"--threshold: is for masks of one label, and {truth} has {', '.join(names.values())}")
+        raise ConfigError(
+            f"--threshold: is for true masks of 0 and 1, or 0 and 255; {truth} has {', '.join(names.values())}"
+        )
     scores = []
     for true_path, predicted_path in pairing.pairs:
         true = _read(true_path, named, None)

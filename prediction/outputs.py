@@ -58,8 +58,6 @@ class Outputs:
 
     def write(self, stem: Path, image: np.ndarray, logits: Tensor) -> None:
         """Writes the files of one image (H, W, 3) from the logits (L, H, W) of all labels."""
-        if self.probabilities:
-            self._write_probabilities(stem, torch.sigmoid(logits).numpy())
         if self.overlay:
             values = index_map(logits, range(len(logits) + 1), self.threshold)
             masks = np.stack([values == i + 1 for i in range(len(logits))])
@@ -71,7 +69,9 @@ class Outputs:
         else:
             mask = index_map(logits, self.predictor.values, self.threshold)
         palette = label_palette(self.predictor.values) if len(logits) > 1 else None
-        _write_png(self.mask_path(stem), mask, palette)  # last, so that an interrupted prediction has no mask
+        _write_png(self.mask_path(stem), mask, palette)
+        if self.probabilities:  # after the mask, whose mark says that a .npy of its name is a prediction's
+            self._write_probabilities(stem, torch.sigmoid(logits).numpy())
 
     def _write_probabilities(self, stem: Path, probabilities: np.ndarray) -> None:
         paths = self._probability_paths(stem)

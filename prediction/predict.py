@@ -48,7 +48,7 @@ def predict_files(
         prompts: what is shown of each image, by the name of its mask; images without are left out.
 
     Raises:
-        UserError: a mask would replace a file that is none; nothing is written then.
+        UserError: a file that no prediction wrote would be replaced; nothing is written then.
         DiskError: the disk is full, for example.
     """
     if not skip_existing:

@@ -40,11 +40,6 @@ class Run:
     settings: Settings | None = None
     folds: tuple[int, ...] = ()
 
-    @property
-    def sees_own_scale(self) -> bool:
-        """Whether the model sees images at their own scale, so that its scores at both sizes are the same."""
-        return (self.settings or {}).get("data_transforms.scale") == "native"
-
     def scores(self, weights: Weights, size: Size, region: Region = "whole") -> AtSize | None:
         """The scores of one set of weights; None where the run has none: nothing was trained, or no field of view."""
         scores = self.results.scores(weights)

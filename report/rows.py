@@ -53,6 +53,7 @@ class RowKey:
         base: "random", or "" for pretrained weights; always "" for the traditional networks.
         paper: the name of the paper's row that these runs repeat, or "".
         mask_head: `sam.mask_head`; the paper's rows have SAM's own, "official".
+        scale: `data_transforms.scale`; the paper's rows have "fit".
         name: the row's name in the plan of a sweep, or "".
         settings: the keys of the config that tell its runs from others of the same method, and their values, as JSON;
             "" where nothing does, "null" where they are unknown.
@@ -70,6 +71,7 @@ class RowKey:
     base: str
     paper: str
     mask_head: str = "official"
+    scale: str = "fit"
     name: str = ""
     settings: str = ""
     copy: int = 0
@@ -109,6 +111,7 @@ def row_key(results: RunResults, settings: Settings | None) -> RowKey:
         "random" if prompted and results.weights == "random" else "",
         paper.name if paper else "",
         mask_head,
+        scale,
     )
 
 
@@ -141,7 +144,17 @@ def order(key: RowKey) -> tuple[Any, ...]:
     method = methods.index(key.method) if key.method in methods else len(methods)
     numbers = sorted((k, v) for k, v in key.rank_values.items() if isinstance(v, int))
     own_head = key.mask_head == "official"
-    fixed = (not own_head, key.profile, key.prompt, key.text_encoder, key.base, key.name, key.settings, key.copy)
+    fixed = (
+        not own_head,
+        key.scale,
+        key.profile,
+        key.prompt,
+        key.text_encoder,
+        key.base,
+        key.name,
+        key.settings,
+        key.copy,
+    )
     return (place, _network(key), method, key.r_lora, numbers, key.ranks, *fixed)
 
 
@@ -167,7 +180,7 @@ def descriptions(keys: Sequence[RowKey]) -> dict[RowKey, str]:
     """The method of each row of one section in words: network, method, ranks."""
 
     def settings(key: RowKey) -> tuple[str, ...]:
-        return key.paper, key.mask_head, key.profile, key.prompt, key.text_encoder
+        return key.paper, key.mask_head, key.scale, key.profile, key.prompt, key.text_encoder
 
     ranks: dict[tuple[str, ...], set[str]] = {}
     for key in keys:
@@ -209,6 +222,7 @@ def _label(key: RowKey, with_ranks: bool) -> str:
     remarks = [
         *ranks,
         f"{key.mask_head} head" if key.mask_head != "official" else "",
+        f"{key.scale} scale" if key.scale != "fit" else "",
         f"{key.profile} profile" if key.profile != "official" else "",
         PROMPTS.get(key.prompt, ""),
         "learned prompt" if key.text_encoder == "learned" and key.sam_type != "nano" else "",

@@ -125,7 +125,7 @@ class Table:
 
     def _at_own_size(self) -> Iterable[str]:
         rows = [row for section in self.sections for row in section.rows]
-        labels = [row.label for row in rows if any(run.sees_own_scale for run in row.runs)]
+        labels = [row.label for row in rows if row.key and row.key.scale == "native"]
         if self.size == "img_size" and labels:
             yield f"scored at the images' own size, which they see (data_transforms.scale: native): {', '.join(labels)}"
 

@@ -100,7 +100,7 @@ def test_a_threshold_is_for_one_label(tmp_path, capsys):
     save(tmp_path / "truth" / "a.png", labels)
     save(tmp_path / "tool" / "a.png", labels * np.uint8(100))
     arguments = ["--predictions", tmp_path / "tool", "--truth", tmp_path / "truth", "--threshold", 0.3]
-    assert "--threshold: is for masks of one label" in refused(capsys, *arguments, status=2)
+    assert "--threshold: is for true masks of 0 and 1, or 0 and 255" in refused(capsys, *arguments, status=2)
     assert not (tmp_path / "tool_scores").exists()
 
 

@@ -8,8 +8,9 @@ from short_runs import assert_same_runs, run, signal_at_step
 
 from datasets import validation
 from main import main
+from model import load_trained
 from training.signals import StoppedError
-from utils.errors import UserError
+from utils.errors import ConfigError, UserError
 
 
 @pytest.fixture
@@ -99,6 +100,16 @@ def test_patience_ends_the_run_and_a_resumed_one_alike(workspace, monkeypatch, c
     assert run(workspace, "cut/m.safetensors", *patient, resume=True).epochs == 3
     assert_same_runs(workspace.folder / "whole", workspace.folder / "cut")
     assert run(workspace, "rare/m.safetensors", *patient, "training.val_every=4").epochs == 8
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_no_new_run_ends_by_its_test_images_and_an_earlier_one_goes_on(workspace):
+    both = ("data.val=test", "training.patience=5")
+    with pytest.raises(ConfigError, match="a run that ends by its test images falsifies"):
+        run(workspace, "r/m.safetensors", *both)
+    run(workspace, "r/m.safetensors", "data.val=test", "training.num_epochs=1")
+    assert run(workspace, "r/m.safetensors", *both, "training.num_epochs=2", resume=True).epochs == 2
+    assert load_trained(workspace.folder / "r" / "m.safetensors")[1].training.patience == 5
 
 
 @pytest.mark.usefixtures("no_pictures")

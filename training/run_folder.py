@@ -227,6 +227,11 @@ def decide_start(
     elif resume:
         folder.states.newest()
         return "resume"
+    if config.training.patience is not None and config.require_data().val == "test":
+        raise ConfigError(
+            "training.patience is set, and data.val = test: a run that ends by its test images falsifies the scores of "
+            "its last weights too; leave one of them out"
+        )
     check_writable_name(save_path, "--save_path")
     if save_path.name == folder.best_weights.name:
         raise ConfigError(f"--save_path {save_path}: that name is kept for the best epoch; choose another")

@@ -44,8 +44,8 @@ def prepare(
         options: the converter's own; None means its default.
 
     Returns: a summary: name, output, seed, images, splits {split: images}, folds (their sizes; only with `folds`),
-        options, the converter's notes, longest_side (of the images that were written, in pixels), and `lines` to show
-        to the user.
+        options, the converter's notes, longest_side (of the images, in pixels; not with `dry_run`), and `lines` to
+        show to the user.
     Raises: ConfigError for an unknown name or option; UserError that names the file if the source or the output cannot
         be used. Then nothing is left behind, and an existing set is unchanged.
     """

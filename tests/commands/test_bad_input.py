@@ -61,7 +61,11 @@ def spoil_two_splits(w):
 
 def spoil_no_val(w):
     (w.data / "data_split.csv").write_text("imgs,split\ntrain0.png,train\ntest0.png,test\n")
-    return [], 2, "has no image of split 'val' to pick the best epoch by, and 1 to train cannot spare one; add images"
+    return (
+        [],
+        2,
+        "has no image of split 'val' to pick the best epoch by, and its 1 to train are one group; add images",
+    )
 
 
 def spoil_image(w):

@@ -66,6 +66,6 @@ def test_a_full_gpu_is_one_line_that_says_what_takes_less(workspace, monkeypatch
     monkeypatch.setattr("experiments.experiment.train_and_evaluate", full)
     assert main(workspace.train_arguments("run/m.safetensors")) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: CUDA out of memory. In training, training.accumulate_steps, ")
+    assert line.startswith("error: CUDA out of memory. To train in less: --set training.accumulate_steps, ")
     with pytest.raises(torch.OutOfMemoryError):
         main([*workspace.train_arguments("run/m.safetensors"), "--debug"])

@@ -83,7 +83,7 @@ def test_a_row_is_named_by_what_it_is(maker, row, changes, label, of_paper):
 
 @pytest.mark.parametrize(
     ("section", "own"),
-    [("sam: {mask_head: detail}", "detail head)"), ("data_transforms: {scale: native}", "neck 256)")],
+    [("sam: {mask_head: detail}", "detail head)"), ("data_transforms: {scale: native}", "native scale)")],
 )
 def test_a_run_with_an_option_beyond_the_paper_is_no_row_of_it(maker, section, own):
     """Its results have all that the paper's SALT 256 has; its config tells."""

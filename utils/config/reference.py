@@ -106,7 +106,8 @@ PURPOSES = {
     "training.tversky_alpha": "Tversky losses: the weight of false positives; false negatives have 1 - alpha",
     "training.reg_multiplier": "weight of the adapters' regularization",
     "training.clip_grad_norm": "largest norm of the gradients; not set: no limit",
-    "training.patience": "training ends after so many epochs without a better validation; not set: never early",
+    "training.patience": "training ends after so many epochs without a better validation; not with data.val: test; not "
+    "set: never early",
     "training.val_every": "epochs between two validations",
     "training.label_weights": "how often a label's samples are drawn, {Fovea: 5}, others have 1; not set: each once",
     "training.freeze": "name patterns of parameters that are not trained after all: [mask_decoder.iou_token.*]",

@@ -23,7 +23,6 @@ def check(draft: Draft) -> None:
     _check_clip_path(draft)
     _check_prompt(draft)
     _check_threshold(draft)
-    _check_patience(draft)
     _check_label_weights(draft)
     _check_cache(draft)
 
@@ -92,15 +91,6 @@ def _check_threshold(draft: Draft) -> None:
         )
     if draft.get(("strategy",)) == "none":
         raise ConfigError(f"{origin}: evaluation.threshold = val, but strategy none trains nothing; give a number")
-
-
-def _check_patience(draft: Draft) -> None:
-    path = ("training", "patience")
-    if draft.get(path) is not None and draft.get(("data", "val")) == "test":
-        raise ConfigError(
-            f"{draft.origin(path)}: training.patience is set, but data.val = test ({draft.origin(('data', 'val'))}), "
-            "and a run that ends by its test images falsifies the scores of its last weights too; leave one of them out"
-        )
 
 
 def _check_label_weights(draft: Draft) -> None:

@@ -127,12 +127,6 @@ def test_labels_and_val_are_checked(refused, override, complaint, data_text):
     assert f"--set: {complaint}" in refused(data=data_text, overrides=[f"data.{override}"])
 
 
-@pytest.mark.parametrize("key", ["training.patience=3", "evaluation.threshold=val"])
-def test_test_images_neither_end_a_run_nor_choose_its_threshold(load, refused, data_text, key):
-    assert "data.val = test" in refused(data=data_text + "  val: test\n", overrides=[key])
-    load(data=data_text, overrides=[key])
-
-
 def test_root_path_cannot_be_left_out(refused):
     assert "data.yaml: data.root_path is missing" in refused(data="data: {label_names: [a, b]}")
 
