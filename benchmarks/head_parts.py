@@ -31,7 +31,9 @@ OVERRIDES = [
     "data.val=train",
 ]
 # Of the head's inputs: the image at half of its side, at a quarter, the mask decoder's features, its logits.
+OFFICIAL = "no head"
 WITHOUT = {
+    OFFICIAL: (),
     "all inputs": (),
     "no image at half of its side": (0,),
     "no image at a quarter": (1,),
@@ -59,10 +61,11 @@ def without(inputs: Sequence[int]) -> mock._patch:
 def scores_of(name: str, seed: int, data_config: Path, overrides: Sequence[str], output: Path) -> AtSize:
     """The test scores at the images' own size of one run, which is trained if it is not in `output`."""
     metrics = "evaluation.metrics=[dice,hd95,cldice,thin_sensitivity]"
+    head = f"sam.mask_head={'official' if name == OFFICIAL else 'detail'}"
     config = load_config(
         ROOT / "configs" / "model" / "nano_sam2_detail.yaml",
         data_config,
-        [*OVERRIDES, metrics, *overrides],
+        [*OVERRIDES, metrics, head, *overrides],
         pretrained_path=ROOT / "weights" / "nano_sam2.safetensors",
         seed=seed,
     )
