@@ -30,8 +30,8 @@ OVERRIDES = [
     "training.val_every=1000",
     "data.val=train",
 ]
-# Of the head's inputs: the image at half of its side, at a quarter, the mask decoder's features, its logits.
 OFFICIAL = "no head"
+# Of the head's inputs: the image at half of its side, at a quarter, the mask decoder's features, its logits.
 WITHOUT = {
     OFFICIAL: (),
     "all inputs": (),
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in args.seeds:
         for name, scores in found.items():
             scores.append(scores_of(name, seed, args.data_config, args.set, args.output))
-    heading = f"| the head has | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}"
+    heading = f"| the head | {' | '.join(COLUMNS)} |\n|---|{'---|' * len(COLUMNS)}"
     table = "\n".join([heading, *(row(name, scores) for name, scores in found.items())]) + "\n"
     print(table, end="")
     write_text(args.output / "head_parts.md", table)

@@ -103,7 +103,7 @@ def test_patience_ends_the_run_and_a_resumed_one_alike(workspace, monkeypatch, c
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_no_new_run_ends_by_its_test_images_and_an_earlier_one_goes_on(workspace):
+def test_no_new_run_ends_by_its_test_images_and_a_resumed_one_goes_on(workspace):
     both = ("data.val=test", "training.patience=5")
     with pytest.raises(ConfigError, match="a run that ends by its test images falsifies"):
         run(workspace, "r/m.safetensors", *both)
