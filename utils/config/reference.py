@@ -28,8 +28,7 @@ PURPOSES = {
     "Hiera": "published, without effect",
     "data_transforms.a_min": "the intensity that becomes 0; not set: the file type's smallest",
     "data_transforms.a_max": "the intensity that becomes 255; not set: the file type's largest",
-    "data_transforms.img_size": "longest side in pixels, with scale: native that of crops and windows; the rest is "
-    "padded; not set: `sam.img_size`, its equal",
+    "data_transforms.img_size": "longest side in pixels (native: of crops and windows), padded; not set: `sam.img_size`",
     "data_transforms.scale": "resize images to img_size, or keep their pixels (crops to train, windows to predict)",
     "data_transforms.use_random_crop": "augmentation: a random part of the image",
     "data_transforms.use_rotation": "augmentation: rotation",
@@ -106,8 +105,7 @@ PURPOSES = {
     "training.tversky_alpha": "Tversky losses: the weight of false positives; false negatives have 1 - alpha",
     "training.reg_multiplier": "weight of the adapters' regularization",
     "training.clip_grad_norm": "largest norm of the gradients; not set: no limit",
-    "training.patience": "training ends after so many epochs without a better validation; not with data.val: test; not "
-    "set: never early",
+    "training.patience": "training ends after so many epochs without a better validation; not with data.val: test",
     "training.val_every": "epochs between two validations",
     "training.label_weights": "how often a label's samples are drawn, {Fovea: 5}, others have 1; not set: each once",
     "training.freeze": "name patterns of parameters that are not trained after all: [mask_decoder.iou_token.*]",
