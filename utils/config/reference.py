@@ -28,7 +28,7 @@ PURPOSES = {
     "Hiera": "published, without effect",
     "data_transforms.a_min": "the intensity that becomes 0; not set: the file type's smallest",
     "data_transforms.a_max": "the intensity that becomes 255; not set: the file type's largest",
-    "data_transforms.img_size": "longest side in pixels (native: of crops and windows), padded; not set: `sam.img_size`",
+    "data_transforms.img_size": "longest side in pixels (native: crops and windows), padded; not set: `sam.img_size`",
     "data_transforms.scale": "resize images to img_size, or keep their pixels (crops to train, windows to predict)",
     "data_transforms.use_random_crop": "augmentation: a random part of the image",
     "data_transforms.use_rotation": "augmentation: rotation",
